@@ -1,0 +1,85 @@
+"""The byte format of a wrapped data key. Pure functions; frozen by `tests/unit/hsm/vectors/blobs.json`.
+
+    byte 0      format version, 1
+    byte 1      scheme
+    scheme 1    AES-256-GCM, 96-bit IV:  iv (12) | ciphertext (= length of the key) | tag (16)
+    scheme 2    AES-256-GCM, 128-bit IV: iv (16) | ciphertext | tag (16)      some HSMs in FIPS mode
+    scheme 3    AES-KWP (RFC 5649) of: key | SHA-256(context); by C_Encrypt or C_WrapKey, the same bytes
+    scheme 4    HashiCorp Vault or OpenBao Transit: the server's ciphertext, ASCII
+
+What a scheme authenticates beside the caller's AAD are the two leading bytes, so a blob cannot be passed
+off as another scheme: the AAD given to GCM is `format | scheme | aad`, and the KWP context is
+`"strongroom-kwp-1" | format | scheme | aad`, hashed, unambiguous because only the last part varies in
+length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from hsm.errors import HsmIntegrityError
+
+FORMAT: Final = 1
+GCM_12: Final = 1
+GCM_16: Final = 2
+KWP: Final = 3
+TRANSIT: Final = 4
+
+GCM_TAG: Final = 16  # bytes; never taken from data, as a module may accept a truncated tag
+HEADER: Final = 2
+DIGEST: Final = 32  # of the KWP context
+KWP_OVERHEAD: Final = 8
+MIN_DEK: Final = 16
+MAX_DEK: Final = 64
+MAX_BLOB: Final = 4096
+
+IV_SIZES: Final = {GCM_12: 12, GCM_16: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A parsed blob. `iv` is empty where the scheme has none; `dek_size` is 0 where only the HSM knows."""
+
+    scheme: int
+    iv: bytes
+    body: bytes
+    dek_size: int
+
+
+def header(scheme: int) -> bytes:
+    """The two leading bytes of a blob."""
+    return bytes((FORMAT, scheme))
+
+
+def bind(scheme: int, aad: bytes) -> bytes:
+    """The AAD that a GCM scheme gives to the HSM: header and the caller's AAD."""
+    return header(scheme) + aad
+
+
+def kwp_context(aad: bytes) -> bytes:
+    """The 32 bytes that KWP, which has no AAD, wraps together with the key."""
+    return hashlib.sha256(b"strongroom-kwp-1" + header(KWP) + aad).digest()
+
+
+def parse(blob: bytes, *, op: str = "unwrap") -> Wrapped:
+    """Take a blob apart. Raises `HsmIntegrityError` if it is not one that `wrap` can have made."""
+    if not HEADER < len(blob) <= MAX_BLOB or blob[0] != FORMAT:
+        raise HsmIntegrityError(op, "not a wrapped key of a known format")
+    scheme = blob[1]
+    if scheme in IV_SIZES:
+        start = HEADER + IV_SIZES[scheme]
+        size = len(blob) - start - GCM_TAG
+        iv, body = blob[HEADER:start], blob[start:]
+    elif scheme == KWP:
+        iv, body = b"", blob[HEADER:]
+        # KWP pads to eight bytes, so the key's length is known only after unwrapping; this is its most.
+        size = len(body) - KWP_OVERHEAD - DIGEST
+    elif scheme == TRANSIT:
+        return Wrapped(scheme, b"", blob[HEADER:], 0)
+    else:
+        raise HsmIntegrityError(op, "not a wrapped key of a known scheme")
+    if not MIN_DEK <= size <= MAX_DEK:
+        raise HsmIntegrityError(op, "a wrapped key of an impossible length")
+    return Wrapped(scheme, iv, body, size)

@@ -1,0 +1,1 @@
+"""The PKCS#11 backend: the only part of the library that imports `pkcs11` or speaks Cryptoki."""

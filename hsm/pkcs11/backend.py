@@ -1,0 +1,351 @@
+"""The PKCS#11 backend: one token of one module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pkcs11.exceptions import PKCS11Error
+
+from hsm import blob as blobs
+from hsm.backend import HsmBackend
+from hsm.errors import (
+    HsmAuthFailed,
+    HsmError,
+    HsmIntegrityError,
+    HsmPolicyViolation,
+    HsmUnavailable,
+    HsmUnsupported,
+    KeyAmbiguous,
+    KeyNotPermitted,
+)
+from hsm.model import (
+    Capabilities,
+    Health,
+    IvMode,
+    KeyAlgorithm,
+    KeyInfo,
+    KeyRef,
+    KeySpec,
+    KeyState,
+    SignatureAlgorithm,
+    UnwrapItem,
+    WrapItem,
+    WrapScheme,
+)
+from hsm.pkcs11 import codes, cryptoki, detect, keys, module
+from hsm.pkcs11.codes import CryptokiError, Remedy, as_hsm_error
+from hsm.pkcs11.pool import Pool
+from hsm.pkcs11.recovery import Recovery
+from hsm.pkcs11.runner import Runner
+from hsm.usage import UsageCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pkcs11.types import Token
+
+    from hsm.model import ReadableBuffer
+    from hsm.pkcs11.worker import Worker
+    from hsm.uri import Pkcs11Uri
+
+# What a module may answer to a blob that was tampered with, and to trouble of its own.
+_SUSPECT: Final = frozenset({codes.GENERAL_ERROR, 0x006, 0x020, 0x021})
+_CANARY: Final = b"\x00" * 32
+_CANARY_AAD: Final = b"strongroom canary"
+
+
+class Pkcs11Backend(HsmBackend):
+    """Keys on a PKCS#11 token.
+
+    Every operation on a key that changes nothing is made again, on another session, if it failed for a
+    reason that this may cure; `create_key` and `destroy_key` never are.
+    """
+
+    def __init__(
+        self, uri: Pkcs11Uri, *, sessions: int = 8, wait_seconds: float = 5.0, hang_seconds: float = 10.0
+    ) -> None:
+        if sessions < 1:
+            raise ValueError("at least one session")
+        self._uri = uri
+        self._usage = UsageCounter()
+        self._canaries: dict[KeyRef, bytes] = {}
+        self._found: Capabilities | None = None
+        reserved = uri.init_string.encode() if uri.init_string is not None else None
+        self._module = module.acquire(uri.module_path, reserved=reserved)
+        try:
+            token = self._find_token()
+            self.name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
+            self._model = f"{token.manufacturer_id.strip()} {token.model.strip()}"
+            self._pool = Pool(
+                self._module,
+                self._find_token,
+                uri.pin_source,
+                limit=sessions,
+                wait_seconds=wait_seconds,
+                hang_seconds=hang_seconds,
+            )
+            self._recovery = Recovery(self._module, self._pool)
+            self._runner = Runner(self._pool, self._recovery)
+            try:
+                self._pool.log_in()
+                self._iv_mode = uri.iv_mode or self._runner.run("open", detect.gcm_iv_mode)
+            except BaseException:
+                self._pool.close()
+                raise
+        except BaseException:
+            module.release(self._module)
+            raise
+
+    def _find_token(self) -> Token:
+        """The one token of the URI. Slot ids are not looked at: some modules make them up anew."""
+        uri = self._uri
+        try:
+            present = self._module.tokens()
+        except PKCS11Error as error:
+            raise as_hsm_error("open", error) from None
+        matching = [
+            token
+            for token in present
+            if (uri.serial is None or token.serial.decode("utf-8", "replace").strip() == uri.serial)
+            and (uri.token is None or token.label.strip() == uri.token)
+            and (uri.manufacturer is None or token.manufacturer_id.strip() == uri.manufacturer)
+            and (uri.model is None or token.model.strip() == uri.model)
+        ]
+        if not matching:
+            raise HsmUnavailable("open", f"no token of {uri.module_path} matches the URI")
+        if len(matching) > 1:
+            raise HsmUnavailable("open", "more than one token matches the URI; name it by its serial")
+        return matching[0]
+
+    # -- data keys -----------------------------------------------------------------------------------
+
+    def _key(self, worker: Worker, ref: KeyRef, algorithm: KeyAlgorithm, op: str) -> int:
+        """The object handle of a key, looked up once a session."""
+        if worker.stale:
+            worker.keys.clear()
+            worker.stale = False
+        cached = worker.keys.get((algorithm, ref.object_id))
+        if cached is not None and cached[0] == ref.label:
+            return cached[1]
+        handle = keys.handle_of(keys.find_key(worker.session, ref, algorithm, op))
+        worker.keys[algorithm, ref.object_id] = (ref.label, handle)
+        return handle
+
+    def _wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+        return self._runner.run("wrap", lambda worker: self._wrap_on(worker, ref, dek, aad))
+
+    def _unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int:
+        wrapped = self._parse(blob, into)
+        return self._runner.run("unwrap", lambda worker: self._unwrap_on(worker, ref, wrapped, aad, into))
+
+    def _wrap_many(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
+        return self._runner.many(
+            "wrap",
+            items,
+            lambda worker, item: self._wrap_on(worker, item.ref, item.dek, item.aad),
+            lambda item: self._wrap(item.ref, item.dek, item.aad),
+        )
+
+    def _unwrap_many(self, items: Sequence[UnwrapItem]) -> list[int | HsmError]:
+        return self._runner.many(
+            "unwrap",
+            items,
+            lambda worker, item: self._unwrap_on(
+                worker, item.ref, self._parse(item.blob, item.into), item.aad, item.into
+            ),
+            lambda item: self._unwrap(item.ref, item.blob, item.aad, item.into),
+        )
+
+    def _wrap_on(self, worker: Worker, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+        if self._iv_mode is None:
+            raise HsmUnsupported("wrap", "this HSM has no AES-GCM with AAD")
+        key = self._key(worker, ref, KeyAlgorithm.AES_256, "wrap")
+        self._usage.spend(ref)
+        return worker.gcm_encrypt(key, dek, aad, self._iv_mode)
+
+    def _unwrap_on(
+        self, worker: Worker, ref: KeyRef, wrapped: blobs.Wrapped, aad: bytes, into: memoryview
+    ) -> int:
+        key = self._key(worker, ref, KeyAlgorithm.AES_256, "unwrap")
+        try:
+            return worker.gcm_decrypt(key, wrapped, aad, into)
+        except CryptokiError as first:
+            if first.rv not in _SUSPECT and first.code.remedy is not Remedy.SUSPECT:
+                raise
+        # Either the blob is bad or the HSM is. A second failure, with a canary that still opens, says blob.
+        try:
+            return worker.gcm_decrypt(key, wrapped, aad, into)
+        except CryptokiError as second:
+            if second.rv not in _SUSPECT and second.code.remedy is not Remedy.SUSPECT:
+                raise
+            if self._canary_opens(worker, key, ref):
+                raise HsmIntegrityError(
+                    "unwrap", codes.MESSAGES[HsmIntegrityError], code_name=second.code.name
+                ) from None
+            raise CryptokiError(codes.GENERAL_ERROR) from None
+
+    def _parse(self, blob: bytes, into: memoryview) -> blobs.Wrapped:
+        wrapped = blobs.parse(blob)
+        if wrapped.scheme not in blobs.IV_SIZES:
+            raise HsmIntegrityError("unwrap", "not wrapped by this kind of HSM")
+        if len(into) < wrapped.dek_size:
+            raise ValueError(f"the buffer is shorter than the key of {wrapped.dek_size} bytes")
+        return wrapped
+
+    def _canary_opens(self, worker: Worker, key: int, ref: KeyRef) -> bool:
+        """Whether the HSM still opens, with this very key, something that is known to be good.
+
+        A retired key cannot make a canary; a key of the session's own stands in for it then.
+        """
+        mode = self._iv_mode or IvMode.HOST
+        opened = bytearray(len(_CANARY))
+        try:
+            canary = self._canaries.get(ref)
+            if canary is None:
+                try:
+                    self._usage.spend(ref)
+                    canary = worker.gcm_encrypt(key, _CANARY, _CANARY_AAD, mode)
+                    self._canaries[ref] = canary
+                except (CryptokiError, HsmPolicyViolation) as error:
+                    if isinstance(error, CryptokiError) and error.code.error is not KeyNotPermitted:
+                        return False
+                    return detect.gcm_iv_mode(worker) is not None
+            worker.gcm_decrypt(key, blobs.parse(canary), _CANARY_AAD, memoryview(opened))
+        except (CryptokiError, HsmError, PKCS11Error):
+            return False
+        return opened == _CANARY
+
+    # -- everything else ---------------------------------------------------------------------------
+
+    def _sign(self, ref: KeyRef, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
+        def work(worker: Worker) -> bytes:
+            key = self._key(worker, ref, algorithm.key_algorithm, "sign")
+            return detect.sign(worker, key, algorithm, message)
+
+        return self._runner.run("sign", work)
+
+    def _mac(self, ref: KeyRef, data: bytes) -> bytes:
+        def work(worker: Worker) -> bytes:
+            key = self._key(worker, ref, KeyAlgorithm.HMAC_SHA256, "mac")
+            return worker.sign(key, cryptoki.CKM_SHA256_HMAC, data, 32)
+
+        return self._runner.run("mac", work)
+
+    def _public_key(self, ref: KeyRef) -> bytes:
+        return self._runner.run("public_key", lambda worker: keys.public_key(worker.session, ref))
+
+    def _random(self, size: int) -> bytes:
+        return self._runner.run("random", lambda worker: worker.random(size))
+
+    def _create_key(self, spec: KeySpec) -> KeyInfo:
+        kwp = False
+
+        def work(worker: Worker) -> KeyInfo:
+            session = worker.session
+            if keys.occupied(session, spec.ref):
+                raise KeyAmbiguous("create_key", "an object has that label or id already")
+            key = keys.generate(session, spec.ref, spec.algorithm, kwp=kwp)
+            try:
+                info = keys.describe(key, kwp=kwp)
+                faults = ["it cannot be read back"] if info is None else keys.policy_faults(key, info)
+            except BaseException:
+                keys.destroy(session, key, spec.ref)
+                raise
+            if info is None or faults or info.ref != spec.ref:
+                keys.destroy(session, key, spec.ref)
+                raise HsmPolicyViolation("create_key", f"the new key was destroyed: {', '.join(faults)}")
+            return info
+
+        return self._runner.alone("create_key", work)
+
+    def _key_info(self, ref: KeyRef) -> KeyInfo:
+        def work(worker: Worker) -> KeyInfo:
+            info = keys.describe(keys.find_any(worker.session, ref, "key_info"), kwp=False)
+            if info is None:
+                raise HsmUnsupported("key_info", "the object is not a key of a kind known here")
+            return info
+
+        return self._runner.run("key_info", work)
+
+    def _list_keys(self, label_prefix: str) -> list[KeyInfo]:
+        def work(worker: Worker) -> list[KeyInfo]:
+            worker.require_login()  # without it the list would be empty, and wrong
+            return list(keys.describe_all(worker.session, label_prefix, kwp=False))
+
+        return self._runner.run("list_keys", work)
+
+    def _set_key_state(self, ref: KeyRef, state: KeyState) -> None:
+        def work(worker: Worker) -> None:
+            key = keys.find_any(worker.session, ref, "set_key_state")
+            info = keys.describe(key, kwp=False)
+            if info is None:
+                raise HsmUnsupported("set_key_state", "the object is not a key of a kind known here")
+            keys.set_state(key, info.algorithm, state, kwp=False)
+
+        self._runner.alone("set_key_state", work)
+
+    def _destroy_key(self, ref: KeyRef) -> None:
+        def work(worker: Worker) -> None:
+            keys.destroy(worker.session, keys.find_any(worker.session, ref, "destroy_key"), ref)
+
+        self._runner.alone("destroy_key", work)
+        self._canaries.pop(ref, None)
+        self._usage.forget(ref)
+        # Another module might give the handle of a destroyed key to a new one.
+        self._pool.forget_keys()
+
+    def usage(self) -> Mapping[KeyRef, int]:  # noqa: D102 - inherited
+        return self._usage.snapshot()
+
+    def note_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
+        self._usage.note(ref, count)
+
+    def _capabilities(self) -> Capabilities:
+        if self._found is None:
+            self._found = self._runner.run("capabilities", self._detect)
+        return self._found
+
+    def _detect(self, worker: Worker) -> Capabilities:
+        return Capabilities(
+            wrap=WrapScheme.NONE if self._iv_mode is None else WrapScheme.AES_GCM,
+            iv_mode=self._iv_mode,
+            signatures=frozenset(detect.signatures(worker)),
+            mac=detect.mac(worker),
+            random=detect.random(worker),
+            max_sessions=self._pool.limit,
+            model=self._model,
+        )
+
+    def _health(self, deep: bool) -> Health:
+        pool = self._pool
+        reason = ""
+        if self._module.gate.forked:
+            reason = "forked"
+        elif pool.auth_failed is not None:
+            reason = "auth failed"
+        elif pool.check_hung():
+            reason = "hung"
+        elif not deep and not self._recovery.failing and (logged_in := pool.logged_in()) is not None:
+            reason = "ok" if logged_in else "login lost"
+        if reason:
+            return Health(ok=reason == "ok", reason=reason)
+        # Not in order, or asked to look closely: use it, which also heals what can be healed.
+        try:
+            works = self._runner.run("health", self._works)
+        except HsmError as error:
+            reason = "auth failed" if isinstance(error, HsmAuthFailed) else "unavailable"
+            return Health(ok=False, reason=reason)
+        return Health(ok=works, reason="ok" if works else "canary failed")
+
+    def _works(self, worker: Worker) -> bool:
+        worker.random(16)
+        return self._iv_mode is None or detect.gcm_iv_mode(worker) is self._iv_mode
+
+    def _translate(self, op: str, error: Exception) -> HsmError:
+        if isinstance(error, (CryptokiError, PKCS11Error)):
+            return as_hsm_error(op, error)
+        return super()._translate(op, error)
+
+    def _close(self) -> None:
+        self._pool.close()
+        module.release(self._module)

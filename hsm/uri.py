@@ -1,0 +1,113 @@
+"""Backends by URI: `pkcs11:` as RFC 7512 has it, `transit:` in the same spirit.
+
+    pkcs11:serial=9f3c2b1a;token=vault?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin
+    transit://vault.example:8200/transit?auth=token&token-source=credential:vault-token
+
+What is not known is refused: a misspelt attribute would otherwise select another token than was meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+from hsm.model import IvMode
+from hsm.secretfile import SecretSource, SecretSourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PATH: Final = frozenset({"token", "serial", "manufacturer", "model"})
+_QUERY: Final = frozenset({"module-path", "pin-source", "x-iv-mode", "x-init-string"})
+
+
+class UriError(ValueError):
+    """The URI does not name a backend. The text says which part of it is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pkcs11Uri:
+    """Which token, in which module, and where its PIN comes from.
+
+    The token is the only one that matches every attribute given (`serial` is best: labels are not
+    unique). `iv_mode` overrides what the backend would find out by trying (`x-iv-mode`); `init_string`
+    is passed to the module in `pReserved` (`x-init-string`), which some modules want.
+    """
+
+    module_path: str
+    token: str | None = None
+    serial: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    pin_source: SecretSource | None = None
+    iv_mode: IvMode | None = None
+    init_string: str | None = None
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme, lower case. Raises `UriError`."""
+    scheme, colon, _ = uri.partition(":")
+    if not colon:
+        raise UriError("an HSM is named by a URI, such as pkcs11:... or transit:...")
+    return scheme.lower()
+
+
+def parse_pkcs11(uri: str) -> Pkcs11Uri:
+    """Read an RFC 7512 URI. Raises `UriError`.
+
+    `module-path` must be absolute, as a relative one would search the library path; `pin-value` is
+    refused, as a URI is written down in too many places.
+    """
+    if scheme_of(uri) != "pkcs11":
+        raise UriError("not a pkcs11: URI")
+    path, _, query = uri.partition(":")[2].partition("?")
+    attributes = _attributes(path.split(";"), _PATH)
+    options = _attributes(query.split("&"), _QUERY)
+    module_path = options.get("module-path")
+    if module_path is None:
+        raise UriError("module-path is missing")
+    if not PurePosixPath(module_path).is_absolute():
+        raise UriError("module-path must be absolute")
+    if not attributes:
+        raise UriError("no token is named: give serial, or token")
+    try:
+        source = SecretSource.parse(options["pin-source"]) if "pin-source" in options else None
+    except SecretSourceError as error:
+        raise UriError(f"pin-source: {error}") from None
+    try:
+        iv_mode = IvMode(options["x-iv-mode"]) if "x-iv-mode" in options else None
+    except ValueError:
+        raise UriError("x-iv-mode is host, hsm or appended") from None
+    return Pkcs11Uri(
+        module_path=module_path,
+        token=attributes.get("token"),
+        serial=attributes.get("serial"),
+        manufacturer=attributes.get("manufacturer"),
+        model=attributes.get("model"),
+        pin_source=source,
+        iv_mode=iv_mode,
+        init_string=options.get("x-init-string"),
+    )
+
+
+def _attributes(parts: Iterable[str], known: frozenset[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in parts:
+        if not part:
+            continue
+        name, equals, value = part.partition("=")
+        if name == "pin-value":
+            raise UriError("pin-value is refused; put the PIN in a file and name it by pin-source")
+        if name not in known:
+            raise UriError(f"unknown attribute {name[:40]!r}")
+        if not equals or not value:
+            raise UriError(f"{name} has no value")
+        if name in found:
+            raise UriError(f"{name} is given twice")
+        try:
+            found[name] = unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            raise UriError(f"{name} is not UTF-8") from None
+    return found

@@ -1,0 +1,114 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_GRANTED: _ClassVar[Outcome]
+    OUTCOME_REFUSED: _ClassVar[Outcome]
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_GRANTED: Outcome
+OUTCOME_REFUSED: Outcome
+
+class AuditRecord(_message.Message):
+    __slots__ = ("sequence", "id", "create_time", "tenant", "identity", "action", "resource", "outcome", "reason", "ip_address", "device_id", "request_id", "token_id", "session_id", "before_state", "after_state", "rows_written", "leaf_hash")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_STATE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_STATE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    LEAF_HASH_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    id: str
+    create_time: _timestamp_pb2.Timestamp
+    tenant: str
+    identity: str
+    action: str
+    resource: str
+    outcome: Outcome
+    reason: str
+    ip_address: str
+    device_id: str
+    request_id: str
+    token_id: str
+    session_id: str
+    before_state: str
+    after_state: str
+    rows_written: str
+    leaf_hash: bytes
+    def __init__(self, sequence: _Optional[int] = ..., id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenant: _Optional[str] = ..., identity: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., ip_address: _Optional[str] = ..., device_id: _Optional[str] = ..., request_id: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., before_state: _Optional[str] = ..., after_state: _Optional[str] = ..., rows_written: _Optional[str] = ..., leaf_hash: _Optional[bytes] = ...) -> None: ...
+
+class AuditServiceListRequest(_message.Message):
+    __slots__ = ("tenant", "action", "resource", "identity", "page_size", "page_token")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    action: str
+    resource: str
+    identity: str
+    page_size: int
+    page_token: str
+    def __init__(self, tenant: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., identity: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class AuditServiceListResponse(_message.Message):
+    __slots__ = ("records", "next_page_token")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[AuditRecord]
+    next_page_token: str
+    def __init__(self, records: _Optional[_Iterable[_Union[AuditRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class AuditServiceGetCheckpointRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditServiceGetCheckpointResponse(_message.Message):
+    __slots__ = ("note", "verifier_key")
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    note: str
+    verifier_key: str
+    def __init__(self, note: _Optional[str] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+
+class AuditServiceVerifyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditServiceVerifyResponse(_message.Message):
+    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings")
+    VALID_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_HASH_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    valid: bool
+    records: int
+    checkpoints: int
+    root_hash: bytes
+    findings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,258 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WebhookScheme(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WEBHOOK_SCHEME_UNSPECIFIED: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_STRIPE: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_STANDARD_WEBHOOKS: _ClassVar[WebhookScheme]
+
+class WebhookVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WEBHOOK_VERDICT_UNSPECIFIED: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_VALID: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_HEADER_INVALID: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_SIGNATURE_MISMATCH: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_TOO_OLD: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_TOO_NEW: _ClassVar[WebhookVerdict]
+
+class CloseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLOSE_REASON_UNSPECIFIED: _ClassVar[CloseReason]
+    CLOSE_REASON_CLOSED_BY_CALLER: _ClassVar[CloseReason]
+    CLOSE_REASON_DISCONNECTED: _ClassVar[CloseReason]
+    CLOSE_REASON_IDLE: _ClassVar[CloseReason]
+    CLOSE_REASON_EXPIRED: _ClassVar[CloseReason]
+    CLOSE_REASON_TOKEN_ENDED: _ClassVar[CloseReason]
+    CLOSE_REASON_CREDENTIAL_GONE: _ClassVar[CloseReason]
+    CLOSE_REASON_SERVER_STOPPING: _ClassVar[CloseReason]
+    CLOSE_REASON_FAILED: _ClassVar[CloseReason]
+    CLOSE_REASON_REVOCATIONS_UNKNOWN: _ClassVar[CloseReason]
+WEBHOOK_SCHEME_UNSPECIFIED: WebhookScheme
+WEBHOOK_SCHEME_STRIPE: WebhookScheme
+WEBHOOK_SCHEME_STANDARD_WEBHOOKS: WebhookScheme
+WEBHOOK_VERDICT_UNSPECIFIED: WebhookVerdict
+WEBHOOK_VERDICT_VALID: WebhookVerdict
+WEBHOOK_VERDICT_HEADER_INVALID: WebhookVerdict
+WEBHOOK_VERDICT_SIGNATURE_MISMATCH: WebhookVerdict
+WEBHOOK_VERDICT_TOO_OLD: WebhookVerdict
+WEBHOOK_VERDICT_TOO_NEW: WebhookVerdict
+CLOSE_REASON_UNSPECIFIED: CloseReason
+CLOSE_REASON_CLOSED_BY_CALLER: CloseReason
+CLOSE_REASON_DISCONNECTED: CloseReason
+CLOSE_REASON_IDLE: CloseReason
+CLOSE_REASON_EXPIRED: CloseReason
+CLOSE_REASON_TOKEN_ENDED: CloseReason
+CLOSE_REASON_CREDENTIAL_GONE: CloseReason
+CLOSE_REASON_SERVER_STOPPING: CloseReason
+CLOSE_REASON_FAILED: CloseReason
+CLOSE_REASON_REVOCATIONS_UNKNOWN: CloseReason
+
+class CredentialSelector(_message.Message):
+    __slots__ = ("name", "version", "field_names")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    field_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OpenedCredential(_message.Message):
+    __slots__ = ("name", "version", "kind", "field_names")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    kind: str
+    field_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SessionServiceRevealRequest(_message.Message):
+    __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite")
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_KEY_FIELD_NUMBER: _ClassVar[int]
+    HPKE_SUITE_FIELD_NUMBER: _ClassVar[int]
+    credentials: _containers.RepeatedCompositeFieldContainer[CredentialSelector]
+    purpose: str
+    recipient_key: bytes
+    hpke_suite: int
+    def __init__(self, credentials: _Optional[_Iterable[_Union[CredentialSelector, _Mapping]]] = ..., purpose: _Optional[str] = ..., recipient_key: _Optional[bytes] = ..., hpke_suite: _Optional[int] = ...) -> None: ...
+
+class SessionServiceRevealResponse(_message.Message):
+    __slots__ = ("session_id", "credentials", "sealed")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    credentials: _containers.RepeatedCompositeFieldContainer[OpenedCredential]
+    sealed: bytes
+    def __init__(self, session_id: _Optional[str] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+
+class SessionServiceOpenRequest(_message.Message):
+    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close")
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    REVEAL_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    operation_id: int
+    start: SessionStart
+    reveal: RevealOperation
+    verify_webhook: VerifyWebhookOperation
+    close: SessionClose
+    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ...) -> None: ...
+
+class SessionStart(_message.Message):
+    __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "ttl")
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_KEY_FIELD_NUMBER: _ClassVar[int]
+    HPKE_SUITE_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    credentials: _containers.RepeatedCompositeFieldContainer[CredentialSelector]
+    purpose: str
+    recipient_key: bytes
+    hpke_suite: int
+    ttl: _duration_pb2.Duration
+    def __init__(self, credentials: _Optional[_Iterable[_Union[CredentialSelector, _Mapping]]] = ..., purpose: _Optional[str] = ..., recipient_key: _Optional[bytes] = ..., hpke_suite: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class RevealOperation(_message.Message):
+    __slots__ = ("name", "field_names")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VerifyWebhookOperation(_message.Message):
+    __slots__ = ("name", "field_names", "scheme", "headers", "body")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    SCHEME_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_names: _containers.RepeatedScalarFieldContainer[str]
+    scheme: WebhookScheme
+    headers: _containers.ScalarMap[str, str]
+    body: bytes
+    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class SessionClose(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SessionServiceOpenResponse(_message.Message):
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed")
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    REVEAL_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EXPIRING_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    operation_id: int
+    opened: SessionOpened
+    reveal: RevealResult
+    verify_webhook: VerifyWebhookResult
+    error: OperationError
+    expiring: SessionExpiring
+    credential_changed: CredentialChanged
+    closed: SessionClosed
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ...) -> None: ...
+
+class SessionOpened(_message.Message):
+    __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SEALED_SESSION_KEY_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    sealed_session_key: bytes
+    credentials: _containers.RepeatedCompositeFieldContainer[OpenedCredential]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, session_id: _Optional[str] = ..., sealed_session_key: _Optional[bytes] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RevealResult(_message.Message):
+    __slots__ = ("counter", "sealed", "name", "version", "field_names")
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    counter: int
+    sealed: bytes
+    name: str
+    version: int
+    field_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, counter: _Optional[int] = ..., sealed: _Optional[bytes] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VerifyWebhookResult(_message.Message):
+    __slots__ = ("verdict", "matched_field_name")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    verdict: WebhookVerdict
+    matched_field_name: str
+    def __init__(self, verdict: _Optional[_Union[WebhookVerdict, str]] = ..., matched_field_name: _Optional[str] = ...) -> None: ...
+
+class OperationError(_message.Message):
+    __slots__ = ("code", "reason", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    reason: str
+    message: str
+    def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class SessionExpiring(_message.Message):
+    __slots__ = ("expire_time",)
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class CredentialChanged(_message.Message):
+    __slots__ = ("name", "latest_version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LATEST_VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    latest_version: int
+    def __init__(self, name: _Optional[str] = ..., latest_version: _Optional[int] = ...) -> None: ...
+
+class SessionClosed(_message.Message):
+    __slots__ = ("reason", "reveals", "uses", "buffers", "buffers_wiped", "duration")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REVEALS_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_WIPED_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    reason: CloseReason
+    reveals: int
+    uses: int
+    buffers: int
+    buffers_wiped: int
+    duration: _duration_pb2.Duration
+    def __init__(self, reason: _Optional[_Union[CloseReason, str]] = ..., reveals: _Optional[int] = ..., uses: _Optional[int] = ..., buffers: _Optional[int] = ..., buffers_wiped: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,52 @@
+# Two commands matter: `make run` shows the vault at work, `make test` tests all of it.
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+PROTOS := $(sort $(wildcard protos/vault/v1/*.proto))
+
+.PHONY: help run dev test lint bench generate check-generated lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.ready: requirements.lock pyproject.toml deploy/setup.sh
+	deploy/setup.sh python
+
+run: $(VENV)/.ready ## Set everything up and show the main job at work.
+	deploy/setup.sh system run
+	$(VENV)/bin/strongroom dev --tour
+
+dev: $(VENV)/.ready ## Set everything up and leave a development vault running.
+	deploy/setup.sh system run
+	$(VENV)/bin/strongroom dev
+
+test: $(VENV)/.ready ## Set everything up and run the whole test suite.
+	deploy/setup.sh system test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready ## Run every linter.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/buf lint
+	deploy/breaking.sh $(VENV)/bin/buf
+
+generate: $(VENV)/.ready ## Make vault/v1 from protos/.
+	$(PY) -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. $(PROTOS)
+
+check-generated: generate ## Fail if vault/v1 is not what protos/ say.
+	git diff --exit-code -- vault/v1
+	@test -z "$$(git ls-files --others --exclude-standard vault/v1)" || { echo "vault/v1 has files that are not committed"; exit 1; }
+
+bench: $(VENV)/.ready ## Measure, as ratios within one run; writes bench/results.json.
+	deploy/setup.sh system test
+	$(PY) -m bench
+
+lock: ## Choose the newest dependencies that fit and write requirements.lock.
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --quiet --upgrade -o requirements.lock
+
+clean: ## Remove what was set up here.
+	rm -rf $(VENV) .strongroom .mypy_cache .pytest_cache .ruff_cache .hypothesis

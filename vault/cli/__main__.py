@@ -1,0 +1,5 @@
+"""`python -m vault.cli` is `strongroom`."""
+
+from vault.cli.main import main
+
+main()

@@ -1,0 +1,35 @@
+"""From a command's options to a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vault.client import Client
+
+ProfileFile = Annotated[
+    Path,
+    typer.Option(
+        "--profile", "-p", envvar="STRONGROOM_PROFILE", help="Who you are and where the vault is (TOML)."
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", envvar="STRONGROOM_TOKEN_FILE", help="Use the token in this file; else one is issued."
+    ),
+]
+DEFAULT_PROFILE = Path(".strongroom/operator.toml")
+
+
+def client(profile: Path, token_file: Path | None = None) -> Client:
+    """A client for this profile."""
+    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
+
+    made = Client(Profile.load(profile))
+    if token_file is not None:
+        made.use_token(token_file.read_text().strip())
+    return made

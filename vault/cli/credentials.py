@@ -1,0 +1,134 @@
+"""`strongroom credential`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_fields, read_pairs
+from vault.cli.output import Format, Output, show, show_all
+
+app = typer.Typer(help="Store credentials and look at their metadata.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="tenant/segment/...")]
+Etag = Annotated[str, typer.Option(help="Only if this is the current etag.")]
+
+
+@app.command()
+def put(
+    name: Name,
+    *,
+    kind: Annotated[str, typer.Option(help="What it is, for example stripe_account.")],
+    field: Annotated[
+        list[str], typer.Option(help="NAME (asks), NAME=@FILE or NAME=- (stdin). Repeat it.")
+    ] = [],  # noqa: B006
+    fields: Annotated[Path | None, typer.Option(help="A JSON object of fields; - for stdin.")] = None,
+    label: Annotated[list[str], typer.Option(help="NAME=VALUE, not secret. Repeat it.")] = [],  # noqa: B006
+    etag: Annotated[
+        str, typer.Option(help="Only if this is the current etag; `new`: only if there is none.")
+    ] = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Store a new version of a credential, sealed before it leaves this process."""
+    values = read_fields(field, fields)
+    with client(profile, token_file) as vault:
+        show(output, vault.put(name, values, kind=kind, labels=read_pairs(label, "=", "--label"), etag=etag))
+
+
+@app.command()
+def get(
+    name: Name,
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show a credential's metadata."""
+    with client(profile, token_file) as vault:
+        show(output, vault.get(name))
+
+
+@app.command("list")
+def list_(
+    prefix: Annotated[str, typer.Argument(help="Only names under it.")] = "",
+    *,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Also those that are deleted.")] = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List credentials by name."""
+    with client(profile, token_file) as vault:
+        found = vault.list(prefix, show_deleted=deleted)
+    show_all(
+        output, found, ("name", "kind", "state", "latest_version", "field_names", "update_time", "updated_by")
+    )
+
+
+@app.command()
+def versions(
+    name: Name,
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List a credential's versions, newest first."""
+    with client(profile, token_file) as vault:
+        found = vault.list_versions(name)
+    show_all(
+        output,
+        found,
+        ("version", "state", "suite", "kek_version", "field_names", "create_time", "created_by"),
+    )
+
+
+@app.command()
+def delete(
+    name: Name,
+    *,
+    etag: Etag = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a credential; it can be undeleted."""
+    with client(profile, token_file) as vault:
+        show(output, vault.delete(name, etag=etag))
+
+
+@app.command()
+def undelete(
+    name: Name,
+    *,
+    etag: Etag = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring a deleted credential back."""
+    with client(profile, token_file) as vault:
+        show(output, vault.undelete(name, etag=etag))
+
+
+@app.command("destroy-version")
+def destroy_version(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="The version.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    etag: Etag = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Destroy a version for ever."""
+    if not yes:
+        typer.confirm(f"Destroy version {version} of {name} for ever?", abort=True)
+    with client(profile, token_file) as vault:
+        show(output, vault.destroy_version(name, version, etag=etag))

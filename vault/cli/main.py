@@ -1,0 +1,81 @@
+"""The `strongroom` command. Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault,
+4 the vault did not answer, 5 something does not verify."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from vault.cli import audit, credentials, keys, server, sessions, tokens
+from vault.cli.dev import dev
+from vault.errors import StartError, VaultError
+
+EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
+
+app = typer.Typer(
+    name="strongroom",
+    help="A credential vault: secrets are used, not handed around.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(dev)
+app.command()(server.serve)
+app.command()(server.migrate)
+app.command()(server.health)
+app.add_typer(tokens.app, name="token")
+app.add_typer(credentials.app, name="credential")
+app.add_typer(sessions.app, name="session")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
+
+_NEXT = {
+    "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit? Try `strongroom health`",
+    "CERTIFICATE_REJECTED": "the certificate of the profile does not meet the vault's profile (docs/threat-model.md)",
+    "TOKEN_EXPIRED": "issue another: `strongroom token issue`",
+    "TOKEN_REVOKED": "issue another: `strongroom token issue`",
+    "TOKEN_CERTIFICATE_MISMATCH": "use the profile that the token was issued to",
+    "SCOPE_DENIED": "add the scope to the profile, or issue a token that has it",
+    "POLICY_DENIED": "ask for a policy that grants this identity the scope",
+    "ETAG_MISMATCH": "somebody changed it: read it again, then decide again",
+    "CREDENTIAL_DELETED": "bring it back first: `strongroom credential undelete`",
+    "TENANT_NOT_FOUND": "make it first: `strongroom keys create-tenant`",
+}
+
+
+def main() -> None:
+    """Run the command, and say plainly what went wrong if something did."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        app(standalone_mode=True)
+    except (StartError, OSError) as error:
+        _fail(EXIT_HERE, str(error))
+    except VaultError as error:
+        _fail(EXIT_HERE, f"{error.reason.value}: {error.message}", _NEXT.get(error.reason.value, ""))
+    except Exception as error:
+        _fail_remotely(error)
+        raise
+
+
+def _fail_remotely(error: Exception) -> None:
+    from vault.client.errors import SessionClosedError, StrongroomError  # noqa: PLC0415 - gRPC is slow to import
+    from vault.client.profile import ProfileError  # noqa: PLC0415
+
+    if isinstance(error, ProfileError):
+        _fail(
+            EXIT_HERE, str(error), "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes two"
+        )
+    if isinstance(error, StrongroomError):
+        unreachable = error.code.name == "UNAVAILABLE"
+        _fail(EXIT_UNREACHABLE if unreachable else EXIT_REFUSED, str(error), _NEXT.get(error.reason, ""))
+    if isinstance(error, SessionClosedError):
+        _fail(EXIT_REFUSED, "the vault ended the session")
+
+
+def _fail(code: int, text: str, next_step: str = "") -> None:
+    print(f"strongroom: {text}", file=sys.stderr)
+    if next_step:
+        print(f"  next: {next_step}", file=sys.stderr)
+    raise SystemExit(code)

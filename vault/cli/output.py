@@ -1,0 +1,83 @@
+"""How results are shown: a table for people, JSON for programs. Never a secret unless it was asked for."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from google.protobuf.json_format import MessageToDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.protobuf.message import Message
+
+
+class Format(enum.StrEnum):
+    """How to show results."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[
+    Format, typer.Option("--output", "-o", envvar="STRONGROOM_OUTPUT", help="How to show the result.")
+]
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """A message as JSON would have it, with the field names of the proto."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def show(output: Format, message: Message) -> None:
+    """Show one thing."""
+    show_dict(output, as_dict(message))
+
+
+def show_dict(output: Format, values: dict[str, Any]) -> None:
+    """Show one thing."""
+    if output is Format.JSON:
+        print(json.dumps(values, indent=2))
+        return
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if value not in ("", [], {}, None):
+            print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def show_all(output: Format, messages: Iterable[Message], columns: Sequence[str]) -> None:
+    """Show a list: all of it as JSON, these columns as a table."""
+    rows = [as_dict(message) for message in messages]
+    if output is Format.JSON:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only tables need it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(row.get(column, "")) for column in columns))
+    Console(soft_wrap=not rows).print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    text = str(value)
+    for prefix in (
+        "CREDENTIAL_STATE_",
+        "VERSION_STATE_",
+        "KEY_STATE_",
+        "OUTCOME_",
+        "CLOSE_REASON_",
+        "WEBHOOK_VERDICT_",
+    ):
+        text = text.removeprefix(prefix)
+    return text

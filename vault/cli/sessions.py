@@ -1,0 +1,166 @@
+"""`strongroom session`."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_pairs
+from vault.cli.output import Format, Output, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vault.client import Secrets, Session
+
+app = typer.Typer(help="Use and reveal secrets.", no_args_is_help=True)
+
+Purpose = Annotated[str, typer.Option(help="Why; audited.")]
+
+
+@app.command()
+def reveal(
+    name: Annotated[str, typer.Argument(help="The credential.")],
+    *,
+    purpose: Purpose,
+    field: Annotated[list[str], typer.Option(help="Only this field. Repeat it.")] = [],  # noqa: B006
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only the bytes of the one --field, for a pipe.")
+    ] = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+) -> None:
+    """Reveal a credential to this terminal, in JSON."""
+    if raw and len(field) != 1:
+        raise typer.BadParameter("--raw needs exactly one --field")
+    with client(profile, token_file) as vault:
+        (secrets,) = vault.reveal(name, purpose=purpose, field_names=field)
+        with secrets:
+            if raw:
+                sys.stdout.buffer.write(secrets[field[0]])
+                sys.stdout.flush()
+            else:
+                _print_secrets(secrets)
+
+
+@app.command("verify-webhook")
+def verify_webhook(
+    name: Annotated[str, typer.Argument(help="The credential that holds the webhook secret.")],
+    *,
+    scheme: Annotated[str, typer.Option(help="stripe or standard-webhooks.")],
+    header: Annotated[list[str], typer.Option(help="NAME: VALUE. Repeat it.")],
+    body: Annotated[Path, typer.Option(help="The raw body.")],
+    field: Annotated[str, typer.Option(help="The field that holds the secret.")] = "webhook_secret",
+    purpose: Purpose = "verify a webhook",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Verify a webhook's signature; the secret stays in the vault. Exit code 5 if it does not verify."""
+    headers = read_pairs(header, ":", "--header")
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        result = session.verify_webhook(scheme, headers, body.read_bytes(), field_names=[field])
+    show(output, result)
+    if (
+        result.verdict
+        != result.DESCRIPTOR.file.enum_types_by_name["WebhookVerdict"]
+        .values_by_name["WEBHOOK_VERDICT_VALID"]
+        .number
+    ):
+        raise typer.Exit(5)
+
+
+@app.command("open")
+def open_(
+    names: Annotated[list[str], typer.Argument(help="The credentials.")],
+    *,
+    purpose: Purpose,
+    ttl: Annotated[int | None, typer.Option(help="Seconds the session may last.")] = None,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+) -> None:
+    """Open a session and take operations from stdin, one a line, until `close` or the end.
+
+    \b
+    reveal NAME [--field FIELD]...
+    verify-webhook NAME --scheme SCHEME --header 'NAME: VALUE' --body FILE [--field FIELD]
+    close
+    """
+    with client(profile, token_file) as vault:
+        session = vault.session(*names, purpose=purpose, ttl_seconds=ttl)
+        with session:
+            for opened in session.opened:
+                print(f"opened {opened.name} version {opened.version} ({', '.join(opened.field_names)})")
+            _operate(session, sys.stdin)
+    if session.closed is not None:
+        closed = session.closed
+        print(
+            f"closed: {closed.reveals} revealed, {closed.uses} used; "
+            f"{closed.buffers_wiped} of {closed.buffers} buffers wiped and read back as zero"
+        )
+
+
+def _operate(session: Session, lines: Iterable[str]) -> None:
+    parser = _parser()
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        try:
+            operation = parser.parse_args(words)
+        except ValueError as error:
+            print(f"? {error}", file=sys.stderr)
+            continue
+        if operation.operation == "close":
+            return
+        if operation.operation == "reveal":
+            with session.reveal(*operation.field, name=operation.name) as secrets:
+                _print_secrets(secrets)
+        else:
+            result = session.verify_webhook(
+                operation.scheme,
+                read_pairs(operation.header, ":", "--header"),
+                Path(operation.body).read_bytes(),
+                field_names=operation.field or ["webhook_secret"],
+                name=operation.name,
+            )
+            show(Format.TABLE, result)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="", add_help=False)
+    operations = parser.add_subparsers(dest="operation", required=True, parser_class=_Parser)
+    reveal_ = operations.add_parser("reveal", add_help=False)
+    verify = operations.add_parser("verify-webhook", add_help=False)
+    operations.add_parser("close", add_help=False)
+    for operation in (reveal_, verify):
+        operation.add_argument("name")
+        operation.add_argument("--field", action="append", default=[])
+    verify.add_argument("--scheme", required=True)
+    verify.add_argument("--header", action="append", required=True)
+    verify.add_argument("--body", required=True)
+    return parser
+
+
+def _print_secrets(secrets: Secrets) -> None:
+    """The one place where this command shows secrets: they were asked for, by name, and the vault agreed."""
+    values = {}
+    for name in secrets:
+        try:
+            values[name] = secrets.text(name)
+        except UnicodeDecodeError:
+            values[name] = "base64:" + base64.b64encode(secrets[name]).decode()
+    print(json.dumps(values, indent=2))

@@ -1,0 +1,27 @@
+"""Asking a vault whether it is ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from vault.client.errors import from_rpc
+
+if TYPE_CHECKING:
+    from vault.client.profile import Profile
+
+
+def check(profile: Profile, part: str = "", *, timeout: float = 5.0) -> tuple[bool, str]:
+    """Whether the vault (or one part of it) is ready, and if not, why. Raises `StrongroomError`."""
+    with grpc.secure_channel(profile.server, profile.channel_credentials()) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            response, call = stub.Check.with_call(
+                health_pb2.HealthCheckRequest(service=part), timeout=timeout
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        reasons = dict(call.trailing_metadata() or ()).get("x-not-ready", "")
+        return response.status == health_pb2.HealthCheckResponse.SERVING, str(reasons)

@@ -1,0 +1,341 @@
+"""What a client does, written once for both SDKs, without IO.
+
+Each operation is a generator: it yields the calls it needs and is sent their answers, or thrown their
+errors. `sync.py` and `aio.py` only carry calls to the wire and answers back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets as random
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from vault.client.errors import StrongroomError
+from vault.client.sealing import IngestKey, Recipient, seal_fields, verify_ingest_key
+from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2, token_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from google.protobuf.message import Message
+
+    from vault.client.profile import Profile
+    from vault.client.secrets import Secrets
+
+T = TypeVar("T")
+
+MAX_TRIES = 4
+_RENEW_AT = 0.8
+_RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
+_PAGE = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call on the wire. All calls of this SDK are safe to repeat: reads, and writes with a request_id."""
+
+    method: str
+    request: Message
+    response: type[Message]
+    token: str = dataclasses.field(default="", repr=False)
+
+
+Steps = Generator[Call, Any, T]
+
+
+class Operations:
+    """A client's state (its token, the ingest key), and its operations."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._token: token_pb2.TokenServiceIssueResponse | None = None
+        self._renew_time = 0.0
+        self._ingest_key: IngestKey | None = None
+
+    def use_token(self, text: str) -> None:
+        """Use this token instead of issuing one."""
+        self._token = token_pb2.TokenServiceIssueResponse(token=text)
+        self._renew_time = float("inf")
+
+    def issue_token(
+        self, scopes: Sequence[str], ttl_seconds: int, purpose: str, tenant: str = ""
+    ) -> Steps[token_pb2.TokenServiceIssueResponse]:
+        """Issue a token."""
+        request = token_pb2.TokenServiceIssueRequest(
+            tenant=tenant or self.profile.tenant,
+            scopes=scopes,
+            ttl=Duration(seconds=ttl_seconds),
+            purpose=purpose,
+        )
+        response: token_pb2.TokenServiceIssueResponse = yield Call(
+            "/vault.v1.TokenService/Issue", request, token_pb2.TokenServiceIssueResponse
+        )
+        return response
+
+    def token(self) -> Steps[str]:
+        """The client's token: issued when it is first needed, and anew well before it ends."""
+        if self._token is None or time.time() >= self._renew_time:
+            profile = self.profile
+            self._token = yield from self.issue_token(profile.scopes, profile.token_seconds, "")
+            left = self._token.expire_time.seconds - time.time()
+            self._renew_time = time.time() + left * _RENEW_AT
+        return self._token.token
+
+    def authorised(self, method: str, request: Message, response: type[T]) -> Steps[T]:
+        """A call with the client's token; tried once more with a new one if this one has ended."""
+        call = Call(method, request, response)  # type: ignore[arg-type]  # T is always a message
+        token = yield from self.token()
+        try:
+            return (yield dataclasses.replace(call, token=token))  # type: ignore[no-any-return]
+        except StrongroomError as error:
+            if error.reason not in _RENEW_REASONS or self._renew_time == float("inf"):
+                raise
+        self._token = None
+        token = yield from self.token()
+        return (yield dataclasses.replace(call, token=token))  # type: ignore[no-any-return]
+
+    def put(
+        self,
+        name: str,
+        fields: Mapping[str, str | bytes | bytearray | memoryview],
+        kind: str,
+        labels: Mapping[str, str] | None,
+        etag: str,
+    ) -> Steps[credential_pb2.Credential]:
+        """Seal and store a credential."""
+        request_id = random.token_urlsafe(16)
+        for last in (False, True):
+            key = yield from self._ingest()
+            request = credential_pb2.CredentialServicePutRequest(
+                name=name,
+                kind=kind,
+                labels=labels or {},
+                sealed=seal_fields(fields, name, kind, key),
+                ingest_key_id=key.key_id,
+                etag=etag,
+                request_id=request_id,
+            )
+            try:
+                response = yield from self.authorised(
+                    "/vault.v1.CredentialService/Put", request, credential_pb2.CredentialServicePutResponse
+                )
+            except StrongroomError as error:
+                if last or error.reason != "INGEST_KEY_UNKNOWN":
+                    raise
+                self._ingest_key = None
+            else:
+                return response.credential
+        raise AssertionError("unreachable")
+
+    def get(self, name: str) -> Steps[credential_pb2.Credential]:
+        """A credential's metadata."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/Get",
+            credential_pb2.CredentialServiceGetRequest(name=name),
+            credential_pb2.CredentialServiceGetResponse,
+        )
+        return response.credential
+
+    def list(self, prefix: str, *, show_deleted: bool) -> Steps[list[credential_pb2.Credential]]:
+        """The metadata of all credentials under a prefix."""
+        request = credential_pb2.CredentialServiceListRequest(
+            prefix=prefix, page_size=_PAGE, show_deleted=show_deleted
+        )
+        found: list[credential_pb2.Credential] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.CredentialService/List", request, credential_pb2.CredentialServiceListResponse
+            )
+            found.extend(page.credentials)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def list_versions(self, name: str) -> Steps[list[credential_pb2.CredentialVersion]]:
+        """A credential's versions, newest first."""
+        request = credential_pb2.CredentialServiceListVersionsRequest(name=name, page_size=_PAGE)
+        found: list[credential_pb2.CredentialVersion] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.CredentialService/ListVersions",
+                request,
+                credential_pb2.CredentialServiceListVersionsResponse,
+            )
+            found.extend(page.versions)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def delete(self, name: str, etag: str) -> Steps[credential_pb2.Credential]:
+        """Delete a credential."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/Delete",
+            credential_pb2.CredentialServiceDeleteRequest(
+                name=name, etag=etag, request_id=random.token_urlsafe(16)
+            ),
+            credential_pb2.CredentialServiceDeleteResponse,
+        )
+        return response.credential
+
+    def undelete(self, name: str, etag: str) -> Steps[credential_pb2.Credential]:
+        """Bring a deleted credential back."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/Undelete",
+            credential_pb2.CredentialServiceUndeleteRequest(
+                name=name, etag=etag, request_id=random.token_urlsafe(16)
+            ),
+            credential_pb2.CredentialServiceUndeleteResponse,
+        )
+        return response.credential
+
+    def destroy_version(self, name: str, version: int, etag: str) -> Steps[credential_pb2.CredentialVersion]:
+        """Destroy a version for ever."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/DestroyVersion",
+            credential_pb2.CredentialServiceDestroyVersionRequest(
+                name=name, version=version, etag=etag, request_id=random.token_urlsafe(16)
+            ),
+            credential_pb2.CredentialServiceDestroyVersionResponse,
+        )
+        return response.version
+
+    def reveal(self, names: Sequence[str], purpose: str, field_names: Sequence[str]) -> Steps[list[Secrets]]:
+        """Reveal several credentials in one call."""
+        recipient = Recipient()
+        request = session_pb2.SessionServiceRevealRequest(
+            credentials=[
+                session_pb2.CredentialSelector(name=name, field_names=field_names) for name in names
+            ],
+            purpose=purpose,
+            recipient_key=recipient.public_bytes,
+            hpke_suite=recipient.hpke_suite,
+        )
+        response = yield from self.authorised(
+            "/vault.v1.SessionService/Reveal", request, session_pb2.SessionServiceRevealResponse
+        )
+        return recipient.open_parcel(response)
+
+    def revoke_token(self, token_id: str) -> Steps[token_pb2.TokenServiceRevokeResponse]:
+        """Revoke a token by its id."""
+        return self.authorised(
+            "/vault.v1.TokenService/Revoke",
+            token_pb2.TokenServiceRevokeRequest(token_id=token_id),
+            token_pb2.TokenServiceRevokeResponse,
+        )
+
+    def introspect_token(self, text: str) -> Steps[token_pb2.TokenServiceIntrospectResponse]:
+        """What a token is good for."""
+        return self.authorised(
+            "/vault.v1.TokenService/Introspect",
+            token_pb2.TokenServiceIntrospectRequest(token=text),
+            token_pb2.TokenServiceIntrospectResponse,
+        )
+
+    def jwks(self) -> Steps[bytes]:
+        """The vault's public keys, as a JWK set."""
+        response: token_pb2.TokenServiceGetJwksResponse = yield Call(
+            "/vault.v1.TokenService/GetJwks",
+            token_pb2.TokenServiceGetJwksRequest(),
+            token_pb2.TokenServiceGetJwksResponse,
+        )
+        return response.jwks
+
+    def create_tenant(self, tenant: str) -> Steps[key_pb2.Key]:
+        """Make a tenant and its first key."""
+        response = yield from self.authorised(
+            "/vault.v1.KeyService/CreateTenant",
+            key_pb2.KeyServiceCreateTenantRequest(tenant=tenant, request_id=random.token_urlsafe(16)),
+            key_pb2.KeyServiceCreateTenantResponse,
+        )
+        return response.key
+
+    def rotate_key(self, tenant: str) -> Steps[key_pb2.Key]:
+        """Make a new version of a tenant's key and put it to use."""
+        response = yield from self.authorised(
+            "/vault.v1.KeyService/Rotate",
+            key_pb2.KeyServiceRotateRequest(tenant=tenant, request_id=random.token_urlsafe(16)),
+            key_pb2.KeyServiceRotateResponse,
+        )
+        return response.key
+
+    def list_keys(self, tenant: str) -> Steps[list[key_pb2.Key]]:
+        """The versions of a tenant's key, newest first."""
+        request = key_pb2.KeyServiceListRequest(tenant=tenant, page_size=_PAGE)
+        found: list[key_pb2.Key] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.KeyService/List", request, key_pb2.KeyServiceListResponse
+            )
+            found.extend(page.keys)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def describe_key(self, tenant: str, version: int) -> Steps[key_pb2.KeyServiceDescribeResponse]:
+        """What is known of a key version."""
+        return self.authorised(
+            "/vault.v1.KeyService/Describe",
+            key_pb2.KeyServiceDescribeRequest(tenant=tenant, version=version),
+            key_pb2.KeyServiceDescribeResponse,
+        )
+
+    def audit_records(
+        self, request: audit_pb2.AuditServiceListRequest, most: int
+    ) -> Steps[list[audit_pb2.AuditRecord]]:
+        """Audit records that match, at most so many."""
+        found: list[audit_pb2.AuditRecord] = []
+        while True:
+            request.page_size = min(_PAGE, most - len(found))
+            page = yield from self.authorised(
+                "/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse
+            )
+            found.extend(page.records)
+            request.page_token = page.next_page_token
+            if not page.next_page_token or len(found) >= most:
+                return found
+
+    def checkpoint(self) -> Steps[audit_pb2.AuditServiceGetCheckpointResponse]:
+        """The newest checkpoint of the audit log."""
+        return self.authorised(
+            "/vault.v1.AuditService/GetCheckpoint",
+            audit_pb2.AuditServiceGetCheckpointRequest(),
+            audit_pb2.AuditServiceGetCheckpointResponse,
+        )
+
+    def verify_audit(self) -> Steps[audit_pb2.AuditServiceVerifyResponse]:
+        """Have the vault verify its whole audit log."""
+        return self.authorised(
+            "/vault.v1.AuditService/Verify",
+            audit_pb2.AuditServiceVerifyRequest(),
+            audit_pb2.AuditServiceVerifyResponse,
+        )
+
+    def _ingest(self) -> Steps[IngestKey]:
+        if self._ingest_key is None or self._ingest_key.expire_time <= time.time():
+            jwks = yield from self.jwks()
+            response: credential_pb2.CredentialServiceGetIngestKeyResponse = yield Call(
+                "/vault.v1.CredentialService/GetIngestKey",
+                credential_pb2.CredentialServiceGetIngestKeyRequest(),
+                credential_pb2.CredentialServiceGetIngestKeyResponse,
+            )
+            self._ingest_key = verify_ingest_key(response.signed_key, jwks)
+        return self._ingest_key
+
+
+def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:
+    """A call's metadata."""
+    sent = [("x-request-id", random.token_urlsafe(12))]
+    if profile.device_id:
+        sent.append(("x-device-id", profile.device_id))
+    if token:
+        sent.append(("authorization", f"Bearer {token}"))
+    return tuple(sent)
+
+
+def pause(attempt: int) -> float:
+    """How long to wait before the next try: exponential, with full jitter. Seconds."""
+    return random.SystemRandom().uniform(0, 0.1 * 2**attempt)

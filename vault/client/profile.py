@@ -1,0 +1,63 @@
+"""Who a client is and where its vault is: one TOML file, without a secret in it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import grpc
+
+
+class ProfileError(Exception):
+    """The profile cannot be used: one line that says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the vault is, which certificate to show, and what to ask for.
+
+    `server` is `host:port`. The files are PEM. `tenant` and `scopes` are what the client's tokens shall be
+    for; `token_seconds` is how long each shall live.
+    """
+
+    server: str
+    ca_file: Path
+    certificate_file: Path
+    private_key_file: Path
+    tenant: str
+    scopes: tuple[str, ...]
+    token_seconds: int = 3600
+    device_id: str = ""
+
+    @classmethod
+    def load(cls, file: str | Path) -> Profile:
+        """Read a profile. Relative paths in it are relative to its folder. Raises `ProfileError`."""
+        path = Path(file)
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ProfileError(f"cannot read the profile {path}: {error}") from None
+        known = {field.name for field in fields(cls)}
+        if unknown := set(values) - known:
+            raise ProfileError(f"{path}: unknown key {sorted(unknown)[0]}")
+        for name in ("ca_file", "certificate_file", "private_key_file"):
+            if name in values:
+                values[name] = path.resolve().parent / str(values[name])
+        values["scopes"] = tuple(values.get("scopes", ()))
+        try:
+            return cls(**values)
+        except TypeError:
+            missing = {"server", "ca_file", "certificate_file", "private_key_file", "tenant"} - set(values)
+            raise ProfileError(f"{path}: missing {', '.join(sorted(missing))}") from None
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Mutual TLS with this profile's certificate. Raises `ProfileError`."""
+        try:
+            return grpc.ssl_channel_credentials(
+                root_certificates=self.ca_file.read_bytes(),
+                private_key=self.private_key_file.read_bytes(),
+                certificate_chain=self.certificate_file.read_bytes(),
+            )
+        except OSError as error:
+            raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None

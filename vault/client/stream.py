@@ -1,0 +1,113 @@
+"""A session's side of the stream, without IO: the messages to send, and what to make of those received."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from vault.client.errors import SessionClosedError, StrongroomError
+from vault.client.sealing import Recipient, Reveals
+from vault.v1 import session_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vault.client.secrets import Secrets
+
+SCHEMES = {
+    "stripe": pb.WEBHOOK_SCHEME_STRIPE,
+    "standard-webhooks": pb.WEBHOOK_SCHEME_STANDARD_WEBHOOKS,
+}
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class SessionState:
+    """What a session's client knows: its key, its credentials, what it revealed."""
+
+    def __init__(self, names: Sequence[str], purpose: str, ttl_seconds: int | None) -> None:
+        if not names:
+            raise ValueError("a session needs at least one credential")
+        self._names = tuple(names)
+        self._purpose = purpose
+        self._ttl_seconds = ttl_seconds
+        self._recipient = Recipient()
+        self._reveals: Reveals | None = None
+        self._revealed: list[Secrets] = []
+        self._operation_id = 0
+        self.session_id = ""
+        self.opened: tuple[pb.OpenedCredential, ...] = ()
+        self.events: list[pb.SessionServiceOpenResponse] = []
+        self.closed: pb.SessionClosed | None = None
+
+    def start(self) -> pb.SessionServiceOpenRequest:
+        """The first message."""
+        start = pb.SessionStart(
+            credentials=[pb.CredentialSelector(name=name) for name in self._names],
+            purpose=self._purpose,
+            recipient_key=self._recipient.public_bytes,
+            hpke_suite=self._recipient.hpke_suite,
+            ttl=Duration(seconds=self._ttl_seconds) if self._ttl_seconds else None,
+        )
+        return pb.SessionServiceOpenRequest(start=start)
+
+    def reveal(self, field_names: Sequence[str], name: str) -> pb.SessionServiceOpenRequest:
+        """Asks to reveal fields."""
+        operation = pb.RevealOperation(name=self._name(name), field_names=field_names)
+        return pb.SessionServiceOpenRequest(operation_id=self._next(), reveal=operation)
+
+    def verify_webhook(
+        self, scheme: str, headers: Mapping[str, str], body: bytes, field_names: Sequence[str], name: str
+    ) -> pb.SessionServiceOpenRequest:
+        """Asks to verify a webhook."""
+        operation = pb.VerifyWebhookOperation(
+            name=self._name(name), field_names=field_names, scheme=SCHEMES[scheme], headers=headers, body=body
+        )
+        return pb.SessionServiceOpenRequest(operation_id=self._next(), verify_webhook=operation)
+
+    def take(self, message: pb.SessionServiceOpenResponse, operation_id: int) -> bool:
+        """Take a message in; True if it answers the operation. Raises its error, or `SessionClosedError`."""
+        kind = message.WhichOneof("message")
+        if kind == "opened":
+            self.session_id = message.opened.session_id
+            self.opened = tuple(message.opened.credentials)
+            self._reveals = Reveals(self.session_id, self._recipient.open_session_key(message.opened))
+            return True
+        if kind == "closed":
+            self.closed = message.closed
+            raise SessionClosedError(message.closed)
+        if message.operation_id != operation_id or not operation_id:
+            self.events.append(message)
+            return False
+        if kind == "error":
+            error = message.error
+            raise StrongroomError(_CODES[error.code], error.reason, error.message, {})
+        return True
+
+    def open(self, result: pb.RevealResult) -> Secrets:
+        """Open a reveal's result; wiped at the latest when the session ends."""
+        if self._reveals is None:
+            raise ValueError("the session is not open")
+        secrets = self._reveals.open(result)
+        self._revealed.append(secrets)
+        return secrets
+
+    def wipe(self) -> None:
+        """Wipe everything that the session revealed, and its key."""
+        for secrets in self._revealed:
+            secrets.close()
+        if self._reveals is not None:
+            self._reveals.close()
+            self._reveals = None
+
+    def _name(self, name: str) -> str:
+        if name:
+            return name
+        if len(self._names) > 1:
+            raise ValueError("the session holds several credentials: say which, by name=")
+        return self._names[0]
+
+    def _next(self) -> int:
+        self._operation_id += 1
+        return self._operation_id

@@ -1,0 +1,280 @@
+"""The synchronous SDK. Safe to share among threads; a session belongs to one thread at a time."""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from vault.client import operations
+from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
+from vault.client.operations import MAX_TRIES, Operations
+from vault.client.stream import SessionState
+from vault.v1 import audit_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from vault.client.operations import Call, Steps
+    from vault.client.profile import Profile
+    from vault.client.secrets import Secrets
+    from vault.v1 import credential_pb2, key_pb2, token_pb2
+
+T = TypeVar("T")
+
+_OPEN = "/vault.v1.SessionService/Open"
+
+
+class Client:
+    """A vault's client. `timeout` is how long one call may take, in seconds."""
+
+    def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
+        self.profile = profile
+        self._operations = Operations(profile)
+        self._channel = grpc.secure_channel(profile.server, profile.channel_credentials())
+        self._timeout = timeout
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def use_token(self, text: str) -> None:
+        """Use this token from now on, instead of issuing one."""
+        self._operations.use_token(text)
+
+    def session(self, *names: str, purpose: str, ttl_seconds: int | None = None) -> Session:
+        """A session on credentials, to be used in a `with` block."""
+        return Session(self, SessionState(names, purpose, ttl_seconds))
+
+    def put(
+        self,
+        name: str,
+        fields: Mapping[str, str | bytes | bytearray | memoryview],
+        *,
+        kind: str,
+        labels: Mapping[str, str] | None = None,
+        etag: str = "",
+    ) -> credential_pb2.Credential:
+        """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet."""
+        return self._run(self._operations.put(name, fields, kind, labels, etag))
+
+    def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
+        """Reveal up to 100 credentials in one call. Close each, or use each in a `with` block."""
+        return self._run(self._operations.reveal(names, purpose, field_names))
+
+    def get(self, name: str) -> credential_pb2.Credential:
+        """A credential's metadata."""
+        return self._run(self._operations.get(name))
+
+    def list(self, prefix: str = "", *, show_deleted: bool = False) -> list[credential_pb2.Credential]:
+        """The metadata of the credentials under a prefix; by default the whole tenant's."""
+        return self._run(self._operations.list(prefix, show_deleted=show_deleted))
+
+    def list_versions(self, name: str) -> list[credential_pb2.CredentialVersion]:
+        """A credential's versions, newest first."""
+        return self._run(self._operations.list_versions(name))
+
+    def delete(self, name: str, *, etag: str = "") -> credential_pb2.Credential:
+        """Delete a credential; it can be undeleted."""
+        return self._run(self._operations.delete(name, etag))
+
+    def undelete(self, name: str, *, etag: str = "") -> credential_pb2.Credential:
+        """Bring a deleted credential back."""
+        return self._run(self._operations.undelete(name, etag))
+
+    def destroy_version(self, name: str, version: int, *, etag: str = "") -> credential_pb2.CredentialVersion:
+        """Destroy a version for ever."""
+        return self._run(self._operations.destroy_version(name, version, etag))
+
+    def issue_token(
+        self, scopes: Sequence[str], *, ttl_seconds: int = 3600, purpose: str = "", tenant: str = ""
+    ) -> token_pb2.TokenServiceIssueResponse:
+        """Issue a token, to be handed to `use_token`. The client issues its own without being asked."""
+        return self._run(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
+
+    def revoke_token(self, token_id: str) -> token_pb2.TokenServiceRevokeResponse:
+        """Revoke a token by its id."""
+        return self._run(self._operations.revoke_token(token_id))
+
+    def introspect_token(self, text: str) -> token_pb2.TokenServiceIntrospectResponse:
+        """What a token is good for."""
+        return self._run(self._operations.introspect_token(text))
+
+    def jwks(self) -> bytes:
+        """The vault's public keys, as a JWK set in JSON."""
+        return self._run(self._operations.jwks())
+
+    def create_tenant(self, tenant: str) -> key_pb2.Key:
+        """Make a tenant and its first key."""
+        return self._run(self._operations.create_tenant(tenant))
+
+    def rotate_key(self, tenant: str) -> key_pb2.Key:
+        """Make a new version of a tenant's key and put it to use."""
+        return self._run(self._operations.rotate_key(tenant))
+
+    def list_keys(self, tenant: str) -> list[key_pb2.Key]:
+        """The versions of a tenant's key, newest first."""
+        return self._run(self._operations.list_keys(tenant))
+
+    def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
+        """What is known of a key version; 0 is the active one."""
+        return self._run(self._operations.describe_key(tenant, version))
+
+    def audit_records(
+        self, *, tenant: str = "", action: str = "", resource: str = "", identity: str = "", most: int = 1000
+    ) -> list[audit_pb2.AuditRecord]:
+        """Audit records that match every filter given, at most so many, by sequence."""
+        request = audit_pb2.AuditServiceListRequest(
+            tenant=tenant, action=action, resource=resource, identity=identity
+        )
+        return self._run(self._operations.audit_records(request, most))
+
+    def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
+        """The newest checkpoint of the audit log."""
+        return self._run(self._operations.checkpoint())
+
+    def verify_audit(self) -> audit_pb2.AuditServiceVerifyResponse:
+        """Have the vault verify its whole audit log."""
+        return self._run(self._operations.verify_audit())
+
+    def _run(self, steps: Steps[T]) -> T:
+        """Carry an operation's calls to the wire until it returns."""
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = self._send(call)
+                except StrongroomError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _send(self, call: Call) -> object:
+        invoke = self._channel.unary_unary(
+            call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.response.FromString,
+        )
+        sent = operations.metadata(self._operations.profile, call.token)
+        for attempt in range(MAX_TRIES):
+            try:
+                return invoke(call.request, timeout=self._timeout, metadata=sent)
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+                if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt == MAX_TRIES - 1:
+                    raise failure from None
+                time.sleep(operations.pause(attempt))
+        raise AssertionError("unreachable")
+
+
+class Session:
+    """A session on some credentials. Everything it revealed is wiped at the end of the `with` block."""
+
+    def __init__(self, client: Client, state: SessionState) -> None:
+        self._client = client
+        self._state = state
+        self._outbox: queue.SimpleQueue[session_pb2.SessionServiceOpenRequest | None] = queue.SimpleQueue()
+
+    @property
+    def session_id(self) -> str:
+        """The session's id, as in the audit log."""
+        return self._state.session_id
+
+    @property
+    def opened(self) -> tuple[session_pb2.OpenedCredential, ...]:
+        """What the session holds."""
+        return self._state.opened
+
+    @property
+    def events(self) -> list[session_pb2.SessionServiceOpenResponse]:
+        """What the vault told of its own accord so far."""
+        return self._state.events
+
+    @property
+    def closed(self) -> session_pb2.SessionClosed | None:
+        """Why the session ended, and its receipt; None while it is open."""
+        return self._state.closed
+
+    def __enter__(self) -> Session:
+        operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
+        token = self._client._run(operations_.token())  # noqa: SLF001
+        invoke = self._client._channel.stream_stream(  # noqa: SLF001
+            _OPEN,
+            request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
+            response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
+        )
+        self._stream = invoke(
+            iter(self._outbox.get, None), metadata=operations.metadata(operations_.profile, token)
+        )
+        try:
+            self._ask(self._state.start())
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state.wipe()
+        try:
+            if self._state.closed is None:
+                self._outbox.put(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
+                self._drain()
+        finally:
+            self._leave()
+
+    def reveal(self, *field_names: str, name: str = "") -> Secrets:
+        """Reveal fields (none: all) of the session's credential, or of the one named."""
+        answer = self._ask(self._state.reveal(field_names, name))
+        return self._state.open(answer.reveal)
+
+    def verify_webhook(
+        self,
+        scheme: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        field_names: Sequence[str] = ("webhook_secret",),
+        name: str = "",
+    ) -> session_pb2.VerifyWebhookResult:
+        """Verify a webhook (`stripe`, `standard-webhooks`) with a secret that stays in the vault."""
+        return self._ask(self._state.verify_webhook(scheme, headers, body, field_names, name)).verify_webhook
+
+    def _ask(self, message: session_pb2.SessionServiceOpenRequest) -> session_pb2.SessionServiceOpenResponse:
+        if self._state.closed is not None:
+            raise SessionClosedError(self._state.closed)
+        self._outbox.put(message)
+        try:
+            for answer in self._stream:
+                if self._state.take(answer, message.operation_id):
+                    return answer  # type: ignore[no-any-return]
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        raise StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
+
+    def _drain(self) -> None:
+        try:
+            for answer in self._stream:
+                self._state.take(answer, 0)
+        except (grpc.RpcError, SessionClosedError):
+            pass
+
+    def _leave(self) -> None:
+        self._state.wipe()
+        self._outbox.put(None)
+        self._stream.cancel()

@@ -1,0 +1,182 @@
+"""The configuration: one TOML file, read once, strict, frozen. `docs/configuration.md` says the same for people.
+
+An unknown key is an error. Secrets are never values here: a file is named, and read where it is needed.
+Algorithms are not configuration.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vault.errors import StartError
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Server(_Section):
+    """`[server]`: where to listen."""
+
+    listen: str = Field(default="127.0.0.1:7443", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")
+    workers: int = Field(default=1, ge=1, le=64)
+    max_concurrent_calls: int = Field(default=512, ge=1)
+    drain_seconds: Seconds = 10.0
+    reflection: bool = False
+
+
+class Tls(_Section):
+    """`[tls]`: PEM files. The private key must be an elliptic-curve one."""
+
+    certificate_file: Path
+    private_key_file: Path
+    client_ca_file: Path
+
+
+class Identity(_Section):
+    """`[identity]`: whose certificates are accepted."""
+
+    trust_domains: tuple[str, ...] = Field(min_length=1)
+
+
+class Hsm(_Section):
+    """`[hsm]`: the HSM, by RFC 7512 URI; the PIN by `pin-source` in it."""
+
+    uri: str
+    sessions: int = Field(default=8, ge=1, le=1024)
+    wait_seconds: Seconds = 5.0
+    deployment: str = Field(default="sr", pattern=r"^[a-z0-9]{1,6}$")
+    softhsm_config_file: Path | None = None
+
+
+class Database(_Section):
+    """`[database]`: `postgresql://user@host/name` or `sqlite:///path`; the password by file."""
+
+    url: str
+    password_file: Path | None = None
+    pool_size: int = Field(default=8, ge=2, le=256)
+
+
+class Tokens(_Section):
+    """`[tokens]`: lives in seconds. 24 hours is the most, whatever is written here."""
+
+    issuer: str = Field(default="strongroom", pattern=r"^[ -~]{1,128}$")
+    audience: str = Field(default="strongroom", pattern=r"^[ -~]{1,128}$")
+    default_life_seconds: int = Field(default=3600, ge=1, le=86_400)
+    max_life_seconds: int = Field(default=86_400, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Tokens:
+        if self.default_life_seconds > self.max_life_seconds:
+            raise ValueError("default_life_seconds must not exceed max_life_seconds")
+        return self
+
+
+class Policy(_Section):
+    """`[policy]`: Cedar files."""
+
+    files: tuple[Path, ...] = Field(min_length=1)
+
+
+class Sessions(_Section):
+    """`[sessions]`: the limits of sessions."""
+
+    max_life_seconds: int = Field(default=3600, ge=1, le=86_400)
+    idle_seconds: int = Field(default=300, ge=1)
+    max_per_worker: int = Field(default=2000, ge=1)
+    max_per_identity: int = Field(default=500, ge=1)
+    locked_memory_bytes: int = Field(default=6 * 1024 * 1024, ge=1024 * 1024)
+
+
+class Audit(_Section):
+    """`[audit]`: the log."""
+
+    origin: str = Field(default="strongroom/audit", pattern=r"^[!-*,-~]{1,128}$")
+    wait_seconds: Seconds = 5.0
+    checkpoint_seconds: Seconds = 60.0
+    anchor_file: Path | None = None
+
+
+class Config(_Section):
+    """The whole file."""
+
+    server: Server = Server()
+    tls: Tls
+    identity: Identity
+    hsm: Hsm
+    database: Database
+    tokens: Tokens = Tokens()
+    policy: Policy
+    sessions: Sessions = Sessions()
+    audit: Audit = Audit()
+
+
+def load(file: Path) -> Config:
+    """Read the configuration. Relative paths in it are relative to its folder.
+
+    Raises `StartError` that names the file, and the key and rule that are broken; never a value.
+    """
+    try:
+        document = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise StartError(
+            f"configuration: cannot read {file}: {error.strerror or type(error).__name__}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"configuration: {file} is not TOML: {error}") from None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise StartError(f"configuration: {file}: {key}: {_rule(first['type'], first['msg'])}") from None
+    return _resolve(config, file.resolve().parent)
+
+
+def read_secret_file(file: Path, key: str) -> str:
+    """A secret from its file, without the newline at its end. Raises `StartError`."""
+    try:
+        return file.read_text().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise StartError(f"{key}: cannot read {file}: {reason or type(error).__name__}") from None
+
+
+def seconds(value: float) -> datetime.timedelta:
+    """A span of time."""
+    return datetime.timedelta(seconds=value)
+
+
+def _rule(kind: str, message: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    """Every path in the configuration, made absolute."""
+
+    def resolve(section: BaseModel) -> BaseModel:
+        changes: dict[str, object] = {}
+        for name in type(section).model_fields:
+            value = getattr(section, name)
+            if isinstance(value, Path):
+                changes[name] = folder / value
+            elif isinstance(value, tuple) and value and isinstance(value[0], Path):
+                changes[name] = tuple(folder / item for item in value)
+            elif isinstance(value, BaseModel):
+                changes[name] = resolve(value)
+        return section.model_copy(update=changes)
+
+    resolved = resolve(config)
+    assert isinstance(resolved, Config)
+    database = resolved.database
+    if database.url.startswith("sqlite:///") and not database.url.startswith("sqlite:////"):
+        path = folder / database.url.removeprefix("sqlite:///")
+        database = database.model_copy(update={"url": f"sqlite:///{path}"})
+    return resolved.model_copy(update={"database": database})

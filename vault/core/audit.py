@@ -1,0 +1,99 @@
+"""The audit log: nothing is answered before its record is durable.
+
+Concurrent requests share one transaction (group commit, `store/ledger.py`). If the record cannot be made
+durable in time, the caller gets `AUDIT_UNAVAILABLE` and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from vault.core.batch import Batcher
+from vault.errors import Reason, VaultError
+from vault.model import AuditDraft, Outcome
+from vault.store.ledger import Commit, RuleBroken, Unit, commit_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vault.clock import Clock
+    from vault.model import Caller
+    from vault.store.engine import Database
+
+log = logging.getLogger("strongroom.audit")
+
+_BATCH = 256
+
+
+class AuditLog:
+    """Commits units: effects with their records."""
+
+    def __init__(self, database: Database, clock: Clock, *, wait_seconds: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._wait_seconds = wait_seconds
+        self.works = True
+        """Whether the last batch could be written."""
+        # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
+        self._batcher: Batcher[Unit, Any] = Batcher(self._commit, limit=_BATCH, concurrency=1)
+
+    async def commit(self, unit: Unit) -> Any:
+        """Decide and write a unit; return its result once it is durable.
+
+        Raises what the unit's decision raised, or `AUDIT_UNAVAILABLE`.
+        """
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await self._batcher(unit)
+        except TimeoutError:
+            raise VaultError(
+                Reason.AUDIT_UNAVAILABLE, "the audit record could not be written in time"
+            ) from None
+
+    async def record(self, *drafts: AuditDraft) -> None:
+        """Make records of something that writes nothing else durable. Raises `AUDIT_UNAVAILABLE`."""
+        commit = Commit(drafts)
+        await self.commit(Unit((), lambda _rows, _now: commit))
+
+    async def drain(self) -> None:
+        """Wait until everything handed in is decided."""
+        await self._batcher.drain()
+
+    async def _commit(self, units: Sequence[Unit]) -> list[Any]:
+        now = self._clock.now()
+        try:
+            results = await commit_batch(self._database, units, now)
+        except RuleBroken as error:
+            if len(units) == 1:
+                log.error("a unit broke a rule of the database", extra={"rule": error.rule})  # noqa: TRY400
+                return [VaultError(Reason.INTERNAL, "the change broke a rule of the database")]
+            # One bad unit must not take the others with it: each on its own.
+            return [result for unit in units for result in await self._commit([unit])]
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be answered without its record
+            log.error("the audit log cannot be written", extra={"error": type(error).__name__})  # noqa: TRY400
+            self.works = False
+            failure = VaultError(Reason.AUDIT_UNAVAILABLE, "the audit record could not be written")
+            return [failure] * len(units)
+        self.works = True
+        return results
+
+
+def granted(
+    caller: Caller, action: str, resource: str, *, session_id: str = "", before: str = "", after: str = ""
+) -> AuditDraft:
+    """The record of something that this caller was granted."""
+    token = caller.token
+    return AuditDraft(
+        tenant=token.tenant if token else "",
+        identity=caller.identity,
+        action=action,
+        resource=resource,
+        outcome=Outcome.GRANTED,
+        origin=caller.origin,
+        token_id=token.token_id if token else "",
+        session_id=session_id,
+        before_state=before,
+        after_state=after,
+    )

@@ -1,0 +1,458 @@
+"""Credentials: sealed in, kept in immutable versions, listed by metadata, deleted, destroyed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from typing import TYPE_CHECKING
+
+from vault.core import audit, requests
+from vault.core.batch import Batcher
+from vault.crypto import bundle, envelope, scopes
+from vault.crypto.contexts import put_info
+from vault.crypto.errors import CryptoError
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import Credential, CredentialState, KeyPurpose, StoredVersion, Version, VersionState
+from vault.store import credentials as store
+from vault.store.ledger import Commit, Unit
+from vault.store.rows import RowKey, Write, canonical_json
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Callable, Sequence
+
+    from vault.core.audit import AuditLog
+    from vault.core.envelopes import Envelopes
+    from vault.core.ingest import IngestKeys
+    from vault.core.keys import Keyring
+    from vault.crypto.memory import LockedBuffer
+    from vault.model import Caller, Key
+    from vault.store.engine import Database
+    from vault.store.ledger import Rows
+
+MAX_SEALED = 98_304
+NEW = "new"
+_TRIES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Put:
+    """A request to store a version."""
+
+    name: str
+    kind: str
+    labels: dict[str, str]
+    sealed: bytes = dataclasses.field(repr=False)
+    ingest_key_id: str
+    etag: str
+    request_id: str
+
+
+class _Moved(Exception):  # noqa: N818 - not an error: somebody else was first
+    """Another write came between the look and the commit: look again."""
+
+
+class Credentials:
+    """What can be done with credentials short of opening them."""
+
+    def __init__(
+        self, database: Database, log: AuditLog, keyring: Keyring, ingest: IngestKeys, envelopes: Envelopes
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._keyring = keyring
+        self._ingest = ingest
+        self._envelopes = envelopes
+        self._stored: Batcher[tuple[str, int], StoredVersion | Credential | None] = Batcher(
+            self._get_stored, limit=256, concurrency=2
+        )
+        self._metadata: Batcher[str, Credential | None] = Batcher(
+            self._get_metadata, limit=256, concurrency=2
+        )
+
+    async def put(self, caller: Caller, put: Put) -> Credential:
+        """Store a version. For the errors see `CredentialService.Put`."""
+        requests.credential_name(put.name)
+        token = requests.require(caller, "credential.write", put.name)
+        repeat = _check_put(caller, put)
+        known = await self._metadata(put.name)
+        kind = put.kind or (known.kind if known else "")
+        if not kind:
+            raise invalid_field("kind", "is required for a new credential")
+        with await self._ingest.open(
+            put.ingest_key_id, put_info(put.name, kind, put.ingest_key_id), put.sealed
+        ) as plaintext:
+            names = _field_names(plaintext)
+            for _ in range(_TRIES):
+                kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
+                number = known.latest_version + 1 if known else 1
+                sealed = await self._envelopes.seal(kek, put.name, number, plaintext)
+                new = _NewVersion(put, kind, number, kek, names, sealed)
+                try:
+                    credential: Credential = await self._log.commit(_put_unit(caller, new, repeat))
+                except _Moved:
+                    self._keyring.forget_tenant(token.tenant)
+                    known = await self._metadata(put.name)
+                else:
+                    return credential
+        raise VaultError(Reason.ETAG_MISMATCH, "others keep changing this credential; try again")
+
+    async def get(self, caller: Caller, name: str) -> Credential:
+        """A credential's metadata. Raises `CREDENTIAL_NOT_FOUND`."""
+        requests.credential_name(name)
+        requests.require(caller, "credential.read", name)
+        credential = await self._metadata(name)
+        if credential is None:
+            raise not_found()
+        await self._log.record(audit.granted(caller, "credential.get", name))
+        return credential
+
+    async def list(
+        self, caller: Caller, prefix: str, *, after: str, limit: int, show_deleted: bool
+    ) -> list[Credential]:
+        """Metadata of the credentials that the token may read, by name, beginning after the name `after`.
+
+        May give fewer than `limit` only at the end.
+        """
+        token = requests.token_of(caller)
+        prefix = _check_prefix(token.tenant, prefix)
+        readable = [scope for scope in token.scopes if scope.action == "credential.read"]
+        if not readable:
+            raise VaultError(Reason.SCOPE_DENIED, "the token has no scope to read", action="credential.read")
+        found: list[Credential] = []
+        while True:
+            async with self._database.read() as connection:
+                page = await store.list_credentials(
+                    connection, prefix=prefix, after=after, limit=limit, show_deleted=show_deleted
+                )
+            found.extend(
+                credential
+                for credential in page
+                if any(scopes.covers(scope, "credential.read", credential.name) for scope in readable)
+            )
+            if len(found) >= limit or len(page) < limit:
+                break
+            after = page[-1].name
+        found = found[:limit]
+        await self._log.record(
+            audit.granted(caller, "credential.list", prefix, after=canonical_json({"count": len(found)}))
+        )
+        return found
+
+    async def list_versions(self, caller: Caller, name: str, *, before: int, limit: int) -> list[Version]:
+        """A credential's versions, newest first, below the version `before`. Raises `CREDENTIAL_NOT_FOUND`."""
+        requests.credential_name(name)
+        requests.require(caller, "credential.read", name)
+        async with self._database.read() as connection:
+            found = await store.list_versions(connection, name, before=before, limit=limit)
+        if not found and await self._metadata(name) is None:
+            raise not_found()
+        await self._log.record(audit.granted(caller, "credential.list_versions", name))
+        return found
+
+    async def delete(self, caller: Caller, name: str, etag: str, request_id: str) -> Credential:
+        """Delete: neither revealed nor used until undeleted."""
+
+        def change(credential: Credential, now: datetime.datetime) -> Credential:
+            if credential.state is CredentialState.DELETED:
+                raise deleted()
+            return dataclasses.replace(credential, state=CredentialState.DELETED, delete_time=now)
+
+        return await self._change(caller, "credential.delete", name, etag, request_id, change)
+
+    async def undelete(self, caller: Caller, name: str, etag: str, request_id: str) -> Credential:
+        """Bring a deleted credential back."""
+
+        def change(credential: Credential, _now: datetime.datetime) -> Credential:
+            if credential.state is not CredentialState.DELETED:
+                raise VaultError(Reason.CREDENTIAL_NOT_DELETED, "the credential is not deleted")
+            return dataclasses.replace(credential, state=CredentialState.ACTIVE, delete_time=None)
+
+        return await self._change(caller, "credential.undelete", name, etag, request_id, change)
+
+    async def destroy_version(
+        self, caller: Caller, name: str, version: int, etag: str, request_id: str
+    ) -> Version:
+        """Erase a version's ciphertext and wrapped data key for ever."""
+        requests.credential_name(name)
+        requests.require(caller, "credential.destroy", name)
+        if version < 1:
+            raise invalid_field("version", "is required, from 1")
+        repeat = requests.repeat(caller, "credential.destroy_version", request_id, name, version, etag)
+        own = RowKey("credentials", (name,))
+        row_key = RowKey("credential_versions", (name, version))
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            row = rows.get("credentials", name)
+            if row is None:
+                raise not_found()
+            version_row = rows.get("credential_versions", name, version)
+            if version_row is None:
+                raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
+            record = audit.granted(caller, "credential.destroy_version", f"{name}")
+            if repeat.earlier(rows) is not None:
+                return Commit((_repeated(record),), (), store.version_from(version_row))
+            _check_etag(etag, row["etag"])
+            before = store.version_from(version_row)
+            if before.state is VersionState.DESTROYED:
+                raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
+            after = dataclasses.replace(before, state=VersionState.DESTROYED, destroy_time=now)
+            credential = dataclasses.replace(
+                store.credential_from(row), etag=_new_etag(), update_time=now, updated_by=caller.identity
+            )
+            record = dataclasses.replace(
+                record, before_state=_version_state(before), after_state=_version_state(after)
+            )
+            writes = (
+                Write("credential_versions", store.version_row(after, b"")),
+                Write("credentials", store.credential_row(credential)),
+                *repeat.remember(str(version), now),
+            )
+            return Commit((record,), writes, after)
+
+        result: Version = await self._log.commit(Unit((own, row_key, *repeat.reads), decide))
+        return result
+
+    async def stored(self, name: str, version: int) -> StoredVersion:
+        """A version ready to be opened (0: the newest).
+
+        Raises `CREDENTIAL_NOT_FOUND`, `VERSION_NOT_FOUND`, `CREDENTIAL_DELETED`, `VERSION_DESTROYED`.
+        """
+        found = await self._stored((name, version))
+        if found is None:
+            raise not_found()
+        if isinstance(found, Credential):
+            raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
+        if found.credential_state is CredentialState.DELETED:
+            raise deleted()
+        if found.version.state is VersionState.DESTROYED:
+            raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
+        return found
+
+    async def _change(
+        self,
+        caller: Caller,
+        action: str,
+        name: str,
+        etag: str,
+        request_id: str,
+        change: Callable[[Credential, datetime.datetime], Credential],
+    ) -> Credential:
+        requests.credential_name(name)
+        requests.require(caller, "credential.delete", name)
+        repeat = requests.repeat(caller, action, request_id, name, etag)
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            row = rows.get("credentials", name)
+            if row is None:
+                raise not_found()
+            before = store.credential_from(row)
+            record = audit.granted(caller, action, name)
+            if repeat.earlier(rows) is not None:
+                return Commit((_repeated(record),), (), before)
+            _check_etag(etag, before.etag)
+            after = dataclasses.replace(
+                change(before, now), etag=_new_etag(), update_time=now, updated_by=caller.identity
+            )
+            record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+            writes = (Write("credentials", store.credential_row(after)), *repeat.remember(after.etag, now))
+            return Commit((record,), writes, after)
+
+        result: Credential = await self._log.commit(
+            Unit((RowKey("credentials", (name,)), *repeat.reads), decide)
+        )
+        return result
+
+    async def _get_stored(
+        self, wanted: Sequence[tuple[str, int]]
+    ) -> list[StoredVersion | Credential | None | BaseException]:
+        async with self._database.read() as connection:
+            return [*await store.get_stored(connection, wanted)]
+
+    async def _get_metadata(self, names: Sequence[str]) -> list[Credential | None | BaseException]:
+        async with self._database.read() as connection:
+            found = {credential.name: credential for credential in await store.get_many(connection, names)}
+        return [found.get(name) for name in names]
+
+
+@dataclasses.dataclass(frozen=True)
+class _NewVersion:
+    """A version that is sealed, and not yet stored."""
+
+    put: Put
+    kind: str
+    number: int
+    kek: Key
+    field_names: tuple[str, ...]
+    envelope: bytes = dataclasses.field(repr=False)
+
+
+def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit:
+    name = new.put.name
+    tenant = name.partition("/")[0]
+
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        row = rows.get("credentials", name)
+        before = store.credential_from(row) if row else None
+        record = audit.granted(caller, "credential.put", name)
+        earlier = repeat.earlier(rows)
+        if earlier is not None:
+            return Commit((_repeated(record),), (), _credential_of_answer(earlier, now))
+        _check_current(new, before, rows.get("tenants", tenant))
+        after = Credential(
+            name=name,
+            kind=new.kind,
+            labels=new.put.labels,
+            state=CredentialState.ACTIVE,
+            latest_version=new.number,
+            field_names=new.field_names,
+            etag=_new_etag(),
+            create_time=before.create_time if before else now,
+            update_time=now,
+            delete_time=None,
+            created_by=before.created_by if before else caller.identity,
+            updated_by=caller.identity,
+        )
+        version = Version(
+            name=name,
+            version=new.number,
+            state=VersionState.ENABLED,
+            suite=envelope.parse(new.envelope).suite,
+            kek_version=new.kek.version,
+            field_names=new.field_names,
+            create_time=now,
+            created_by=caller.identity,
+            destroy_time=None,
+        )
+        record = dataclasses.replace(
+            record,
+            before_state=_state(before) if before else "",
+            after_state=_state(after, suite=version.suite, kek_version=version.kek_version),
+        )
+        writes = (
+            Write("credentials", store.credential_row(after)),
+            Write("credential_versions", store.version_row(version, new.envelope)),
+            *repeat.remember(_answer_of_credential(after), now),
+        )
+        return Commit((record,), writes, after)
+
+    return Unit((RowKey("credentials", (name,)), RowKey("tenants", (tenant,)), *repeat.reads), decide)
+
+
+def _check_put(caller: Caller, put: Put) -> requests.Repeat:
+    if put.kind:
+        requests.kind(put.kind)
+    requests.labels(put.labels)
+    if not 0 < len(put.sealed) <= MAX_SEALED:
+        raise invalid_field("sealed", f"1 to {MAX_SEALED} bytes")
+    if not put.ingest_key_id:
+        raise invalid_field("ingest_key_id", "is required")
+    return requests.repeat(
+        caller,
+        "credential.put",
+        put.request_id,
+        put.name,
+        put.kind,
+        canonical_json(put.labels),
+        put.sealed,
+        put.ingest_key_id,
+        put.etag,
+    )
+
+
+def _check_current(new: _NewVersion, before: Credential | None, tenant: dict[str, object] | None) -> None:
+    """Whether what was sealed still fits what is stored."""
+    if tenant is None:
+        raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+    if before and before.state is CredentialState.DELETED:
+        raise deleted()
+    if new.put.etag == NEW:
+        if before:
+            raise _etag_mismatch()
+    elif new.put.etag:
+        _check_etag(new.put.etag, before.etag if before else "")
+    if before and before.kind != new.kind:
+        raise invalid_field("kind", "a credential's kind never changes")
+    if new.number != (before.latest_version if before else 0) + 1 or tenant["kek_version"] != new.kek.version:
+        raise _Moved
+
+
+def _check_prefix(tenant: str, prefix: str) -> str:
+    if not prefix or prefix == tenant:
+        return tenant
+    requests.credential_name(prefix, "prefix")
+    if prefix.partition("/")[0] != tenant:
+        raise VaultError(
+            Reason.SCOPE_DENIED, "the token's scopes do not cover this", action="credential.read"
+        )
+    return prefix
+
+
+def _field_names(plaintext: LockedBuffer) -> tuple[str, ...]:
+    try:
+        names = bundle.field_names(plaintext.view)
+    except CryptoError:
+        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed is not a bundle of fields") from None
+    if not names:
+        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed holds no field")
+    return names
+
+
+def _check_etag(wanted: str, current: str) -> None:
+    if wanted and wanted != current:
+        raise _etag_mismatch()
+
+
+def _etag_mismatch() -> VaultError:
+    return VaultError(Reason.ETAG_MISMATCH, "the etag is not the current one")
+
+
+def _new_etag() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def not_found() -> VaultError:
+    """The error for a credential that does not exist."""
+    return VaultError(Reason.CREDENTIAL_NOT_FOUND, "no such credential")
+
+
+def deleted() -> VaultError:
+    """The error for a credential that is deleted."""
+    return VaultError(Reason.CREDENTIAL_DELETED, "the credential is deleted")
+
+
+def _repeated(record: audit.AuditDraft) -> audit.AuditDraft:
+    return dataclasses.replace(record, after_state=canonical_json({"repeated": True}))
+
+
+def _state(credential: Credential, **more: int) -> str:
+    return canonical_json(
+        {
+            "etag": credential.etag,
+            "field_names": list(credential.field_names),
+            "kind": credential.kind,
+            "labels": credential.labels,
+            "state": credential.state.value,
+            "version": credential.latest_version,
+            **more,
+        }
+    )
+
+
+def _version_state(version: Version) -> str:
+    return canonical_json({"version": version.version, "state": version.state.value})
+
+
+def _answer_of_credential(credential: Credential) -> str:
+    row = store.credential_row(credential)
+    return canonical_json(
+        {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+    )
+
+
+def _credential_of_answer(answer: str, now: datetime.datetime) -> Credential:
+    row = json.loads(answer)
+    for name in ("create_time", "update_time"):
+        row[name] = now.fromisoformat(row[name])
+    return store.credential_from(row)

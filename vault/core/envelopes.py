@@ -1,0 +1,92 @@
+"""The way of a secret into its envelope and out again: the HSM for the data key, locked memory for both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from vault.core.hsm import Unwrapping, Wrapping
+from vault.crypto import envelope, memory, suites
+from vault.crypto.errors import CryptoError
+from vault.errors import Reason, VaultError
+from vault.model import KeyPurpose
+
+if TYPE_CHECKING:
+    from vault.core.hsm import Hsm
+    from vault.core.keys import Keyring
+    from vault.crypto.memory import LockedBuffer
+    from vault.model import Key, StoredVersion
+
+_DEK_BYTES = 32
+
+
+class Envelopes:
+    """Seals and opens versions of credentials."""
+
+    def __init__(self, hsm: Hsm, keyring: Keyring) -> None:
+        self._hsm = hsm
+        self._keyring = keyring
+
+    async def seal(self, kek: Key, name: str, version: int, plaintext: LockedBuffer) -> bytes:
+        """Encrypt a version under a data key of its own, wrapped by `kek`. Raises `HSM_UNAVAILABLE`."""
+        suite = suites.current()
+        context = _context(name, version, kek)
+        with envelope.new_dek() as dek:
+            wrapped = await self._hsm.wrap(Wrapping(kek, dek, envelope.wrap_aad(suite, context)))
+            return envelope.seal(suite, context, dek, wrapped, plaintext.view)
+
+    async def open(self, stored: StoredVersion) -> LockedBuffer:
+        """Decrypt a version into locked memory. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        version = stored.version
+        try:
+            parsed = envelope.parse(stored.envelope)
+            suite = suites.suite(parsed.suite)
+            # The row's columns are for queries; what is opened must agree with them.
+            if (parsed.kek_version, parsed.suite) != (version.kek_version, version.suite):
+                raise damaged()
+            kek = await self._key(stored)
+            context = _context(version.name, version.version, kek)
+            with memory.allocate(_DEK_BYTES) as dek:
+                await self._hsm.unwrap(
+                    Unwrapping(kek, parsed.wrapped_dek, envelope.wrap_aad(suite, context), dek)
+                )
+                return envelope.open(parsed, context, dek)
+        except CryptoError:
+            raise damaged() from None
+
+    async def open_all(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
+        """Decrypt several versions, all or none."""
+        if len(stored) == 1:
+            return [await self.open(stored[0])]
+        results = await asyncio.gather(*map(self.open, stored), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        buffers = [result for result in results if not isinstance(result, BaseException)]
+        if errors:
+            for buffer in buffers:
+                buffer.close()
+            raise errors[0]
+        return buffers
+
+    async def _key(self, stored: StoredVersion) -> Key:
+        try:
+            return await self._keyring.version(stored.tenant, KeyPurpose.KEK, stored.version.kek_version)
+        except VaultError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                raise damaged() from None
+            raise
+
+
+def _context(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:
+    tenant = name.partition("/")[0]
+    return envelope.EnvelopeContext(
+        tenant=tenant,
+        credential=name,
+        version=version,
+        kek_name=kek.label.rpartition("/")[0],
+        kek_version=kek.version,
+    )
+
+
+def damaged() -> VaultError:
+    """The error for stored data that does not verify."""
+    return VaultError(Reason.STORED_DATA_DAMAGED, "what is stored does not verify; raise an alarm")

@@ -1,0 +1,116 @@
+"""What other workers and replicas did: this worker follows the audit log.
+
+The log is one sequence in the order of commits, so following it misses nothing. From it come revocations
+(a token revoked anywhere is refused here within a second) and the changes that end or inform sessions. A
+worker that has not been able to look for `STALE_SECONDS` trusts no token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from typing import TYPE_CHECKING
+
+from vault.errors import Reason, VaultError
+from vault.store import audit, revocations
+from vault.store.ledger import read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vault.clock import Clock
+    from vault.model import AuditRecord, Token
+    from vault.store.engine import Database
+
+log = logging.getLogger("strongroom.follower")
+
+STALE_SECONDS = 5.0
+POLL_SECONDS = 0.2
+_FORGET_EVERY_SECONDS = 60.0
+
+MAX_TOKEN_LIFE = datetime.timedelta(hours=24)
+"""No token outlives this, whatever the configuration says."""
+
+REVOKE = "token.revoke"
+FOLLOWED = (
+    REVOKE,
+    "credential.put",
+    "credential.delete",
+    "credential.destroy_version",
+    "key.create_tenant",
+    "key.rotate",
+)
+
+
+class Follower:
+    """Knows what was revoked, and tells listeners what changed."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._next = 0
+        self._revoked: dict[tuple[str, str], datetime.datetime] = {}
+        self._listeners: list[Callable[[AuditRecord], None]] = []
+        self._seen = float("-inf")
+        self._pruned = clock.monotonic()
+        self._looking = asyncio.Lock()
+
+    def listen(self, listener: Callable[[AuditRecord], None]) -> None:
+        """Have `listener` called with the record of every change. It must not block."""
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        """Learn everything that is revoked now. Raises `STORAGE_UNAVAILABLE`."""
+        async with self._database.read() as connection:
+            self._next = (await read_head(connection)).size
+            self._revoked = await revocations.alive(connection, self._clock.now())
+        self._seen = self._clock.monotonic()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                async with asyncio.timeout(STALE_SECONDS):
+                    await self.look()
+            except (VaultError, TimeoutError) as error:
+                log.warning("cannot follow the log", extra={"error": type(error).__name__})
+
+    async def look(self) -> None:
+        """Take in what was committed since the last look."""
+        async with self._looking:
+            asked = self._clock.monotonic()
+            async with self._database.read() as connection:
+                head = await read_head(connection)
+                records = (
+                    await audit.granted_between(connection, self._next, head.size, FOLLOWED)
+                    if head.size > self._next
+                    else []
+                )
+            for record in records:
+                if record.action == REVOKE:
+                    self._revoked[record.tenant, record.resource] = record.created_at + MAX_TOKEN_LIFE
+                for listener in self._listeners:
+                    listener(record)
+            self._next = max(self._next, head.size)
+            self._seen = asked
+            self._forget()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether this worker knows recent enough what is revoked."""
+        return self._clock.monotonic() - self._seen <= STALE_SECONDS
+
+    def refuse_revoked(self, token: Token) -> None:
+        """Raise `TOKEN_REVOKED`, or `REVOCATIONS_UNKNOWN` if this worker cannot tell."""
+        if not self.fresh:
+            raise VaultError(Reason.REVOCATIONS_UNKNOWN, "this worker cannot see what is revoked")
+        if (token.tenant, token.token_id) in self._revoked:
+            raise VaultError(Reason.TOKEN_REVOKED, "the token was revoked")
+
+    def _forget(self) -> None:
+        if self._clock.monotonic() - self._pruned >= _FORGET_EVERY_SECONDS:
+            self._pruned = self._clock.monotonic()
+            now = self._clock.now()
+            self._revoked = {key: until for key, until in self._revoked.items() if until > now}

@@ -1,0 +1,87 @@
+"""Whether the vault can do its work, part by part, and if not, why not."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vault.errors import VaultError
+from vault.store.ledger import read_head
+
+if TYPE_CHECKING:
+    from vault.clock import Clock
+    from vault.core.audit import AuditLog
+    from vault.core.follower import Follower
+    from vault.core.hsm import Hsm
+    from vault.store.engine import Database
+
+_REMEMBERED_SECONDS = 1.0
+PARTS = ("hsm", "database", "audit", "revocations", "server")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part's health: whether it is ready, and the reason if it is not."""
+
+    ready: bool
+    reason: str = ""
+
+
+READY = Part(ready=True)
+
+
+class Health:
+    """Looks at each part, at most once a second however often it is asked."""
+
+    def __init__(self, hsm: Hsm, database: Database, log: AuditLog, follower: Follower, clock: Clock) -> None:
+        self._hsm = hsm
+        self._database = database
+        self._log = log
+        self._follower = follower
+        self._clock = clock
+        self._looked = float("-inf")
+        self._parts: dict[str, Part] = {}
+        self._stopping = False
+        self._looking = asyncio.Lock()
+
+    def stop(self) -> None:
+        """Be not ready from now on, because the server stops."""
+        self._stopping = True
+        self._looked = float("-inf")
+
+    async def parts(self) -> dict[str, Part]:
+        """Every part's health, by the names in `PARTS`."""
+        async with self._looking:
+            if self._clock.monotonic() - self._looked > _REMEMBERED_SECONDS:
+                hsm, database = await asyncio.gather(self._look_at_hsm(), self._look_at_database())
+                self._parts = {
+                    "hsm": hsm,
+                    "database": database,
+                    "audit": READY
+                    if self._log.works
+                    else Part(ready=False, reason="the last record was not written"),
+                    "revocations": READY
+                    if self._follower.fresh
+                    else Part(ready=False, reason="this worker cannot see what is revoked"),
+                    "server": Part(ready=False, reason="stopping") if self._stopping else READY,
+                }
+                self._looked = self._clock.monotonic()
+            return self._parts
+
+    async def _look_at_hsm(self) -> Part:
+        try:
+            health = await self._hsm.health()
+        except VaultError as error:
+            return Part(ready=False, reason=error.message)
+        return READY if health.ok else Part(ready=False, reason=health.reason)
+
+    async def _look_at_database(self) -> Part:
+        try:
+            async with asyncio.timeout(2), self._database.read() as connection:
+                await read_head(connection)
+        except VaultError as error:
+            return Part(ready=False, reason=error.message)
+        except TimeoutError:
+            return Part(ready=False, reason="the database does not answer in time")
+        return READY

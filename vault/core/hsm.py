@@ -1,0 +1,140 @@
+"""The HSM as the event loop sees it: blocking calls in a pool of threads, errors in the vault's words.
+
+Wraps and unwraps that arrive together share one hop to a thread and one HSM session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+
+from hsm import (
+    HsmBusy,
+    HsmError,
+    HsmIntegrityError,
+    KeyAlgorithm,
+    KeyRef,
+    SignatureAlgorithm,
+    UnwrapItem,
+    WrapItem,
+)
+from vault.core.batch import Batcher
+from vault.errors import Reason, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hsm import Health, HsmBackend
+    from vault.crypto.memory import LockedBuffer
+    from vault.model import Key
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger("strongroom.hsm")
+
+_BATCH = 64
+_SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
+
+
+class Wrapping(NamedTuple):
+    """A data key to be wrapped by a key-encryption key."""
+
+    key: Key
+    dek: LockedBuffer
+    aad: bytes
+
+
+class Unwrapping(NamedTuple):
+    """A wrapped data key, and the locked buffer to unwrap it into."""
+
+    key: Key
+    wrapped: bytes
+    aad: bytes
+    into: LockedBuffer
+
+
+class Hsm:
+    """Runs the backend's calls off the event loop."""
+
+    def __init__(self, backend: HsmBackend, *, threads: int, deadline_seconds: float = 15.0) -> None:
+        self.backend = backend
+        self._deadline = deadline_seconds
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
+        self._wraps: Batcher[Wrapping, bytes] = Batcher(self._wrap_batch, limit=_BATCH, concurrency=threads)
+        self._unwraps: Batcher[Unwrapping, int] = Batcher(
+            self._unwrap_batch, limit=_BATCH, concurrency=threads
+        )
+
+    async def wrap(self, wrapping: Wrapping) -> bytes:
+        """Wrap a data key. Raises `HSM_UNAVAILABLE`."""
+        return await self._wraps(wrapping)
+
+    async def unwrap(self, unwrapping: Unwrapping) -> None:
+        """Unwrap a data key into its locked buffer. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        await self._unwraps(unwrapping)
+
+    async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
+        """Sign a message. Raises `HSM_UNAVAILABLE`."""
+        return await self.call(self.backend.sign, ref(key), algorithm_of(algorithm), message)
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the backend's methods in the pool."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._deadline)
+        except HsmError as error:
+            raise translate(error) from None
+        except TimeoutError:
+            future.add_done_callback(_retrieve)
+            raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time") from None
+
+    async def health(self) -> Health:
+        """Ask the backend whether it works. Never raises an `HsmError`."""
+        return await self.call(self.backend.health)
+
+    def close(self) -> None:
+        """Stop the threads and log out."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.backend.close()
+
+    async def _wrap_batch(self, batch: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        items = [WrapItem(ref(item.key), item.dek.view, item.aad) for item in batch]
+        results = await self.call(self.backend.wrap_many, items)
+        return [translate(result) if isinstance(result, HsmError) else result for result in results]
+
+    async def _unwrap_batch(self, batch: Sequence[Unwrapping]) -> list[int | BaseException]:
+        items = [UnwrapItem(ref(item.key), item.wrapped, item.aad, item.into.view) for item in batch]
+        results = await self.call(self.backend.unwrap_many, items)
+        return [translate(result) if isinstance(result, HsmError) else result for result in results]
+
+
+def ref(key: Key) -> KeyRef:
+    """How the HSM knows a key."""
+    return KeyRef(key.label, key.object_id)
+
+
+def algorithm_of(name: str) -> SignatureAlgorithm:
+    """The signature algorithm that a key algorithm is used with."""
+    return _SIGNATURES[KeyAlgorithm(name)]
+
+
+def translate(error: HsmError) -> VaultError:
+    """An HSM's error in the vault's words. What the caller cannot help is said as unavailability."""
+    if isinstance(error, HsmIntegrityError):
+        return VaultError(Reason.STORED_DATA_DAMAGED, "a wrapped data key does not verify")
+    log.warning(
+        "hsm call failed", extra={"op": error.op, "error": type(error).__name__, "code": error.code_name}
+    )
+    if isinstance(error, HsmBusy):
+        return VaultError(Reason.OVERLOADED, "every HSM session is busy")
+    return VaultError(Reason.HSM_UNAVAILABLE, f"the HSM refused or failed ({type(error).__name__})")
+
+
+def _retrieve(future: asyncio.Future[T]) -> None:
+    if not future.cancelled():
+        future.exception()

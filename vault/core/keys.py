@@ -1,0 +1,309 @@
+"""Keys: made in the HSM, known here by label and id; tenants and their key-encryption keys.
+
+A key is made in two steps, so that a crash leaves something to find and never something ambiguous: its
+row is announced (`pending`, with the object id it will have) before the HSM makes it, and made `active`
+in the transaction that its audit record is in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+from hsm import KeyAlgorithm, KeySpec
+from vault.core import audit, requests
+from vault.core.hsm import ref
+from vault.errors import Reason, VaultError
+from vault.model import SYSTEM_TENANT, AuditDraft, Key, KeyPurpose, KeyState, Origin, Outcome
+from vault.store import credentials, keys
+from vault.store.ledger import Commit, Unit
+from vault.store.rows import RowKey, Write, canonical_json
+
+if TYPE_CHECKING:
+    import datetime
+
+    from hsm import KeyInfo
+    from vault.core.audit import AuditLog
+    from vault.core.hsm import Hsm
+    from vault.model import AuditRecord, Caller
+    from vault.store.engine import Database
+    from vault.store.ledger import Rows
+
+_LABEL_NAME = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyDescription:
+    """A key version, what the HSM says of it, and how much depends on it."""
+
+    key: Key
+    info: KeyInfo
+    credential_versions: int
+
+
+class Keyring:
+    """Knows the keys. Rows of keys are remembered until the log tells of a change."""
+
+    def __init__(self, database: Database, hsm: Hsm, log: AuditLog, deployment: str) -> None:
+        self._database = database
+        self._hsm = hsm
+        self._log = log
+        self._deployment = deployment
+        self._versions: dict[tuple[str, KeyPurpose, int], Key] = {}
+        self._active: dict[tuple[str, KeyPurpose], Key] = {}
+
+    def forget(self, record: AuditRecord) -> None:
+        """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
+        if record.action in ("key.rotate", "key.create_tenant"):
+            self.forget_tenant(record.resource.partition("/")[0])
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Look a tenant's keys up again at the next use."""
+        self._active = {key: value for key, value in self._active.items() if key[0] != tenant}
+        self._versions = {key: value for key, value in self._versions.items() if key[0] != tenant}
+
+    async def active(self, tenant: str, purpose: KeyPurpose) -> Key:
+        """The version that is in use for new things. Raises `TENANT_NOT_FOUND`."""
+        key = self._active.get((tenant, purpose))
+        if key is None:
+            await self._learn(tenant, purpose)
+            key = self._active.get((tenant, purpose))
+        if key is None:
+            raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+        return key
+
+    async def version(self, tenant: str, purpose: KeyPurpose, version: int) -> Key:
+        """One version. Raises `KEY_NOT_FOUND`."""
+        key = self._versions.get((tenant, purpose, version))
+        if key is None:
+            await self._learn(tenant, purpose)
+            key = self._versions.get((tenant, purpose, version))
+        if key is None:
+            raise VaultError(Reason.KEY_NOT_FOUND, "no such key version")
+        return key
+
+    async def versions(self, tenant: str, purpose: KeyPurpose) -> list[Key]:
+        """Every version that can still be used, newest first."""
+        await self._learn(tenant, purpose)
+        found = [key for (t, p, _), key in self._versions.items() if (t, p) == (tenant, purpose)]
+        return sorted(found, key=lambda key: -key.version)
+
+    async def create_system_keys(self, actor: str) -> list[Key]:
+        """Make the vault's own keys, those that are missing. Returns those that it made."""
+        signs = self._hsm.backend.capabilities().signatures
+        checkpoint = KeyAlgorithm.ED25519 if "EdDSA" in signs else KeyAlgorithm.EC_P256
+        wanted = (
+            (KeyPurpose.TOKEN, KeyAlgorithm.EC_P256),
+            (KeyPurpose.CHECKPOINT, checkpoint),
+            (KeyPurpose.INGEST, KeyAlgorithm.AES_256),
+            (KeyPurpose.PAGE, KeyAlgorithm.HMAC_SHA256),
+        )
+        made = []
+        for purpose, algorithm in wanted:
+            await self._learn(SYSTEM_TENANT, purpose)
+            if (SYSTEM_TENANT, purpose) in self._active:
+                continue
+            draft = AuditDraft(SYSTEM_TENANT, actor, "key.create", "", Outcome.GRANTED, Origin())
+            made.append(await self._make(SYSTEM_TENANT, purpose, algorithm, draft, None))
+        return made
+
+    async def create_tenant(self, caller: Caller, tenant: str, request_id: str) -> Key:
+        """Make a tenant and its first key-encryption key. Raises `TENANT_EXISTS`, `HSM_UNAVAILABLE`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "tenant.create", f"{SYSTEM_TENANT}/tenants/{tenant}")
+        repeat = requests.repeat(caller, "key.create_tenant", request_id, tenant)
+        draft = audit.granted(caller, "key.create_tenant", f"{tenant}/keys")
+        return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
+
+    async def rotate(self, caller: Caller, tenant: str, request_id: str) -> Key:
+        """Make a new version of a tenant's key and put it to use. Raises `TENANT_NOT_FOUND`, `KEY_CHANGED`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "key.rotate", f"{tenant}/keys")
+        repeat = requests.repeat(caller, "key.rotate", request_id, tenant)
+        draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
+        return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
+
+    async def list(self, caller: Caller, tenant: str, *, before: int, limit: int) -> list[Key]:
+        """A tenant's key versions, newest first. Raises `TENANT_NOT_FOUND`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "key.read", f"{tenant}/keys")
+        async with self._database.read() as connection:
+            found = await keys.list_keys(connection, tenant, KeyPurpose.KEK, before=before, limit=limit)
+        if not found and before >= _NEWEST:
+            raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+        return found
+
+    async def describe(self, caller: Caller, tenant: str, version: int) -> KeyDescription:
+        """One key version (0: the active one). Raises `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`, `HSM_UNAVAILABLE`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "key.read", f"{tenant}/keys")
+        active = await self.active(tenant, KeyPurpose.KEK)
+        key = await self.version(tenant, KeyPurpose.KEK, version) if version else active
+        async with self._database.read() as connection:
+            count = await credentials.count_by_kek(connection, tenant, key.version)
+        return KeyDescription(key, await self._hsm.call(self._hsm.backend.key_info, ref(key)), count)
+
+    async def _learn(self, tenant: str, purpose: KeyPurpose) -> None:
+        async with self._database.read() as connection:
+            found = await keys.list_keys(connection, tenant, purpose)
+        for key in found:
+            if key.state is not KeyState.PENDING:
+                self._versions[tenant, purpose, key.version] = key
+            if key.state is KeyState.ACTIVE:
+                self._active[tenant, purpose] = key
+
+    async def _make(
+        self,
+        tenant: str,
+        purpose: KeyPurpose,
+        algorithm: KeyAlgorithm,
+        draft: AuditDraft,
+        repeat: requests.Repeat | None,
+    ) -> Key:
+        async with self._database.read() as connection:
+            existing = await keys.list_keys(connection, tenant, purpose)
+        new = _Making(
+            tenant=tenant,
+            purpose=purpose,
+            algorithm=algorithm,
+            version=existing[0].version + 1 if existing else 1,
+            label=_label(self._deployment, purpose, tenant, existing[0].version + 1 if existing else 1),
+            backend=self._hsm.backend.name,
+            previous=next((key for key in existing if key.state is KeyState.ACTIVE), None),
+            draft=dataclasses.replace(draft, resource=draft.resource or f"{tenant}/{purpose}"),
+            repeat=repeat,
+        )
+        # 1. Intent: the row, with the object id that the HSM's object will have.
+        announced: Key | str = await self._log.commit(new.announce())
+        if isinstance(announced, str):
+            return await self.version(tenant, purpose, int(announced))
+        # 2. Effect.
+        await self._hsm.call(self._hsm.backend.create_key, KeySpec(ref(announced), algorithm))
+        # 3. Outcome: from here on new writes use it.
+        active: Key = await self._log.commit(new.activate(announced))
+        self._versions[tenant, purpose, active.version] = active
+        self._active[tenant, purpose] = active
+        return active
+
+
+_NEWEST = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Making:
+    """The two units that make a key version."""
+
+    tenant: str
+    purpose: KeyPurpose
+    algorithm: KeyAlgorithm
+    version: int
+    label: str
+    backend: str
+    previous: Key | None
+    draft: AuditDraft
+    repeat: requests.Repeat | None
+
+    def announce(self) -> Unit:
+        """The unit that announces the key; its result is the key, or the version of an earlier answer."""
+        key = RowKey("keys", (self.tenant, self.purpose.value, self.version))
+        object_id = secrets.token_bytes(16)
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            if self.repeat and (earlier := self.repeat.earlier(rows)) is not None:
+                return Commit((dataclasses.replace(self.draft, after_state=_REPLAYED),), (), earlier)
+            self._check_tenant(rows)
+            if rows.get("keys", *key.key) is not None:
+                raise VaultError(Reason.KEY_CHANGED, "another administrator is changing this key")
+            announced = Key(
+                tenant=self.tenant,
+                purpose=self.purpose,
+                version=self.version,
+                state=KeyState.PENDING,
+                algorithm=self.algorithm.value,
+                backend=self.backend,
+                label=self.label,
+                object_id=object_id,
+                create_time=now,
+                created_by=self.draft.identity,
+            )
+            draft = dataclasses.replace(self.draft, action="key.announce", after_state=_summary(announced))
+            return Commit((draft,), (Write("keys", keys.key_row(announced)),), announced)
+
+        reads = (key, RowKey("tenants", (self.tenant,)), *(self.repeat.reads if self.repeat else ()))
+        return Unit(reads, decide)
+
+    def activate(self, announced: Key) -> Unit:
+        """The unit that puts the key to use; its result is the key."""
+        own = RowKey("keys", (self.tenant, self.purpose.value, self.version))
+        before = (
+            [RowKey("keys", (self.tenant, self.purpose.value, self.previous.version))]
+            if self.previous
+            else []
+        )
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            writes: list[Write] = []
+            if self.previous:
+                old = rows.get("keys", *before[0].key)
+                if old is None or old["state"] != KeyState.ACTIVE.value:
+                    raise VaultError(Reason.KEY_CHANGED, "another administrator changed this key")
+                # First, so that at no moment two versions are active.
+                writes.append(Write("keys", {**old, "state": KeyState.DECRYPT_ONLY.value}))
+            active = dataclasses.replace(announced, state=KeyState.ACTIVE)
+            writes.append(Write("keys", keys.key_row(active)))
+            if self.purpose is KeyPurpose.KEK:
+                tenant = rows.get("tenants", self.tenant)
+                writes.append(Write("tenants", self._tenant_row(tenant, now)))
+            if self.repeat:
+                writes.extend(self.repeat.remember(str(self.version), now))
+            draft = dataclasses.replace(
+                self.draft,
+                before_state=_summary(self.previous) if self.previous else "",
+                after_state=_summary(active),
+            )
+            return Commit((draft,), tuple(writes), active)
+
+        reads = (own, *before, RowKey("tenants", (self.tenant,)), *(self.repeat.reads if self.repeat else ()))
+        return Unit(reads, decide)
+
+    def _check_tenant(self, rows: Rows) -> None:
+        if self.purpose is not KeyPurpose.KEK:
+            return
+        exists = rows.get("tenants", self.tenant) is not None
+        if self.draft.action == "key.create_tenant":
+            if exists:
+                raise VaultError(Reason.TENANT_EXISTS, "a tenant of this name exists")
+        elif not exists:
+            raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+
+    def _tenant_row(self, row: dict[str, object] | None, now: datetime.datetime) -> dict[str, object]:
+        if row is not None:
+            return {**row, "kek_version": self.version}
+        return {
+            "tenant": self.tenant,
+            "kek_version": self.version,
+            "create_time": now,
+            "created_by": self.draft.identity,
+        }
+
+
+_REPLAYED = canonical_json({"repeated": True})
+
+
+def _summary(key: Key) -> str:
+    return canonical_json(
+        {"purpose": key.purpose.value, "version": key.version, "state": key.state.value, "label": key.label}
+    )
+
+
+def _label(deployment: str, purpose: KeyPurpose, tenant: str, version: int) -> str:
+    """`<deployment>/<purpose>/<tenant>/v<N>`, at most 40 characters, which every HSM takes.
+
+    A long tenant name is cut and told apart by the beginning of its SHA-256.
+    """
+    name = tenant
+    if len(name) > _LABEL_NAME:
+        name = f"{tenant[: _LABEL_NAME - 9]}-{hashlib.sha256(tenant.encode()).hexdigest()[:8]}"
+    return f"{deployment}/{purpose.value}/{name}/v{version}"

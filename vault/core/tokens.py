@@ -1,0 +1,361 @@
+"""Tokens: JWTs (RFC 9068) signed in the HSM, bound to the client certificate (RFC 8705), at most 24 hours.
+
+Nothing is stored when a token is issued but its audit record. A token is accepted when the vault's own key
+signed these very bytes, every claim is what this code writes, and it is neither expired nor revoked; the
+check list is RFC 8725. The algorithm is that of the key that `kid` names among the vault's own, and is never
+read from the token.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import hashlib
+import hmac
+import json
+import secrets
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from joserfc.jwk import ECKey
+
+from vault.clock import UTC
+from vault.core import audit, requests
+from vault.core.follower import MAX_TOKEN_LIFE, REVOKE
+from vault.core.hsm import ref
+from vault.core.policy import Circumstances
+from vault.crypto import scopes
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import SYSTEM_TENANT, KeyPurpose, Token
+from vault.store.ledger import Commit, Unit
+from vault.store.rows import RowKey, Write, canonical_json
+
+if TYPE_CHECKING:
+    from vault.clock import Clock
+    from vault.core.audit import AuditLog
+    from vault.core.follower import Follower
+    from vault.core.hsm import Hsm
+    from vault.core.keys import Keyring
+    from vault.core.policy import Policy
+    from vault.crypto.scopes import Scope
+    from vault.model import Caller, Certificate
+    from vault.store.ledger import Rows
+
+MAX_TOKEN_CHARS = 4096
+MAX_SCOPES = 32
+MAX_SCOPE_CHARS = 256
+_CACHED = 10_000
+_CLAIMS = {"iss", "sub", "client_id", "aud", "iat", "exp", "jti", "tenant", "scope", "cnf"}
+_SECOND = datetime.timedelta(seconds=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSettings:
+    """What the configuration says of tokens. It can lower the life of a token, never raise it."""
+
+    issuer: str
+    audience: str
+    default_life: datetime.timedelta
+    max_life: datetime.timedelta
+
+    def __post_init__(self) -> None:
+        if not _SECOND <= self.default_life <= self.max_life <= MAX_TOKEN_LIFE:
+            raise ValueError("1 s <= default_life <= max_life <= 24 h")
+
+
+@dataclasses.dataclass(frozen=True)
+class IssuedToken:
+    """A token as it leaves the vault, once."""
+
+    text: str = dataclasses.field(repr=False)
+    token: Token
+
+
+class Tokens:
+    """Issues, verifies, revokes."""
+
+    def __init__(
+        self,
+        settings: TokenSettings,
+        keyring: Keyring,
+        hsm: Hsm,
+        log: AuditLog,
+        follower: Follower,
+        policy: Policy,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._hsm = hsm
+        self._log = log
+        self._follower = follower
+        self._policy = policy
+        self._clock = clock
+        self._public: dict[str, ECKey] = {}
+        self._kids: dict[bytes, str] = {}
+        self._verified: OrderedDict[bytes, Token] = OrderedDict()
+
+    async def start(self) -> None:
+        """Fetch the public half of every signing key from the HSM."""
+        for key in await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.TOKEN):
+            spki = await self._hsm.call(self._hsm.backend.public_key, ref(key))
+            pem = serialization.load_der_public_key(spki).public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            jwk = ECKey.import_key(pem, {"use": "sig", "alg": "ES256"})
+            kid = jwk.thumbprint()
+            self._public[kid] = jwk
+            self._kids[key.object_id] = kid
+
+    def jwks(self) -> bytes:
+        """The public keys as a JWK set (RFC 7517)."""
+        keys = [{**jwk.as_dict(private=False), "kid": kid} for kid, jwk in self._public.items()]
+        return json.dumps({"keys": keys}, sort_keys=True).encode()
+
+    async def issue(
+        self,
+        caller: Caller,
+        tenant: str,
+        wanted: tuple[str, ...],
+        life: datetime.timedelta | None,
+        purpose: str,
+    ) -> IssuedToken:
+        """Issue a token. Raises `FIELD_INVALID`, `POLICY_DENIED`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`."""
+        requests.tenant_name(tenant)
+        granted = _parse_scopes(tenant, wanted)
+        requests.printable("purpose", purpose)
+        life = self._settings.default_life if life is None else life
+        if not _SECOND <= life <= self._settings.max_life:
+            raise invalid_field("ttl", f"1 to {int(self._settings.max_life.total_seconds())} seconds")
+        now = self._clock.now().replace(microsecond=0)
+        self._policy.refuse_ungranted(
+            caller.identity,
+            granted,
+            Circumstances(
+                purpose, int(life.total_seconds()), caller.origin.device_id, caller.origin.ip_address, now
+            ),
+        )
+        token = Token(
+            token_id=_b64(secrets.token_bytes(16)),
+            identity=caller.identity,
+            tenant=tenant,
+            scopes=granted,
+            thumbprint=caller.certificate.thumbprint,
+            issue_time=now,
+            # Neither longer than asked for nor than the certificate it is bound to.
+            expire_time=min(now + life, caller.certificate.not_after).replace(microsecond=0),
+        )
+        text = await self.sign("at+jwt", self._claims(token))
+        after = canonical_json(
+            {
+                "scopes": list(wanted),
+                "expire_time": token.expire_time.isoformat(),
+                "purpose": purpose,
+                "policy": self._policy.version,
+                "certificate": token.thumbprint,
+            }
+        )
+        record = dataclasses.replace(
+            audit.granted(caller, "token.issue", token.token_id, after=after),
+            tenant=tenant,
+            token_id=token.token_id,
+        )
+        await self._log.record(record)
+        return IssuedToken(text, token)
+
+    async def sign(self, typ: str, claims: dict[str, Any]) -> str:
+        """A compact JWS (RFC 7515) over claims, signed in the HSM by the active token key."""
+        key = await self._keyring.active(SYSTEM_TENANT, KeyPurpose.TOKEN)
+        header = {"alg": "ES256", "kid": self._kids[key.object_id], "typ": typ}
+        signed = f"{_b64(canonical_json(header).encode())}.{_b64(canonical_json(claims).encode())}"
+        return f"{signed}.{_b64(await self._hsm.sign(key, key.algorithm, signed.encode()))}"
+
+    def verify(self, text: str, certificate: Certificate) -> Token:
+        """The token, if it is good for this certificate now. Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`."""
+        token = self._authenticate(text)
+        if not hmac.compare_digest(token.thumbprint, certificate.thumbprint):
+            raise VaultError(Reason.TOKEN_CERTIFICATE_MISMATCH, "the token is bound to another certificate")
+        if self._clock.now() >= token.expire_time:
+            raise VaultError(Reason.TOKEN_EXPIRED, "the token's life is over")
+        self._follower.refuse_revoked(token)
+        return token
+
+    async def revoke(self, caller: Caller, token_id: str) -> datetime.datetime:
+        """Revoke a token by its id; give the moment. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""
+        own = requests.token_of(caller)
+        requests.token_id(token_id)
+        if token_id != own.token_id:
+            requests.require(caller, "token.revoke", f"{own.tenant}/tokens")
+        row_key = RowKey("revocations", (own.tenant, token_id))
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            row = rows.get("revocations", own.tenant, token_id)
+            if row is not None:
+                return Commit((audit.granted(caller, REVOKE, token_id),), (), row["revoke_time"])
+            new = {
+                "tenant": own.tenant,
+                "token_id": token_id,
+                "revoked_by": caller.identity,
+                "revoke_time": now,
+                "forget_time": now + MAX_TOKEN_LIFE,
+            }
+            return Commit((audit.granted(caller, REVOKE, token_id),), (Write("revocations", new),), now)
+
+        moment: datetime.datetime = await self._log.commit(Unit((row_key,), decide))
+        await self._follower.look()
+        return moment
+
+    async def introspect(self, caller: Caller, text: str) -> Token | None:
+        """The token if it would be accepted now and this caller may know; otherwise None."""
+        own = requests.token_of(caller)
+        if not 0 < len(text) <= MAX_TOKEN_CHARS:
+            raise invalid_field("token", f"1 to {MAX_TOKEN_CHARS} characters")
+        token = self._seen_by(caller, text)
+        after = canonical_json({"active": token is not None})
+        record = audit.granted(caller, "token.introspect", token.token_id if token else "", after=after)
+        await self._log.record(dataclasses.replace(record, tenant=own.tenant))
+        return token
+
+    def _seen_by(self, caller: Caller, text: str) -> Token | None:
+        try:
+            token = self._authenticate(text)
+            if self._clock.now() >= token.expire_time:
+                return None
+            self._follower.refuse_revoked(token)
+        except VaultError as error:
+            if error.reason in (Reason.TOKEN_INVALID, Reason.TOKEN_REVOKED):
+                return None
+            raise
+        own = requests.token_of(caller)
+        if token.thumbprint == caller.certificate.thumbprint:
+            return token
+        if token.tenant != own.tenant:
+            return None
+        requests.require(caller, "token.introspect", f"{own.tenant}/tokens")
+        return token
+
+    def _authenticate(self, text: str) -> Token:
+        """What the vault signed. Remembered by digest, since checking a signature is dear."""
+        if len(text) > MAX_TOKEN_CHARS or not text.isascii():
+            raise _invalid()
+        digest = hashlib.sha256(text.encode()).digest()
+        token = self._verified.get(digest)
+        if token is None:
+            token = self._parse(text)
+            self._verified[digest] = token
+            if len(self._verified) > _CACHED:
+                self._verified.popitem(last=False)
+        return token
+
+    def _parse(self, text: str) -> Token:
+        claims = self._open(text)
+        if (
+            set(claims) != _CLAIMS
+            or claims["iss"] != self._settings.issuer
+            or claims["aud"] != self._settings.audience
+        ):
+            raise _invalid()
+        try:
+            return Token(
+                token_id=requests.token_id(claims["jti"]),
+                identity=claims["sub"],
+                tenant=claims["tenant"],
+                scopes=tuple(scopes.parse(scope) for scope in claims["scope"].split(" ")),
+                thumbprint=claims["cnf"]["x5t#S256"],
+                issue_time=datetime.datetime.fromtimestamp(claims["iat"], UTC),
+                expire_time=datetime.datetime.fromtimestamp(claims["exp"], UTC),
+            )
+        except (
+            VaultError,
+            scopes.ScopeError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            ValueError,
+            OverflowError,
+        ):
+            raise _invalid() from None
+
+    def _open(self, text: str) -> dict[str, Any]:
+        """Verify a compact JWS over the very bytes that are then read (RFC 7515, RFC 8725)."""
+        parts = text.split(".")
+        if len(parts) != 3:  # noqa: PLR2004 - a compact JWS has three parts
+            raise _invalid()
+        for kid, jwk in self._public.items():
+            header = canonical_json({"alg": "ES256", "kid": kid, "typ": "at+jwt"}).encode()
+            # The whole header is known beforehand: there is no `crit`, `jku` or `jwk` to fall for.
+            if parts[0] == _b64(header):
+                _check_signature(jwk, f"{parts[0]}.{parts[1]}".encode(), parts[2])
+                claims = json.loads(_unb64(parts[1]))
+                if not isinstance(claims, dict):
+                    raise _invalid()
+                return claims
+        raise _invalid()
+
+    def _claims(self, token: Token) -> dict[str, Any]:
+        return {
+            "iss": self._settings.issuer,
+            "sub": token.identity,
+            "client_id": token.identity,
+            "aud": self._settings.audience,
+            "iat": int(token.issue_time.timestamp()),
+            "exp": int(token.expire_time.timestamp()),
+            "jti": token.token_id,
+            "tenant": token.tenant,
+            "scope": " ".join(str(scope) for scope in token.scopes),
+            "cnf": {"x5t#S256": token.thumbprint},
+        }
+
+
+def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
+    if not 0 < len(wanted) <= MAX_SCOPES or len(set(wanted)) != len(wanted):
+        raise invalid_field("scopes", f"1 to {MAX_SCOPES}, each at most once")
+    try:
+        parsed = tuple(scopes.parse(text) if len(text) <= MAX_SCOPE_CHARS else _too_long() for text in wanted)
+    except scopes.ScopeError:
+        raise invalid_field(
+            "scopes", "each must be action:tenant/segment/..., with * or ** for segments"
+        ) from None
+    if any(scope.resource.partition("/")[0] != tenant for scope in parsed):
+        raise invalid_field("scopes", "each must lie in the token's tenant")
+    return parsed
+
+
+def _too_long() -> Scope:
+    raise invalid_field("scopes", f"at most {MAX_SCOPE_CHARS} characters each")
+
+
+def _check_signature(jwk: ECKey, signed: bytes, signature: str) -> None:
+    raw = _unb64(signature)
+    public = jwk.public_key
+    if len(raw) != 64 or not isinstance(public, ec.EllipticCurvePublicKey):  # noqa: PLR2004 - r and s, 32 bytes each
+        raise _invalid()
+    der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+    try:
+        public.verify(der, signed, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise _invalid() from None
+
+
+def _invalid() -> VaultError:
+    return VaultError(Reason.TOKEN_INVALID, "the token is not one of this vault's")
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    """Strict base64url: one text for one value, so that no second spelling of a token is accepted."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise _invalid() from None
+    if _b64(data) != text:
+        raise _invalid()
+    return data

@@ -1,0 +1,174 @@
+"""The envelope: one credential version, encrypted under a data key (DEK) of its own.
+
+Layout, integers big-endian:
+
+    format version   1 byte    1
+    suite            2 bytes
+    KEK version      4 bytes
+    wrapped DEK      2 bytes of length, then the HSM's blob
+    nonce           12 bytes
+    commitment      32 bytes
+    ciphertext       the rest, with the 16-byte tag at its end
+
+Two layers bind it to its row. The DEK is wrapped in the HSM with associated data that names format, suite, tenant,
+credential, version, and the KEK and its version. The content key and the commitment are derived from the DEK by
+HKDF-SHA256 over format, suite, tenant, credential and version. The KEK's version is bound by the wrapping alone, so a
+rewrap (same DEK, newer KEK) replaces the head of the envelope and touches nothing else.
+
+AES-GCM and ChaCha20-Poly1305 do not commit to their key: without the commitment, one ciphertext could be made to open
+under two keys (the AWS Encryption SDK derives one the same way).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from vault.crypto import suites
+from vault.crypto.encoding import encode
+from vault.crypto.errors import FormatError, IntegrityError
+from vault.crypto.memory import LockedBuffer, absorb, allocate
+
+FORMAT = 1
+DEK_BYTES = 32
+COMMITMENT_BYTES = 32
+_HEAD = 7
+_MAX_WRAPPED = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeContext:
+    """The row that an envelope belongs to, and the key that wraps its data key."""
+
+    tenant: str
+    credential: str
+    version: int
+    kek_name: str
+    kek_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A parsed envelope."""
+
+    suite: int
+    kek_version: int
+    wrapped_dek: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
+    commitment: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
+
+
+def new_dek() -> LockedBuffer:
+    """A new data key: 256 bits from the kernel, in locked memory."""
+    return absorb(os.urandom(DEK_BYTES))
+
+
+def wrap_aad(suite: suites.Suite, context: EnvelopeContext) -> bytes:
+    """What the HSM binds the wrapped DEK to."""
+    return encode(
+        "strongroom/dek/v1",
+        FORMAT,
+        suite.number,
+        context.tenant,
+        context.credential,
+        context.version,
+        context.kek_name,
+        context.kek_version,
+    )
+
+
+def seal(
+    suite: suites.Suite,
+    context: EnvelopeContext,
+    dek: LockedBuffer,
+    wrapped_dek: bytes,
+    plaintext: memoryview,
+    *,
+    nonce: bytes | None = None,
+) -> bytes:
+    """Encrypt under a fresh DEK that the HSM has wrapped. `nonce` is for test vectors only."""
+    if not 0 < len(wrapped_dek) <= _MAX_WRAPPED:
+        raise FormatError("a wrapped DEK of this length does not fit")
+    nonce = os.urandom(suite.nonce_bytes) if nonce is None else nonce
+    bound = _bound(suite, context)
+    with _derive(dek, b"key", bound) as key, _derive(dek, b"commitment", bound) as commitment:
+        ciphertext = bytearray(len(plaintext) + suite.tag_bytes)
+        suite.aead(key.view).encrypt_into(nonce, plaintext, bound, memoryview(ciphertext))
+        return b"".join(
+            (_head(suite.number, context.kek_version, wrapped_dek), nonce, bytes(commitment.view), ciphertext)
+        )
+
+
+def parse(blob: bytes) -> Envelope:
+    """Take an envelope apart. Raises `FormatError`, `UnknownSuite`."""
+    if len(blob) < _HEAD + 2 or blob[0] != FORMAT:
+        raise FormatError("not an envelope of a known format")
+    suite = suites.suite(int.from_bytes(blob[1:3], "big"))
+    length = int.from_bytes(blob[_HEAD : _HEAD + 2], "big")
+    nonce_at = _HEAD + 2 + length
+    commitment_at = nonce_at + suite.nonce_bytes
+    ciphertext_at = commitment_at + COMMITMENT_BYTES
+    if not 0 < length <= _MAX_WRAPPED or len(blob) < ciphertext_at + suite.tag_bytes:
+        raise FormatError("an envelope is cut short")
+    return Envelope(
+        suite=suite.number,
+        kek_version=int.from_bytes(blob[3:_HEAD], "big"),
+        wrapped_dek=blob[_HEAD + 2 : nonce_at],
+        nonce=blob[nonce_at:commitment_at],
+        commitment=blob[commitment_at:ciphertext_at],
+        ciphertext=blob[ciphertext_at:],
+    )
+
+
+def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> LockedBuffer:  # noqa: A001 - the pair of seal
+    """Decrypt into locked memory. Raises `IntegrityError`; nothing is decrypted unless the commitment holds."""
+    suite = suites.suite(envelope.suite)
+    bound = _bound(suite, context)
+    with _derive(dek, b"commitment", bound) as commitment:
+        if not hmac.compare_digest(commitment.view, envelope.commitment):
+            raise IntegrityError("an envelope does not verify")
+    plaintext = allocate(len(envelope.ciphertext) - suite.tag_bytes)
+    try:
+        with _derive(dek, b"key", bound) as key:
+            suite.aead(key.view).decrypt_into(envelope.nonce, envelope.ciphertext, bound, plaintext.view)
+    except InvalidTag:
+        plaintext.close()
+        raise IntegrityError("an envelope does not verify") from None
+    return plaintext
+
+
+def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> bytes:
+    """The same envelope under another KEK version. Raises `FormatError`."""
+    old = parse(blob)
+    return _head(old.suite, kek_version, wrapped_dek) + blob[_HEAD + 2 + len(old.wrapped_dek) :]
+
+
+def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:
+    return b"".join(
+        (
+            bytes((FORMAT,)),
+            suite.to_bytes(2, "big"),
+            kek_version.to_bytes(4, "big"),
+            len(wrapped_dek).to_bytes(2, "big"),
+            wrapped_dek,
+        )
+    )
+
+
+def _bound(suite: suites.Suite, context: EnvelopeContext) -> bytes:
+    return encode(
+        "strongroom/envelope/v1", FORMAT, suite.number, context.tenant, context.credential, context.version
+    )
+
+
+def _derive(dek: LockedBuffer, purpose: bytes, bound: bytes) -> LockedBuffer:
+    # The DEK is uniformly random, so HKDF's extract step has nothing to do (RFC 5869, section 3.3).
+    out = allocate(32)
+    HKDFExpand(hashes.SHA256(), 32, purpose + b"\0" + bound).derive_into(dek.view, out.view)
+    return out

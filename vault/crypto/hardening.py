@@ -1,0 +1,30 @@
+"""Hardening of the process that holds secrets, to be done before it holds any."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+from dataclasses import dataclass
+
+_PR_SET_DUMPABLE = 4
+_M_PERTURB = -6
+_PATTERN = 0xA5
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What was achieved."""
+
+    not_dumpable: bool
+    no_core: bool
+    frees_overwritten: bool
+
+
+def harden_process() -> Hardening:
+    """No core dump, no attaching by equals (`PR_SET_DUMPABLE`), freed memory overwritten (glibc `M_PERTURB`)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    perturb = getattr(libc, "mallopt", None)
+    overwritten = perturb is not None and perturb(_M_PERTURB, _PATTERN) == 1
+    return Hardening(not_dumpable, no_core=True, frees_overwritten=overwritten)

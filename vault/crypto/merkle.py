@@ -1,0 +1,174 @@
+"""The hashing of an append-only log: RFC 9162, section 2.1 (SHA-256), as functions of hashes.
+
+A `Frontier` is what must be kept to append and to compute the root: the roots of the complete subtrees that the log
+consists of, from the largest to the smallest, one for each bit of its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vault.crypto.errors import FormatError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HASH_BYTES = 32
+_SIZE_BYTES = 8
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """The hash of a leaf."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """A log's size and the roots of its complete subtrees, largest first."""
+
+    size: int
+    hashes: tuple[bytes, ...]
+
+    def append_many(self, leaves: Iterable[bytes]) -> Frontier:
+        """The frontier after these leaf hashes."""
+        size, stack = self.size, list(self.hashes)
+        for leaf in leaves:
+            stack.append(leaf)
+            # Each trailing one-bit of the old size is a complete subtree that now has its equal beside it.
+            bits = size
+            while bits & 1:
+                right = stack.pop()
+                stack.append(node_hash(stack.pop(), right))
+                bits >>= 1
+            size += 1
+        return Frontier(size, tuple(stack))
+
+    def append(self, leaf: bytes) -> Frontier:
+        """The frontier after this leaf hash."""
+        return self.append_many((leaf,))
+
+    def root(self) -> bytes:
+        """The root hash; of an empty log, the hash of nothing."""
+        if not self.hashes:
+            return hashlib.sha256().digest()
+        root = self.hashes[-1]
+        for left in reversed(self.hashes[:-1]):
+            root = node_hash(left, root)
+        return root
+
+
+EMPTY = Frontier(0, ())
+
+
+def encode_frontier(frontier: Frontier) -> bytes:
+    """8 bytes of size (big-endian), then the hashes."""
+    return frontier.size.to_bytes(_SIZE_BYTES, "big") + b"".join(frontier.hashes)
+
+
+def decode_frontier(data: bytes) -> Frontier:
+    """The frontier that was encoded. Raises `FormatError`."""
+    size = int.from_bytes(data[:_SIZE_BYTES], "big")
+    if len(data) != _SIZE_BYTES + HASH_BYTES * size.bit_count():
+        raise FormatError("not a frontier")
+    return Frontier(
+        size, tuple(data[at : at + HASH_BYTES] for at in range(_SIZE_BYTES, len(data), HASH_BYTES))
+    )
+
+
+def tree_root(leaves: Sequence[bytes]) -> bytes:
+    """The root over these leaf hashes."""
+    return EMPTY.append_many(leaves).root()
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The audit path of a leaf (RFC 9162, 2.1.3.1), from the leaf up."""
+    size = len(leaves)
+    if not 0 <= index < size:
+        raise ValueError("no such leaf")
+    if size == 1:
+        return []
+    split = _split(size)
+    if index < split:
+        return [*inclusion_proof(leaves[:split], index), tree_root(leaves[split:])]
+    return [*inclusion_proof(leaves[split:], index - split), tree_root(leaves[:split])]
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
+    """Raise `IntegrityError` unless the leaf is in the tree at that index (RFC 9162, 2.1.3.2)."""
+    if not 0 <= index < size:
+        raise IntegrityError("no such leaf")
+    node, last, computed = index, size - 1, leaf
+    for part in proof:
+        if last == 0:
+            raise IntegrityError("a proof is too long")
+        if node & 1 or node == last:
+            computed = node_hash(part, computed)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            computed = node_hash(computed, part)
+        node, last = node >> 1, last >> 1
+    if last != 0 or computed != root:
+        raise IntegrityError("a leaf is not in the tree")
+
+
+def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
+    """Proof that the log of `old_size` leaves is the beginning of this one (RFC 9162, 2.1.4.1)."""
+    if not 0 < old_size <= len(leaves):
+        raise ValueError("no such older log")
+    return _subproof(leaves, old_size, complete=True)
+
+
+def verify_consistency(
+    old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]
+) -> None:
+    """Raise `IntegrityError` unless the older log is the beginning of the newer (RFC 9162, 2.1.4.2)."""
+    if not 0 < old_size <= size:
+        raise IntegrityError("sizes do not fit")
+    if old_size == size:
+        if proof or old_root != root:
+            raise IntegrityError("two logs of one size differ")
+        return
+    path = list(proof)
+    if old_size & (old_size - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        raise IntegrityError("a proof is too short")
+    node, last = old_size - 1, size - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    old = new = path[0]
+    for part in path[1:]:
+        if last == 0:
+            raise IntegrityError("a proof is too long")
+        if node & 1 or node == last:
+            old, new = node_hash(part, old), node_hash(part, new)
+            while not node & 1 and node:
+                node, last = node >> 1, last >> 1
+        else:
+            new = node_hash(new, part)
+        node, last = node >> 1, last >> 1
+    if last != 0 or old != old_root or new != root:
+        raise IntegrityError("the older log is not the beginning of the newer")
+
+
+def _subproof(leaves: Sequence[bytes], old_size: int, *, complete: bool) -> list[bytes]:
+    size = len(leaves)
+    if old_size == size:
+        return [] if complete else [tree_root(leaves)]
+    split = _split(size)
+    if old_size <= split:
+        return [*_subproof(leaves[:split], old_size, complete=complete), tree_root(leaves[split:])]
+    return [*_subproof(leaves[split:], old_size - split, complete=False), tree_root(leaves[:split])]
+
+
+def _split(size: int) -> int:
+    """The largest power of two that is smaller."""
+    return 1 << ((size - 1).bit_length() - 1)

@@ -1,0 +1,41 @@
+"""Several bundles in one: for each, 4 bytes of length (big-endian), then the bundle. In locked memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vault.crypto.errors import FormatError
+from vault.crypto.memory import allocate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vault.crypto.memory import LockedBuffer
+
+_LENGTH = 4
+
+
+def join(bundles: Sequence[memoryview]) -> LockedBuffer:
+    """The bundles in one locked buffer, in order."""
+    parcel = allocate(sum(_LENGTH + len(bundle) for bundle in bundles))
+    at = 0
+    for bundle in bundles:
+        parcel.view[at : at + _LENGTH] = len(bundle).to_bytes(_LENGTH, "big")
+        at += _LENGTH
+        parcel.view[at : at + len(bundle)] = bundle
+        at += len(bundle)
+    return parcel
+
+
+def split(view: memoryview) -> list[memoryview]:
+    """Views of the bundles in a parcel; nothing is copied. Raises `FormatError`."""
+    bundles = []
+    at = 0
+    while at < len(view):
+        end = at + _LENGTH
+        length = int.from_bytes(view[at:end], "big")
+        if end > len(view) or length > len(view) - end:
+            raise FormatError("a parcel is cut short")
+        bundles.append(view[end : end + length])
+        at = end + length
+    return bundles

@@ -1,0 +1,77 @@
+"""The vault's one error, and the reasons it can have.
+
+A reason is stable and public: clients branch on it, `protos/vault/v1/errors.proto` documents it and
+`vault/server/status.py` gives it its gRPC code. The message is for people. Neither ever holds a secret
+or repeats what the caller sent.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Reason(enum.StrEnum):
+    """Why a call was refused. Documented, one by one, in `protos/vault/v1/errors.proto`."""
+
+    CERTIFICATE_REJECTED = "CERTIFICATE_REJECTED"
+    TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - a reason, not a token
+    TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105
+    TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105
+    TOKEN_CERTIFICATE_MISMATCH = "TOKEN_CERTIFICATE_MISMATCH"  # noqa: S105
+    SCOPE_DENIED = "SCOPE_DENIED"
+    POLICY_DENIED = "POLICY_DENIED"
+    FIELD_INVALID = "FIELD_INVALID"
+    SEALED_PAYLOAD_INVALID = "SEALED_PAYLOAD_INVALID"
+    RECIPIENT_KEY_INVALID = "RECIPIENT_KEY_INVALID"
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"  # noqa: S105
+    SESSION_PROTOCOL = "SESSION_PROTOCOL"
+    CREDENTIAL_NOT_FOUND = "CREDENTIAL_NOT_FOUND"
+    VERSION_NOT_FOUND = "VERSION_NOT_FOUND"
+    TENANT_NOT_FOUND = "TENANT_NOT_FOUND"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    UNKNOWN_FIELD = "UNKNOWN_FIELD"
+    CHECKPOINT_NOT_FOUND = "CHECKPOINT_NOT_FOUND"
+    TENANT_EXISTS = "TENANT_EXISTS"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    KEY_CHANGED = "KEY_CHANGED"
+    CREDENTIAL_DELETED = "CREDENTIAL_DELETED"
+    CREDENTIAL_NOT_DELETED = "CREDENTIAL_NOT_DELETED"
+    VERSION_DESTROYED = "VERSION_DESTROYED"
+    INGEST_KEY_UNKNOWN = "INGEST_KEY_UNKNOWN"
+    SECRET_UNSUITABLE = "SECRET_UNSUITABLE"  # noqa: S105
+    SESSION_ENDED = "SESSION_ENDED"
+    LIMIT_REACHED = "LIMIT_REACHED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    STORED_DATA_DAMAGED = "STORED_DATA_DAMAGED"
+    HSM_UNAVAILABLE = "HSM_UNAVAILABLE"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    AUDIT_UNAVAILABLE = "AUDIT_UNAVAILABLE"
+    REVOCATIONS_UNKNOWN = "REVOCATIONS_UNKNOWN"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    OVERLOADED = "OVERLOADED"
+    INTERNAL = "INTERNAL"
+
+
+class VaultError(Exception):
+    """A refusal or failure that a caller is told of.
+
+    `reason` is stable; `message` is for people; `metadata` holds a few public words about it, such as
+    the name of the field that is wrong.
+    """
+
+    def __init__(self, reason: Reason, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata
+
+
+class StartError(Exception):
+    """The vault cannot start: one line that says what is wrong and what to do."""
+
+
+def invalid_field(field: str, rule: str) -> VaultError:
+    """The error for a request field that breaks its rule. The field's value is never part of it."""
+    return VaultError(Reason.FIELD_INVALID, f"{field}: {rule}", field=field)

@@ -1,0 +1,227 @@
+"""What the vault speaks of. Frozen, free of protobuf and of SQL; nothing here ever holds a secret."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datetime
+
+    from vault.crypto.scopes import Scope
+
+SYSTEM_TENANT = "system"
+"""The tenant of the vault's own operators. No credential ever belongs to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an accepted client certificate says: who, until when, and the thumbprint tokens are bound to."""
+
+    identity: str
+    thumbprint: str
+    """SHA-256 of the DER form, base64url without padding (RFC 8705, `x5t#S256`)."""
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from. Only the address is observed; the rest is what the caller says."""
+
+    ip_address: str = ""
+    device_id: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A verified token's claims."""
+
+    token_id: str
+    identity: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+    thumbprint: str
+    issue_time: datetime.datetime
+    expire_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, from where, and with which token, all verified."""
+
+    certificate: Certificate
+    origin: Origin
+    token: Token | None = None
+
+    @property
+    def identity(self) -> str:
+        """The identity, as the certificate says."""
+        return self.certificate.identity
+
+
+class CredentialState(enum.StrEnum):
+    """Whether a credential can be revealed and used."""
+
+    ACTIVE = "active"
+    DELETED = "deleted"
+
+
+class VersionState(enum.StrEnum):
+    """Whether a version still holds its secret."""
+
+    ENABLED = "enabled"
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A credential's metadata."""
+
+    name: str
+    kind: str
+    labels: dict[str, str]
+    state: CredentialState
+    latest_version: int
+    field_names: tuple[str, ...]
+    etag: str
+    create_time: datetime.datetime
+    update_time: datetime.datetime
+    delete_time: datetime.datetime | None
+    created_by: str
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The metadata of one version of a credential."""
+
+    name: str
+    version: int
+    state: VersionState
+    suite: int
+    kek_version: int
+    field_names: tuple[str, ...]
+    create_time: datetime.datetime
+    created_by: str
+    destroy_time: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version with its envelope, as a reveal needs it."""
+
+    credential_state: CredentialState
+    kind: str
+    tenant: str
+    latest_version: int
+    version: Version
+    envelope: bytes = field(repr=False)
+
+
+class KeyState(enum.StrEnum):
+    """Where a key version is in its life."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    DECRYPT_ONLY = "decrypt-only"
+
+
+class KeyPurpose(enum.StrEnum):
+    """What a key in the HSM is for."""
+
+    KEK = "kek"
+    TOKEN = "token"
+    CHECKPOINT = "checkpoint"
+    INGEST = "ingest"
+    PAGE = "page"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One version of a key in the HSM."""
+
+    tenant: str
+    purpose: KeyPurpose
+    version: int
+    state: KeyState
+    algorithm: str
+    backend: str
+    label: str
+    object_id: bytes
+    create_time: datetime.datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestKey:
+    """A public key to seal new secrets to, signed in the HSM, and its private half wrapped by the HSM."""
+
+    key_id: str
+    hpke_suite: int
+    signed_key: str
+    wrapped_seed: bytes
+    kek_version: int
+    create_time: datetime.datetime
+    expire_time: datetime.datetime
+
+
+class Outcome(enum.StrEnum):
+    """How a call ended."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDraft:
+    """A record before the log gives it its place: who did what, on what, and how it ended."""
+
+    tenant: str
+    identity: str
+    action: str
+    resource: str
+    outcome: Outcome
+    origin: Origin
+    reason: str = ""
+    token_id: str = ""
+    session_id: str = ""
+    before_state: str = ""
+    after_state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """A record in its place in the log."""
+
+    sequence: int
+    record_id: str
+    created_at: datetime.datetime
+    tenant: str
+    identity: str
+    action: str
+    resource: str
+    outcome: Outcome
+    reason: str
+    ip_address: str
+    device_id: str
+    request_id: str
+    token_id: str
+    session_id: str
+    before_state: str
+    after_state: str
+    rows_written: str
+    leaf_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed head of the log."""
+
+    size: int
+    root: bytes
+    frontier: bytes
+    note: str
+    create_time: datetime.datetime

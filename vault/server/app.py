@@ -1,0 +1,278 @@
+"""The wiring: every part of a worker, made once, in order, and handed what it needs. No globals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+import hsm as hsm_library
+from hsm import HsmAuthFailed, HsmError
+from hsm.uri import UriError
+from vault.clock import SystemClock
+from vault.config import read_secret_file, seconds
+from vault.core import policy
+from vault.core.audit import AuditLog
+from vault.core.checkpoints import Checkpoints
+from vault.core.credentials import Credentials
+from vault.core.envelopes import Envelopes
+from vault.core.follower import Follower
+from vault.core.health import Health
+from vault.core.hsm import Hsm, ref
+from vault.core.ingest import IngestKeys
+from vault.core.keys import Keyring
+from vault.core.sessions import Sessions, SessionSettings
+from vault.core.tokens import Tokens, TokenSettings
+from vault.crypto import memory
+from vault.errors import Reason, StartError, VaultError
+from vault.model import SYSTEM_TENANT, KeyPurpose
+from vault.server import tls
+from vault.server.audit import AuditService
+from vault.server.credentials import CredentialService
+from vault.server.edge import Edge
+from vault.server.health import HealthService
+from vault.server.identity import Identities
+from vault.server.keys import KeyService
+from vault.server.pages import Pages
+from vault.server.sessions import SessionService
+from vault.server.tokens import TokenService
+from vault.store.engine import connect
+from vault.store.schema import current_revision, wanted_revision
+from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2, token_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from vault.config import Config
+    from vault.store.engine import Database
+
+log = logging.getLogger("strongroom.app")
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", 256 * 1024),
+    ("grpc.max_send_message_length", 8 * 1024 * 1024),
+    ("grpc.max_concurrent_streams", 64),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.server_handshake_timeout_ms", 3_000),
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.enable_channelz", 0),
+)
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What the vault stands on, server or not: clock, database, HSM, log, keys."""
+
+    clock: SystemClock
+    database: Database
+    hsm: Hsm
+    log: AuditLog
+    keyring: Keyring
+
+
+@contextlib.asynccontextmanager
+async def foundation(config: Config) -> AsyncIterator[Foundation]:
+    """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`."""
+    clock = SystemClock()
+    memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
+    database = open_database(config)
+    try:
+        await _check_schema(database)
+        hsm = await asyncio.to_thread(_open_hsm, config)
+        try:
+            audit_log = AuditLog(database, clock, wait_seconds=config.audit.wait_seconds)
+            keyring = Keyring(database, hsm, audit_log, config.hsm.deployment)
+            yield Foundation(clock, database, hsm, audit_log, keyring)
+            await audit_log.drain()
+        finally:
+            await asyncio.to_thread(hsm.close)
+    finally:
+        await database.close()
+
+
+def open_database(config: Config) -> Database:
+    """Open the configured database. Raises `StartError`."""
+    file = config.database.password_file
+    password = read_secret_file(file, "database.password_file") if file else None
+    return connect(config.database.url, password, pool_size=config.database.pool_size)
+
+
+def _open_hsm(config: Config) -> Hsm:
+    section = config.hsm
+    if section.softhsm_config_file is not None:
+        # SoftHSM reads this once, when its library is loaded.
+        os.environ["SOFTHSM2_CONF"] = str(section.softhsm_config_file)
+    try:
+        backend = hsm_library.open_backend(
+            section.uri, sessions=section.sessions, wait_seconds=section.wait_seconds
+        )
+    except HsmAuthFailed as error:
+        raise StartError(f"hsm: log-in refused, tried once, not again: {error}") from None
+    except (HsmError, UriError) as error:
+        raise StartError(f"hsm: {error}") from None
+    return Hsm(backend, threads=section.sessions)
+
+
+async def _check_schema(database: Database) -> None:
+    try:
+        current = await current_revision(database)
+    except VaultError as error:
+        raise StartError(f"database: {error.message}") from None
+    if current != wanted_revision():
+        raise StartError(
+            f"database: its schema is at {current or 'nothing'}, this version needs {wanted_revision()}: "
+            "run `strongroom migrate`"
+        )
+
+
+class App:
+    """A worker: made by `start`, ended by `stop`."""
+
+    def __init__(self, config: Config, base: Foundation) -> None:
+        self._config = config
+        self._base = base
+        self._background: list[asyncio.Task[None]] = []
+        clock, database, hsm, log_, keyring = base.clock, base.database, base.hsm, base.log, base.keyring
+        self._follower = Follower(database, clock)
+        self._follower.listen(keyring.forget)
+        self._tokens = Tokens(
+            TokenSettings(
+                issuer=config.tokens.issuer,
+                audience=config.tokens.audience,
+                default_life=seconds(config.tokens.default_life_seconds),
+                max_life=seconds(config.tokens.max_life_seconds),
+            ),
+            keyring,
+            hsm,
+            log_,
+            self._follower,
+            policy.load(config.policy.files),
+            clock,
+        )
+        self._ingest = IngestKeys(config.tokens.issuer, database, hsm, keyring, log_, self._tokens, clock)
+        envelopes = Envelopes(hsm, keyring)
+        self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes)
+        self._sessions = Sessions(
+            SessionSettings(
+                max_life=seconds(config.sessions.max_life_seconds),
+                idle=seconds(config.sessions.idle_seconds),
+                max_per_worker=config.sessions.max_per_worker,
+                max_per_identity=config.sessions.max_per_identity,
+            ),
+            self._credentials,
+            envelopes,
+            log_,
+            self._follower,
+            clock,
+        )
+        self._checkpoints = Checkpoints(
+            config.audit.origin, config.audit.anchor_file, database, hsm, keyring, log_, clock
+        )
+        self._health = Health(hsm, database, log_, self._follower, clock)
+        self._edge = Edge(
+            Identities(config.identity.trust_domains, clock),
+            self._tokens,
+            log_,
+            max_calls=config.server.max_concurrent_calls,
+        )
+        self._server = grpc.aio.server(options=_OPTIONS, compression=grpc.Compression.NoCompression)
+
+    async def start(self) -> None:
+        """Learn keys and revocations, then listen. Raises `StartError`."""
+        pages = Pages(await self._page_key())
+        await self._tokens.start()
+        await self._follower.start()
+        await self._checkpoints.start()
+        for descriptor, service in (
+            (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._base.log)),
+            (credential_pb2.DESCRIPTOR, CredentialService(self._credentials, self._ingest, pages)),
+            (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
+            (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
+            (
+                audit_pb2.DESCRIPTOR,
+                AuditService(self._base.database, self._checkpoints, pages, self._base.log),
+            ),
+        ):
+            (name,) = descriptor.services_by_name
+            self._server.add_generic_rpc_handlers(
+                (self._edge.handler(descriptor.services_by_name[name], service),)
+            )
+        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
+        if self._config.server.reflection:
+            self._enable_reflection()
+        credentials = tls.server_credentials(self._config.tls)
+        try:
+            self._server.add_secure_port(self._config.server.listen, credentials)
+        except RuntimeError:
+            raise StartError(f"server.listen: cannot listen on {self._config.server.listen}") from None
+        await self._server.start()
+        for work in (
+            self._follower.run(),
+            self._sessions.run(),
+            self._checkpoints.run(self._config.audit.checkpoint_seconds),
+        ):
+            self._background.append(asyncio.create_task(_forever(work)))
+        # What lives since the start is never garbage: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """Take on nothing new, end the sessions, let calls in flight finish, wipe."""
+        self._health.stop()
+        self._edge.stop()
+        self._sessions.stop()
+        await self._server.stop(self._config.server.drain_seconds)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._base.log.drain()
+        with contextlib.suppress(VaultError):
+            await self._checkpoints.sign()
+
+    async def _page_key(self) -> memory.LockedBuffer:
+        try:
+            key = await self._base.keyring.active(SYSTEM_TENANT, KeyPurpose.PAGE)
+        except VaultError as error:
+            if error.reason is Reason.TENANT_NOT_FOUND:
+                raise StartError(
+                    "keys: the vault has no keys of its own yet: run `strongroom keys init`"
+                ) from None
+            raise StartError(f"database: {error.message}") from None
+        return memory.absorb(
+            await self._base.hsm.call(self._base.hsm.backend.mac, ref(key), b"strongroom/page/v1")
+        )
+
+    def _enable_reflection(self) -> None:
+        from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - only where it is asked for
+
+        names = [
+            descriptor.full_name
+            for module in (token_pb2, credential_pb2, session_pb2, key_pb2, audit_pb2)
+            for descriptor in module.DESCRIPTOR.services_by_name.values()
+        ]
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+
+async def _forever(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        # Fail closed: without it the follower's view grows old, and tokens are refused.
+        log.critical("a background task ended", extra={"error": type(error).__name__})
+        raise

@@ -1,0 +1,97 @@
+"""`vault.v1.AuditService`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vault.core import audit, requests
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import SYSTEM_TENANT
+from vault.server import wire
+from vault.store import audit as store
+from vault.store.rows import canonical_json
+from vault.v1 import audit_pb2 as pb
+
+if TYPE_CHECKING:
+    from vault.core.audit import AuditLog
+    from vault.core.checkpoints import Checkpoints
+    from vault.model import Caller, Token
+    from vault.server.pages import Pages
+    from vault.store.engine import Database
+
+_READ = "audit.read"
+_MAX_FILTER = 511
+
+
+class AuditService:
+    """Shows the log, its head, and whether it is whole."""
+
+    def __init__(self, database: Database, checkpoints: Checkpoints, pages: Pages, log: AuditLog) -> None:
+        self._database = database
+        self._checkpoints = checkpoints
+        self._pages = pages
+        self._log = log
+
+    async def list(self, request: pb.AuditServiceListRequest, caller: Caller) -> pb.AuditServiceListResponse:
+        """See the proto."""
+        token = requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        tenant = _tenant(token, request.tenant)
+        filters = (request.action, request.resource, request.identity)
+        if any(len(text) > _MAX_FILTER or not text.isprintable() for text in filters):
+            raise invalid_field("filter", f"at most {_MAX_FILTER} printable characters")
+        size = requests.page_size(request.page_size)
+        query = ("audit.list", tenant, *filters)
+        first = int(self._pages.position(caller, query, request.page_token) or 0)
+        async with self._database.read() as connection:
+            found = await store.list_records(
+                connection,
+                first=first,
+                limit=size + 1,
+                tenant=tenant,
+                action=request.action,
+                resource=request.resource,
+                identity=request.identity,
+            )
+        page = found[:size]
+        await self._log.record(
+            audit.granted(caller, "audit.list", tenant, after=canonical_json({"count": len(page)}))
+        )
+        return pb.AuditServiceListResponse(
+            records=map(wire.record, page),
+            next_page_token=self._pages.token(caller, query, str(found[size].sequence))
+            if len(found) > size
+            else "",
+        )
+
+    async def get_checkpoint(
+        self, _request: pb.AuditServiceGetCheckpointRequest, caller: Caller
+    ) -> pb.AuditServiceGetCheckpointResponse:
+        """See the proto."""
+        requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        checkpoint = await self._checkpoints.latest(caller)
+        return pb.AuditServiceGetCheckpointResponse(
+            note=checkpoint.note, verifier_key=self._checkpoints.verifier_key
+        )
+
+    async def verify(
+        self, _request: pb.AuditServiceVerifyRequest, caller: Caller
+    ) -> pb.AuditServiceVerifyResponse:
+        """See the proto."""
+        requests.require(caller, "audit.verify", f"{SYSTEM_TENANT}/audit")
+        report = await self._checkpoints.verify(caller)
+        return pb.AuditServiceVerifyResponse(
+            valid=not report.findings,
+            records=report.records,
+            checkpoints=report.checkpoints,
+            root_hash=report.root,
+            findings=report.findings,
+        )
+
+
+def _tenant(token: Token, wanted: str) -> str:
+    """Whose records: the token's tenant's; operators of the vault may name any, or none for all."""
+    if token.tenant == SYSTEM_TENANT:
+        return requests.tenant_name(wanted) if wanted else ""
+    if wanted and wanted != token.tenant:
+        raise VaultError(Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=_READ)
+    return token.tenant

@@ -1,0 +1,229 @@
+"""The edge: every call passes here, in this order, and only here do errors become statuses.
+
+1. take it on, unless the worker is full, stopping, or the caller's deadline has passed;
+2. the client certificate, against the profile;
+3. the token, unless the method needs none;
+4. the service;
+5. a refusal: its record first, then the status. What is not a `VaultError` is a defect: the caller gets
+   `INTERNAL` and an id, the server's log the place; neither gets the exception's text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import logging
+import re
+import secrets
+import traceback
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import grpc
+from google.protobuf import message_factory
+
+from vault.core.tokens import MAX_TOKEN_CHARS
+from vault.crypto.errors import LockedMemoryExhausted
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
+from vault.server import status
+from vault.server.methods import RULES, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+    from google.protobuf.message import Message
+
+    from vault.core.audit import AuditLog
+    from vault.core.tokens import Tokens
+    from vault.server.identity import Identities
+
+log = logging.getLogger("strongroom.edge")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DEVICE_ID = re.compile(r"[ -~]{1,128}")
+_RESOURCE = re.compile(r"[A-Za-z0-9_/-]{1,511}")
+_BEARER = "bearer "
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Edge:
+    """Lets calls in to the services."""
+
+    def __init__(
+        self, identities: Identities, tokens: Tokens, audit_log: AuditLog, *, max_calls: int
+    ) -> None:
+        self._identities = identities
+        self._tokens = tokens
+        self._log = audit_log
+        self._max_calls = max_calls
+        self._calls = 0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Take on no further call."""
+        self._stopping = True
+
+    def handler(self, descriptor: ServiceDescriptor, service: object) -> grpc.GenericRpcHandler:
+        """What gRPC needs to serve a service: for each method `Xy` of the descriptor, `service.xy`.
+
+        Raises `LookupError` if a method has no rule or the service has no such method.
+        """
+        return grpc.method_handlers_generic_handler(
+            descriptor.full_name,
+            {method.name: self._method(descriptor, method, service) for method in descriptor.methods},
+        )
+
+    def _method(
+        self, descriptor: ServiceDescriptor, method: MethodDescriptor, service: object
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        rule = RULES[f"/{descriptor.full_name}/{method.name}"]
+        implementation = getattr(service, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method.name).lower())
+        request_class = message_factory.GetMessageClass(method.input_type)
+        response_class = message_factory.GetMessageClass(method.output_type)
+        if method.client_streaming and method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream(rule, implementation),
+                request_deserializer=request_class.FromString,
+                response_serializer=response_class.SerializeToString,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(rule, implementation),
+            request_deserializer=request_class.FromString,
+            response_serializer=response_class.SerializeToString,
+        )
+
+    def _unary(
+        self, rule: Rule, implementation: Callable[[Any, Caller], Awaitable[Message]]
+    ) -> Callable[[Any, Context], Awaitable[Message]]:
+        async def call(request: Message, context: Context) -> Message:
+            visit = _Visit()
+            self._calls += 1
+            try:
+                return await implementation(request, self._admit(rule, context, visit))
+            except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
+                failure = await self._refuse(rule, visit, error, _resource(rule, request))
+            finally:
+                self._calls -= 1
+            await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
+            raise AssertionError("abort does not return")
+
+        return call
+
+    def _stream(
+        self, rule: Rule, implementation: Callable[[Context, Caller], Awaitable[None]]
+    ) -> Callable[[Any, Context], Awaitable[None]]:
+        async def call(_requests: object, context: Context) -> None:
+            visit = _Visit()
+            try:
+                await implementation(context, self._admit(rule, context, visit))
+            except Exception as error:  # noqa: BLE001
+                failure = await self._refuse(rule, visit, error, "")
+            else:
+                return
+            await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
+
+        return call
+
+    def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        visit.origin = Origin(_address(context.peer()), "", _request_id(metadata))
+        visit.certificate = self._identities.accept(context.auth_context())
+        if self._stopping:
+            raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
+        if self._calls > self._max_calls:
+            raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise VaultError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
+        visit.origin = dataclasses.replace(visit.origin, device_id=_device_id(metadata))
+        caller = Caller(visit.certificate, visit.origin)
+        if rule.needs_token:
+            caller = dataclasses.replace(
+                caller, token=self._tokens.verify(_bearer(metadata), visit.certificate)
+            )
+        visit.caller = caller
+        return caller
+
+    async def _refuse(self, rule: Rule, visit: _Visit, error: Exception, resource: str) -> VaultError:
+        """What to answer; the record of the refusal is durable when this returns."""
+        failure = as_vault_error(error)
+        token = visit.caller.token if visit.caller else None
+        draft = AuditDraft(
+            tenant=token.tenant if token else "",
+            identity=visit.certificate.identity if visit.certificate else "",
+            action=rule.action,
+            resource=resource,
+            outcome=Outcome.REFUSED,
+            origin=visit.origin,
+            reason=failure.reason.value,
+            token_id=token.token_id if token else "",
+        )
+        try:
+            await self._log.record(draft)
+        except VaultError as unavailable:
+            return unavailable
+        return failure
+
+
+@dataclasses.dataclass(slots=True)
+class _Visit:
+    """What is known of a caller so far, for the record of a refusal."""
+
+    origin: Origin = dataclasses.field(default_factory=Origin)
+    certificate: Certificate | None = None
+    caller: Caller | None = None
+
+
+def as_vault_error(error: Exception) -> VaultError:
+    """The error that a caller is told. A defect is logged by the places it passed, never by its text."""
+    if isinstance(error, VaultError):
+        return error
+    if isinstance(error, LockedMemoryExhausted):
+        return VaultError(Reason.LIMIT_REACHED, "the worker's locked memory is in use", limit="locked_memory")
+    error_id = secrets.token_hex(8)
+    frames = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
+    log.error("defect", extra={"error_id": error_id, "error": type(error).__name__, "frames": frames})
+    return VaultError(Reason.INTERNAL, "a defect of the vault; its log tells more", error_id=error_id)
+
+
+def _bearer(metadata: Mapping[str, str]) -> str:
+    value = metadata.get("authorization", "")
+    if not value:
+        raise VaultError(Reason.TOKEN_MISSING, "send a token as `authorization: Bearer TOKEN`")
+    if value[: len(_BEARER)].lower() != _BEARER or len(value) > MAX_TOKEN_CHARS + len(_BEARER):
+        raise VaultError(Reason.TOKEN_INVALID, "the token is not one of this vault's")
+    return value[len(_BEARER) :]
+
+
+def _request_id(metadata: Mapping[str, str]) -> str:
+    sent = metadata.get("x-request-id", "")
+    return sent if _REQUEST_ID.fullmatch(sent) else secrets.token_urlsafe(12)
+
+
+def _device_id(metadata: Mapping[str, str]) -> str:
+    sent = metadata.get("x-device-id", "")
+    if sent and not _DEVICE_ID.fullmatch(sent):
+        raise invalid_field("x-device-id", "at most 128 printable ASCII characters")
+    return sent
+
+
+def _address(peer: str) -> str:
+    """The caller's address from gRPC's `ipv4:1.2.3.4:5` or `ipv6:%5B::1%5D:5`; empty if it has none."""
+    host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return ""
+
+
+def _resource(rule: Rule, request: Message) -> str:
+    """What a refused call was about, if what it says is well-formed: nothing else reaches the log."""
+    value = getattr(request, rule.resource) if rule.resource else ""
+    if not isinstance(value, str):
+        value = value[0].name if value else ""
+    return value if _RESOURCE.fullmatch(value) else ""

@@ -1,0 +1,46 @@
+"""The table of methods: what each needs, what it is called in the audit log, and on what it acts.
+
+A method that is not in the table is refused as a defect, and a test walks the service descriptors against
+it. `resource` names the field that may go into the record of a refusal; every other field stays out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNAUDITED = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+"""The services that leave no record: they reveal nothing but whether the vault works, and what it speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the edge must know of a method."""
+
+    action: str
+    resource: str = ""
+    needs_token: bool = True
+
+
+RULES: dict[str, Rule] = {
+    "/vault.v1.TokenService/Issue": Rule("token.issue", "tenant", needs_token=False),
+    "/vault.v1.TokenService/Revoke": Rule("token.revoke", "token_id"),
+    "/vault.v1.TokenService/Introspect": Rule("token.introspect"),
+    "/vault.v1.TokenService/GetJwks": Rule("token.get_jwks", needs_token=False),
+    "/vault.v1.CredentialService/GetIngestKey": Rule("credential.get_ingest_key", needs_token=False),
+    "/vault.v1.CredentialService/Put": Rule("credential.put", "name"),
+    "/vault.v1.CredentialService/Get": Rule("credential.get", "name"),
+    "/vault.v1.CredentialService/List": Rule("credential.list", "prefix"),
+    "/vault.v1.CredentialService/ListVersions": Rule("credential.list_versions", "name"),
+    "/vault.v1.CredentialService/Delete": Rule("credential.delete", "name"),
+    "/vault.v1.CredentialService/Undelete": Rule("credential.undelete", "name"),
+    "/vault.v1.CredentialService/DestroyVersion": Rule("credential.destroy_version", "name"),
+    "/vault.v1.SessionService/Open": Rule("session.open"),
+    "/vault.v1.SessionService/Reveal": Rule("session.reveal", "credentials"),
+    "/vault.v1.KeyService/CreateTenant": Rule("key.create_tenant", "tenant"),
+    "/vault.v1.KeyService/Rotate": Rule("key.rotate", "tenant"),
+    "/vault.v1.KeyService/List": Rule("key.list", "tenant"),
+    "/vault.v1.KeyService/Describe": Rule("key.describe", "tenant"),
+    "/vault.v1.AuditService/List": Rule("audit.list", "tenant"),
+    "/vault.v1.AuditService/GetCheckpoint": Rule("audit.get_checkpoint"),
+    "/vault.v1.AuditService/Verify": Rule("audit.verify"),
+}

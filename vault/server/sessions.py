@@ -1,0 +1,249 @@
+"""`vault.v1.SessionService`: the stream, and the session of one call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+
+from vault.core import webhooks
+from vault.core.sessions import Changed, CloseReason, Expiring, Receipt, Selector, Session
+from vault.errors import Reason, VaultError, invalid_field
+from vault.server import status, wire
+from vault.server.edge import as_vault_error
+from vault.v1 import session_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from vault.core.sessions import Sessions
+    from vault.model import Caller
+    from vault.server.edge import Context
+
+_MAX_OPERATIONS = 16
+_START_SECONDS = 10.0
+_WRITE_SECONDS = 10.0
+
+_SCHEMES = {
+    pb.WEBHOOK_SCHEME_STRIPE: webhooks.Scheme.STRIPE,
+    pb.WEBHOOK_SCHEME_STANDARD_WEBHOOKS: webhooks.Scheme.STANDARD_WEBHOOKS,
+}
+_VERDICTS = {
+    webhooks.Verdict.VALID: pb.WEBHOOK_VERDICT_VALID,
+    webhooks.Verdict.HEADER_INVALID: pb.WEBHOOK_VERDICT_HEADER_INVALID,
+    webhooks.Verdict.SIGNATURE_MISMATCH: pb.WEBHOOK_VERDICT_SIGNATURE_MISMATCH,
+    webhooks.Verdict.TOO_OLD: pb.WEBHOOK_VERDICT_TOO_OLD,
+    webhooks.Verdict.TOO_NEW: pb.WEBHOOK_VERDICT_TOO_NEW,
+}
+_CLOSE_REASONS = {
+    CloseReason.CLOSED_BY_CALLER: pb.CLOSE_REASON_CLOSED_BY_CALLER,
+    CloseReason.DISCONNECTED: pb.CLOSE_REASON_DISCONNECTED,
+    CloseReason.IDLE: pb.CLOSE_REASON_IDLE,
+    CloseReason.EXPIRED: pb.CLOSE_REASON_EXPIRED,
+    CloseReason.TOKEN_ENDED: pb.CLOSE_REASON_TOKEN_ENDED,
+    CloseReason.CREDENTIAL_GONE: pb.CLOSE_REASON_CREDENTIAL_GONE,
+    CloseReason.SERVER_STOPPING: pb.CLOSE_REASON_SERVER_STOPPING,
+    CloseReason.FAILED: pb.CLOSE_REASON_FAILED,
+    CloseReason.REVOCATIONS_UNKNOWN: pb.CLOSE_REASON_REVOCATIONS_UNKNOWN,
+}
+
+
+class SessionService:
+    """Serves sessions."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def reveal(
+        self, request: pb.SessionServiceRevealRequest, caller: Caller
+    ) -> pb.SessionServiceRevealResponse:
+        """See the proto."""
+        revealed = await self._sessions.reveal(
+            caller,
+            _selectors(request.credentials),
+            request.purpose,
+            request.recipient_key,
+            request.hpke_suite,
+        )
+        return pb.SessionServiceRevealResponse(
+            session_id=revealed.session_id,
+            credentials=map(wire.opened, revealed.opened),
+            sealed=revealed.sealed,
+        )
+
+    async def open(self, context: Context, caller: Caller) -> None:
+        """See the proto."""
+        first = await _first(context)
+        start = first.start
+        session, sealed_key = await self._sessions.open(
+            caller,
+            _selectors(start.credentials),
+            start.purpose,
+            start.recipient_key,
+            start.hpke_suite,
+            wire.span("ttl", start.ttl) if start.HasField("ttl") else None,
+        )
+        stream = _Stream(context, session)
+        try:
+            await stream.run(
+                pb.SessionServiceOpenResponse(
+                    operation_id=first.operation_id,
+                    opened=pb.SessionOpened(
+                        session_id=session.session_id,
+                        sealed_session_key=sealed_key,
+                        credentials=map(wire.opened, session.opened),
+                        expire_time=wire.timestamp(session.expire_time),
+                    ),
+                )
+            )
+        except asyncio.CancelledError:
+            session.end(CloseReason.DISCONNECTED)
+            raise
+        finally:
+            # In a task of its own: what cancels this handler must not cancel the wiping and its record.
+            closing = asyncio.ensure_future(self._sessions.close(session))
+            receipt = await asyncio.shield(closing)
+        await stream.farewell(receipt)
+
+
+class _Stream:
+    """One open stream: reads operations, runs them side by side, writes answers and events."""
+
+    def __init__(self, context: Context, session: Session) -> None:
+        self._context = context
+        self._session = session
+        self._writing = asyncio.Lock()
+        self._room = asyncio.Semaphore(_MAX_OPERATIONS)
+        self._operations: set[asyncio.Task[None]] = set()
+
+    async def run(self, greeting: pb.SessionServiceOpenResponse) -> None:
+        """Serve until the session ends, whatever ends it."""
+        await self._write(greeting)
+        tasks = [self._spawn(self._read()), self._spawn(self._tell())]
+        try:
+            await asyncio.wait([self._session.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            self._session.end(CloseReason.DISCONNECTED)
+            running = [*tasks, *self._operations]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def farewell(self, receipt: Receipt) -> None:
+        """Tell the caller, if still there, that the session ended and was wiped."""
+        duration = pb.SessionClosed(
+            reason=_CLOSE_REASONS[receipt.reason],
+            reveals=receipt.reveals,
+            uses=receipt.uses,
+            buffers=receipt.buffers,
+            buffers_wiped=receipt.buffers_wiped,
+        )
+        duration.duration.FromTimedelta(receipt.duration)
+        with contextlib.suppress(Exception):
+            await self._write(pb.SessionServiceOpenResponse(closed=duration))
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._context.read()
+            if message is grpc.aio.EOF:
+                self._session.end(CloseReason.CLOSED_BY_CALLER)
+                return
+            kind = message.WhichOneof("message")
+            if kind == "close":
+                self._session.end(CloseReason.CLOSED_BY_CALLER)
+                return
+            # A caller that asks faster than it is answered waits here.
+            await self._room.acquire()
+            operation = self._spawn(self._operate(message, kind))
+            self._operations.add(operation)
+            operation.add_done_callback(self._done)
+
+    def _done(self, operation: asyncio.Task[None]) -> None:
+        self._operations.discard(operation)
+        self._room.release()
+
+    async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
+        answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)
+        try:
+            if not message.operation_id:
+                raise invalid_field("operation_id", "is required")
+            if kind == "reveal":
+                answer.reveal.CopyFrom(await self._reveal(message.reveal))
+            elif kind == "verify_webhook":
+                answer.verify_webhook.CopyFrom(await self._verify_webhook(message.verify_webhook))
+            else:
+                raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
+        except Exception as error:  # noqa: BLE001 - an operation's failure never ends the session
+            answer.error.CopyFrom(await self._refused(error, message, kind))
+        await self._write(answer)
+
+    async def _reveal(self, operation: pb.RevealOperation) -> pb.RevealResult:
+        revealed = await self._session.reveal(operation.name, tuple(operation.field_names))
+        return pb.RevealResult(
+            counter=revealed.counter,
+            sealed=revealed.sealed,
+            name=revealed.opened.name,
+            version=revealed.opened.version,
+            field_names=revealed.opened.field_names,
+        )
+
+    async def _verify_webhook(self, operation: pb.VerifyWebhookOperation) -> pb.VerifyWebhookResult:
+        scheme = _SCHEMES.get(operation.scheme)
+        if scheme is None:
+            raise invalid_field("scheme", "is required, and must be one that the vault knows")
+        result = await self._session.verify_webhook(
+            operation.name, tuple(operation.field_names), scheme, dict(operation.headers), operation.body
+        )
+        return pb.VerifyWebhookResult(verdict=_VERDICTS[result.verdict], matched_field_name=result.field_name)
+
+    async def _refused(
+        self, error: Exception, message: pb.SessionServiceOpenRequest, kind: str | None
+    ) -> pb.OperationError:
+        failure = as_vault_error(error)
+        name = getattr(message, kind).name if kind in ("reveal", "verify_webhook") else ""
+        try:
+            await self._session.record_refusal(f"session.{kind}" if kind else "session", name, failure.reason)
+        except VaultError as unavailable:
+            failure = unavailable
+        return pb.OperationError(
+            code=status.code(failure).value[0], reason=failure.reason.value, message=failure.message
+        )
+
+    async def _tell(self) -> None:
+        while True:
+            event = await self._session.events.get()
+            answer = pb.SessionServiceOpenResponse()
+            if isinstance(event, Expiring):
+                answer.expiring.expire_time.FromDatetime(event.expire_time)
+            elif isinstance(event, Changed):
+                answer.credential_changed.name = event.name
+                answer.credential_changed.latest_version = event.latest_version
+            await self._write(answer)
+
+    async def _write(self, answer: pb.SessionServiceOpenResponse) -> None:
+        async with self._writing, asyncio.timeout(_WRITE_SECONDS):
+            await self._context.write(answer)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+
+async def _first(context: Context) -> pb.SessionServiceOpenRequest:
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            first = await context.read()
+    except TimeoutError:
+        raise VaultError(Reason.SESSION_PROTOCOL, "no Start came in time") from None
+    if first is grpc.aio.EOF or first.WhichOneof("message") != "start":
+        raise VaultError(Reason.SESSION_PROTOCOL, "the first message must be Start")
+    message: pb.SessionServiceOpenRequest = first
+    return message
+
+
+def _selectors(values: Iterable[pb.CredentialSelector]) -> tuple[Selector, ...]:
+    return tuple(Selector(item.name, item.version, tuple(item.field_names)) for item in values)

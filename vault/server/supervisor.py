@@ -1,0 +1,110 @@
+"""The process model: one supervisor, N workers, each a process of its own on the same port.
+
+Workers are spawned, never forked: PKCS#11 does not survive a fork. The first one starts alone, so that what
+is wrong at start (a wrong PIN above all) is tried once. A worker that dies later is replaced, with back-off.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from vault.config import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+_MIN_BACKOFF = 0.5
+_MAX_BACKOFF = 30.0
+_KILL_AFTER_SECONDS = 10.0
+
+
+class Supervisor:
+    """Starts the workers, keeps them, and stops them on SIGTERM or SIGINT."""
+
+    def __init__(self, config_file: Path) -> None:
+        self._file = config_file
+        self._config = load(config_file)
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code: 0, or that of a worker that could not start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        for _ in range(self._config.server.workers):
+            code = self._start()
+            if code is not None:
+                self._stop()
+                return code
+        print(f"strongroom: listening on {self._config.server.listen}", file=sys.stderr, flush=True)  # noqa: T201
+        backoff = _MIN_BACKOFF
+        steady_since = time.monotonic()
+        while not self._stopping:
+            time.sleep(_POLL_SECONDS)
+            dead = [worker for worker in self._workers if worker.poll() is not None]
+            if not dead:
+                if time.monotonic() - steady_since > _MAX_BACKOFF:
+                    backoff = _MIN_BACKOFF
+                continue
+            if self._stopping:
+                break
+            for worker in dead:
+                self._workers.remove(worker)
+                print(  # noqa: T201
+                    f"strongroom: worker {worker.pid} ended ({worker.returncode}); starting another",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                time.sleep(backoff)
+                backoff = min(backoff * 2, _MAX_BACKOFF)
+                if not self._stopping:
+                    self._start()
+            steady_since = time.monotonic()
+        self._stop()
+        return 0
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self) -> int | None:
+        """Start a worker and wait until it listens; its exit code if it does not."""
+        reading, writing = os.pipe()
+        try:
+            worker = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing)],
+                pass_fds=(writing,),
+                # Signals come from here, in order, not from the terminal to all at once.
+                start_new_session=True,
+            )
+            os.close(writing)
+            self._workers.append(worker)
+            deadline = time.monotonic() + _START_SECONDS
+            while time.monotonic() < deadline and not self._stopping:
+                if select.select([reading], [], [], _POLL_SECONDS)[0]:
+                    if os.read(reading, 1):
+                        return None
+                    return worker.wait() or 1
+            return 0 if self._stopping else 1
+        finally:
+            os.close(reading)
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._config.server.drain_seconds + _KILL_AFTER_SECONDS
+        for worker in self._workers:
+            try:
+                worker.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()

@@ -1,0 +1,133 @@
+"""From the vault's model to its protobufs and back. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from vault.crypto import suites
+from vault.errors import invalid_field
+from vault.model import CredentialState, KeyState, Outcome, VersionState
+from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+
+    from vault.core.sessions import Opened
+    from vault.model import AuditRecord, Credential, Key, Version
+
+_MAX_SECONDS = 10 * 366 * 86_400
+
+_CREDENTIAL_STATES = {
+    CredentialState.ACTIVE: credential_pb2.CREDENTIAL_STATE_ACTIVE,
+    CredentialState.DELETED: credential_pb2.CREDENTIAL_STATE_DELETED,
+}
+_VERSION_STATES = {
+    VersionState.ENABLED: credential_pb2.VERSION_STATE_ENABLED,
+    VersionState.DESTROYED: credential_pb2.VERSION_STATE_DESTROYED,
+}
+_KEY_STATES = {
+    KeyState.PENDING: key_pb2.KEY_STATE_PENDING,
+    KeyState.ACTIVE: key_pb2.KEY_STATE_ACTIVE,
+    KeyState.DECRYPT_ONLY: key_pb2.KEY_STATE_DECRYPT_ONLY,
+}
+_OUTCOMES = {
+    Outcome.GRANTED: audit_pb2.OUTCOME_GRANTED,
+    Outcome.REFUSED: audit_pb2.OUTCOME_REFUSED,
+}
+
+
+def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
+    """A moment; None stays None, which leaves the field unset."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def span(field: str, duration: Duration) -> datetime.timedelta:
+    """A duration from a request. Raises `FIELD_INVALID` for one that is no span of time a vault deals in."""
+    if not -_MAX_SECONDS <= duration.seconds <= _MAX_SECONDS or not -(10**9) < duration.nanos < 10**9:
+        raise invalid_field(field, "is out of range")
+    return datetime.timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+
+
+def credential(value: Credential) -> credential_pb2.Credential:
+    """A credential's metadata."""
+    return credential_pb2.Credential(
+        name=value.name,
+        kind=value.kind,
+        labels=value.labels,
+        state=_CREDENTIAL_STATES[value.state],
+        latest_version=value.latest_version,
+        field_names=value.field_names,
+        etag=value.etag,
+        create_time=timestamp(value.create_time),
+        update_time=timestamp(value.update_time),
+        delete_time=timestamp(value.delete_time),
+        created_by=value.created_by,
+        updated_by=value.updated_by,
+    )
+
+
+def version(value: Version) -> credential_pb2.CredentialVersion:
+    """A version's metadata."""
+    return credential_pb2.CredentialVersion(
+        name=value.name,
+        version=value.version,
+        state=_VERSION_STATES[value.state],
+        suite=suites.suite(value.suite).name,
+        kek_version=value.kek_version,
+        field_names=value.field_names,
+        create_time=timestamp(value.create_time),
+        created_by=value.created_by,
+        destroy_time=timestamp(value.destroy_time),
+    )
+
+
+def key(value: Key) -> key_pb2.Key:
+    """A key version."""
+    return key_pb2.Key(
+        tenant=value.tenant,
+        version=value.version,
+        state=_KEY_STATES[value.state],
+        algorithm=value.algorithm,
+        backend=value.backend,
+        label=value.label,
+        create_time=timestamp(value.create_time),
+        created_by=value.created_by,
+    )
+
+
+def opened(value: Opened) -> session_pb2.OpenedCredential:
+    """What was opened."""
+    return session_pb2.OpenedCredential(
+        name=value.name, version=value.version, kind=value.kind, field_names=value.field_names
+    )
+
+
+def record(value: AuditRecord) -> audit_pb2.AuditRecord:
+    """An audit record."""
+    return audit_pb2.AuditRecord(
+        sequence=value.sequence,
+        id=value.record_id,
+        create_time=timestamp(value.created_at),
+        tenant=value.tenant,
+        identity=value.identity,
+        action=value.action,
+        resource=value.resource,
+        outcome=_OUTCOMES[value.outcome],
+        reason=value.reason,
+        ip_address=value.ip_address,
+        device_id=value.device_id,
+        request_id=value.request_id,
+        token_id=value.token_id,
+        session_id=value.session_id,
+        before_state=value.before_state,
+        after_state=value.after_state,
+        rows_written=value.rows_written,
+        leaf_hash=value.leaf_hash,
+    )

@@ -1,0 +1,180 @@
+"""Look-ups of credentials. Writes go through `ledger.py`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+
+from vault.model import Credential, CredentialState, StoredVersion, Version, VersionState
+from vault.store.rows import canonical_json
+from vault.store.tables import credential_versions, credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from vault.store.rows import Row
+
+_STORED = (
+    credential_versions,
+    credentials.c.state.label("credential_state"),
+    credentials.c.kind.label("kind"),
+    credentials.c.latest_version.label("latest_version"),
+)
+
+
+def credential_from(row: Row) -> Credential:
+    """A credential from its row."""
+    return Credential(
+        name=row["name"],
+        kind=row["kind"],
+        labels=json.loads(row["labels"]),
+        state=CredentialState(row["state"]),
+        latest_version=row["latest_version"],
+        field_names=tuple(json.loads(row["field_names"])),
+        etag=row["etag"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+        delete_time=row["delete_time"],
+        created_by=row["created_by"],
+        updated_by=row["updated_by"],
+    )
+
+
+def credential_row(credential: Credential) -> Row:
+    """A credential's row."""
+    return {
+        "name": credential.name,
+        "tenant": credential.name.partition("/")[0],
+        "kind": credential.kind,
+        "labels": canonical_json(credential.labels),
+        "state": credential.state.value,
+        "latest_version": credential.latest_version,
+        "field_names": canonical_json(credential.field_names),
+        "etag": credential.etag,
+        "create_time": credential.create_time,
+        "update_time": credential.update_time,
+        "delete_time": credential.delete_time,
+        "created_by": credential.created_by,
+        "updated_by": credential.updated_by,
+    }
+
+
+def version_from(row: Row) -> Version:
+    """A version from its row."""
+    return Version(
+        name=row["name"],
+        version=row["version"],
+        state=VersionState(row["state"]),
+        suite=row["suite"],
+        kek_version=row["kek_version"],
+        field_names=tuple(json.loads(row["field_names"])),
+        create_time=row["create_time"],
+        created_by=row["created_by"],
+        destroy_time=row["destroy_time"],
+    )
+
+
+def version_row(version: Version, envelope: bytes) -> Row:
+    """A version's row. The envelope of a destroyed version is empty."""
+    return {
+        "name": version.name,
+        "version": version.version,
+        "tenant": version.name.partition("/")[0],
+        "state": version.state.value,
+        "suite": version.suite,
+        "kek_version": version.kek_version,
+        "field_names": canonical_json(version.field_names),
+        "envelope": envelope,
+        "create_time": version.create_time,
+        "created_by": version.created_by,
+        "destroy_time": version.destroy_time,
+    }
+
+
+async def get_stored(
+    connection: AsyncConnection, wanted: Sequence[tuple[str, int]]
+) -> list[StoredVersion | Credential | None]:
+    """For each (name, version; 0 is the newest): the stored version; the credential if only the version is
+    missing; None if there is no such credential. At most two statements, however many are wanted.
+    """
+    newest = [name for name, version in wanted if version == 0]
+    exact = [pair for pair in wanted if pair[1] != 0]
+    found: dict[tuple[str, int], StoredVersion] = {}
+    joined = select(*_STORED).join(credentials, credentials.c.name == credential_versions.c.name)
+    if newest:
+        latest = joined.where(
+            credentials.c.name.in_(newest), credential_versions.c.version == credentials.c.latest_version
+        )
+        for row in (await connection.execute(latest)).mappings():
+            found[row["name"], 0] = _stored_from(dict(row))
+    missing: dict[str, Credential] = {}
+    if exact:
+        pair = tuple_(credential_versions.c.name, credential_versions.c.version)
+        for row in (await connection.execute(joined.where(pair.in_(exact)))).mappings():
+            found[row["name"], row["version"]] = _stored_from(dict(row))
+        absent = {name for name, version in exact if (name, version) not in found}
+        missing = {credential.name: credential for credential in await get_many(connection, sorted(absent))}
+    return [found.get(key) or missing.get(key[0]) for key in wanted]
+
+
+async def get_many(connection: AsyncConnection, names: Sequence[str]) -> list[Credential]:
+    """The credentials of these names, as far as they exist."""
+    if not names:
+        return []
+    result = await connection.execute(select(credentials).where(credentials.c.name.in_(names)))
+    return [credential_from(dict(row)) for row in result.mappings()]
+
+
+async def list_credentials(
+    connection: AsyncConnection, *, prefix: str, after: str, limit: int, show_deleted: bool
+) -> list[Credential]:
+    """Credentials whose name is `prefix` or lies under it, by name, beginning after the name `after`."""
+    # "0" is the character after "/": between the two lies exactly what lies under the prefix.
+    under: ColumnElement[bool] = or_(
+        credentials.c.name == prefix,
+        and_(credentials.c.name >= prefix + "/", credentials.c.name < prefix + "0"),
+    )
+    statement = select(credentials).where(under, credentials.c.name > after)
+    if not show_deleted:
+        statement = statement.where(credentials.c.state == CredentialState.ACTIVE.value)
+    result = await connection.execute(statement.order_by(credentials.c.name).limit(limit))
+    return [credential_from(dict(row)) for row in result.mappings()]
+
+
+async def list_versions(connection: AsyncConnection, name: str, *, before: int, limit: int) -> list[Version]:
+    """A credential's versions, newest first, beginning below the version `before`."""
+    table = credential_versions
+    columns = [column for column in table.columns if column is not table.c.envelope]
+    statement = (
+        select(*columns)
+        .where(table.c.name == name, table.c.version < before)
+        .order_by(table.c.version.desc())
+        .limit(limit)
+    )
+    return [version_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def count_by_kek(connection: AsyncConnection, tenant: str, kek_version: int) -> int:
+    """How many versions that still hold a secret are wrapped by this key version."""
+    table = credential_versions
+    statement = select(func.count()).where(
+        table.c.tenant == tenant,
+        table.c.kek_version == kek_version,
+        table.c.state == VersionState.ENABLED.value,
+    )
+    return int((await connection.execute(statement)).scalar_one())
+
+
+def _stored_from(row: Row) -> StoredVersion:
+    return StoredVersion(
+        credential_state=CredentialState(row["credential_state"]),
+        kind=row["kind"],
+        tenant=row["tenant"],
+        latest_version=row["latest_version"],
+        version=version_from(row),
+        envelope=row["envelope"],
+    )

@@ -1,0 +1,109 @@
+"""Connections: PostgreSQL in earnest, SQLite (WAL) as the embedded default.
+
+`read` gives a connection for look-ups, `write` one transaction. On SQLite a write takes the write lock at
+its beginning (`BEGIN IMMEDIATE`), so two writers queue instead of failing half-way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from vault.errors import Reason, StartError, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+_DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+_ERRORS = (SQLAlchemyError, OSError, TimeoutError)
+
+
+class Database:
+    """The database: two ways in, and one error when it does not answer (`STORAGE_UNAVAILABLE`)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.is_postgresql = engine.dialect.name == "postgresql"
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for look-ups; each statement sees what was committed before it."""
+        try:
+            async with self._reader.connect() as connection:
+                yield connection
+        except _ERRORS as error:
+            raise unavailable(error) from None
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed when the block ends, undone when it raises."""
+        async with self._engine.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def unavailable(error: BaseException) -> VaultError:
+    """What a caller is told when the database fails: that it did, never what it said."""
+    return VaultError(Reason.STORAGE_UNAVAILABLE, f"the database does not answer ({type(error).__name__})")
+
+
+def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Database:
+    """Open a database by its URL (`postgresql://user@host/name` or `sqlite:///path`).
+
+    The password comes from a file, never from the URL. Raises `StartError` for a URL that cannot be used.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StartError(
+            "database.url: not a URL such as postgresql://user@host/name or sqlite:///path"
+        ) from None
+    if parsed.password is not None:
+        raise StartError("database.url: must not hold a password; name a file in database.password_file")
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None:
+        raise StartError("database.url: only postgresql:// and sqlite:/// are supported")
+    parsed = parsed.set(drivername=driver, password=password)
+    if driver.startswith("sqlite"):
+        engine = create_async_engine(parsed, pool_size=pool_size, hide_parameters=True)
+        _prepare_sqlite(engine)
+    else:
+        engine = create_async_engine(
+            parsed,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            pool_use_lifo=True,
+            hide_parameters=True,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 30,
+                "server_settings": {"application_name": "strongroom", "jit": "off"},
+            },
+        )
+    return Database(engine)
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Any) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,70 @@
+"""Rows and writes, and the digest by which the log vouches for a row."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vault.clock import micros
+from vault.crypto.encoding import encode
+from vault.store.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Table
+
+Row = dict[str, Any]
+"""A whole row: every column of its table by name."""
+
+
+class RowKey(NamedTuple):
+    """Which row: its table, and the values of its primary key in the table's order."""
+
+    table: str
+    key: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        """As it stands in the log: `table:part/part`."""
+        return f"{self.table}:{'/'.join(str(part) for part in self.key)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A whole row to write: inserted if it is new, else put in the place of the old one."""
+
+    table: str
+    row: Row
+
+    @property
+    def row_key(self) -> RowKey:
+        """Which row it is."""
+        return RowKey(self.table, tuple(self.row[name] for name in KEY_COLUMNS[self.table]))
+
+
+TABLES: Mapping[str, Table] = metadata.tables
+KEY_COLUMNS = {name: tuple(column.name for column in table.primary_key) for name, table in TABLES.items()}
+COLUMNS = {name: tuple(column.name for column in table.columns) for name, table in TABLES.items()}
+
+
+def row_digest(table: str, row: Row) -> bytes:
+    """SHA-256 over the canonical encoding of a whole row: table, then every column in the table's order."""
+    return hashlib.sha256(
+        encode("strongroom/row/v1", table, *(_canonical(row[name]) for name in COLUMNS[table]))
+    ).digest()
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: one text for one value, so that it can be hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _canonical(value: Any) -> bytes | str | int | None:
+    if isinstance(value, datetime.datetime):
+        return micros(value)
+    if value is None or isinstance(value, bytes | str | int):
+        return value
+    raise TypeError(f"a {type(value).__name__} is not a column's value")

@@ -1,0 +1,48 @@
+"""The schema's version: bringing a database up to date, and telling whether it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from vault.store.engine import Database
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def wanted_revision() -> str:
+    """The revision that this code needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise RuntimeError("the package has no migrations")
+    return head
+
+
+async def current_revision(database: Database) -> str | None:
+    """The revision that the database is at; None if it was never migrated."""
+    async with database.read() as connection:
+        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def migrate(database: Database) -> None:
+    """Bring the database up to the revision that this code needs. Does nothing if it is there."""
+
+    def upgrade(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async with database.write() as connection:
+        await connection.run_sync(upgrade)

@@ -1,0 +1,198 @@
+"""The tables. No column ever holds a secret, a token or key material in the clear.
+
+Every table that the log vouches for has one primary key and is written through `ledger.py` alone, row by
+whole row, so that each write's record carries the digest of the very row that it wrote.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy import Column as C  # noqa: N817 - a table reads best with short columns
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+
+class UtcDateTime(TypeDecorator[datetime.datetime]):
+    """A moment in UTC, to the microsecond. SQLite forgets the zone; this gives it back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime.datetime | None, dialect: Dialect) -> Any:
+        """To the database: refuse a moment without a zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a moment needs a zone")
+        return value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime.datetime | None:
+        """From the database: always UTC."""
+        if value is None:
+            return None
+        moment: datetime.datetime = value
+        return (
+            moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+        )
+
+
+metadata = MetaData()
+
+tenants = Table(
+    "tenants",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("kek_version", Integer, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("purpose", String(16), primary_key=True),
+    C("version", Integer, primary_key=True),
+    C("state", String(16), nullable=False),
+    C("algorithm", String(32), nullable=False),
+    C("backend", String(128), nullable=False),
+    C("label", String(64), nullable=False),
+    C("object_id", LargeBinary(16), nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+)
+# Exactly one active version of each key: held here, whatever the code above believes.
+Index(
+    "one_active_version",
+    keys.c.tenant,
+    keys.c.purpose,
+    unique=True,
+    postgresql_where=text("state = 'active'"),
+    sqlite_where=text("state = 'active'"),
+)
+
+ingest_keys = Table(
+    "ingest_keys",
+    metadata,
+    C("key_id", String(43), primary_key=True),
+    C("hpke_suite", Integer, nullable=False),
+    C("signed_key", Text, nullable=False),
+    C("wrapped_seed", LargeBinary, nullable=False),
+    C("kek_version", Integer, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("expire_time", UtcDateTime, nullable=False),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    C("name", String(511), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("kind", String(63), nullable=False),
+    C("labels", Text, nullable=False),
+    C("state", String(16), nullable=False),
+    C("latest_version", Integer, nullable=False),
+    C("field_names", Text, nullable=False),
+    C("etag", String(32), nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("update_time", UtcDateTime, nullable=False),
+    C("delete_time", UtcDateTime),
+    C("created_by", String(512), nullable=False),
+    C("updated_by", String(512), nullable=False),
+)
+
+credential_versions = Table(
+    "credential_versions",
+    metadata,
+    C("name", String(511), primary_key=True),
+    C("version", Integer, primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("state", String(16), nullable=False),
+    C("suite", Integer, nullable=False),
+    C("kek_version", Integer, nullable=False),
+    C("field_names", Text, nullable=False),
+    C("envelope", LargeBinary, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+    C("destroy_time", UtcDateTime),
+)
+Index("versions_by_kek", credential_versions.c.tenant, credential_versions.c.kek_version)
+
+requests = Table(
+    "requests",
+    metadata,
+    C("identity", String(512), primary_key=True),
+    C("action", String(64), primary_key=True),
+    C("request_id", String(64), primary_key=True),
+    C("digest", LargeBinary(32), nullable=False),
+    C("answer", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+Index("requests_by_time", requests.c.create_time)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("token_id", String(22), primary_key=True),
+    C("revoked_by", String(512), nullable=False),
+    C("revoke_time", UtcDateTime, nullable=False),
+    # After this moment no token that the revocation could concern is alive, and the row may go.
+    C("forget_time", UtcDateTime, nullable=False),
+)
+
+audit_records = Table(
+    "audit_records",
+    metadata,
+    C("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    C("id", String(36), nullable=False),
+    C("created_at", UtcDateTime, nullable=False),
+    C("tenant", String(63), nullable=False),
+    C("user_id", String(512), nullable=False),
+    C("action_type", String(64), nullable=False),
+    C("resource", String(511), nullable=False),
+    C("outcome", String(16), nullable=False),
+    C("reason", String(64), nullable=False),
+    C("ip_address", String(64), nullable=False),
+    C("device_id", String(128), nullable=False),
+    C("request_id", String(64), nullable=False),
+    C("token_id", String(22), nullable=False),
+    C("session_id", String(22), nullable=False),
+    C("before_state", Text, nullable=False),
+    C("after_state", Text, nullable=False),
+    C("rows_written", Text, nullable=False),
+    C("leaf_hash", LargeBinary(32), nullable=False),
+)
+Index("audit_by_tenant", audit_records.c.tenant, audit_records.c.sequence)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    C("id", Integer, primary_key=True),
+    C("size", BigInteger, nullable=False),
+    C("frontier", LargeBinary, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    C("size", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    C("root", LargeBinary(32), nullable=False),
+    C("frontier", LargeBinary, nullable=False),
+    C("note", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)

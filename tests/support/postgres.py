@@ -1,0 +1,113 @@
+"""A private PostgreSQL cluster: real, on a free port, gone when it is closed. Never run as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def find_binaries() -> Path:
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    raise RuntimeError("PostgreSQL's server is needed: apt-get install postgresql")
+
+
+class Postgres:
+    """A cluster of its own, with fsync on, as in production."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="strongroom-pg-", dir="/tmp"))
+        self._binaries = find_binaries()
+        self._as_user = self._unprivileged()
+        data = self.folder / "data"
+        self._run(
+            "initdb", "-D", str(data), "-U", "strongroom", "-A", "trust", "--no-instructions", "-E", "UTF8"
+        )
+        self._data = data
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://strongroom@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        command = [
+            *self._as_user, str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port),
+            "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}", "-c", "fsync=on",
+            "-c", "max_connections=200", "-c", "log_min_messages=warning",
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            done = subprocess.run(
+                [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)],
+                check=False,
+            )
+            if done.returncode == 0:
+                return
+            time.sleep(0.05)
+        raise RuntimeError("PostgreSQL did not start: " + (self.folder / "log").read_text()[-500:])
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster, as a crash would."""
+        pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        time.sleep(0.2)
+
+    def create_database(self, name: str) -> str:
+        self.sql("postgres", f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def sql(self, database: str, statement: str) -> str:
+        done = subprocess.run(
+            [str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "strongroom", "-d", database,
+             "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+            os.kill(pid, signal.SIGINT)
+            self._process.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _unprivileged(self) -> list[str]:
+        if os.geteuid() != 0:
+            return []
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            user = pwd.getpwnam("nobody")
+        os.chown(self.folder, user.pw_uid, user.pw_gid)
+        return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as_user, str(self._binaries / program), *arguments], capture_output=True, text=True, check=False,
+            cwd=self.folder,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stderr[-500:]}")

@@ -4,13 +4,13 @@
     byte 1      scheme
     scheme 1    AES-256-GCM, 96-bit IV:  iv (12) | ciphertext (= length of the key) | tag (16)
     scheme 2    AES-256-GCM, 128-bit IV: iv (16) | ciphertext | tag (16)      some HSMs in FIPS mode
-    scheme 3    AES-KWP (RFC 5649) of: key | SHA-256(context); by C_Encrypt or C_WrapKey, the same bytes
+    scheme 3    AES-KWP (RFC 5649): size of the key (1) | KWP of: key, padded by zeros to eight bytes | digest
     scheme 4    HashiCorp Vault or OpenBao Transit: the server's ciphertext, ASCII
 
 What a scheme authenticates beside the caller's AAD are the two leading bytes, so a blob cannot be passed
-off as another scheme: the AAD given to GCM is `format | scheme | aad`, and the KWP context is
-`"strongroom-kwp-1" | format | scheme | aad`, hashed, unambiguous because only the last part varies in
-length.
+off as another scheme: the AAD given to GCM is `format | scheme | aad`, and the digest under KWP is SHA-256 of
+`"strongroom-kwp-1" | format | scheme | size of the key | aad`, unambiguous because only the last part varies
+in length. The padding is ours, as SoftHSM gives keys back with the padding that KWP itself would add.
 """
 
 from __future__ import annotations
@@ -58,9 +58,14 @@ def bind(scheme: int, aad: bytes) -> bytes:
     return header(scheme) + aad
 
 
-def kwp_context(aad: bytes) -> bytes:
-    """The 32 bytes that KWP, which has no AAD, wraps together with the key."""
-    return hashlib.sha256(b"strongroom-kwp-1" + header(KWP) + aad).digest()
+def kwp_digest(size: int, aad: bytes) -> bytes:
+    """The 32 bytes that KWP, which has no AAD, wraps together with a key of that size."""
+    return hashlib.sha256(b"strongroom-kwp-1" + header(KWP) + bytes((size,)) + aad).digest()
+
+
+def kwp_padded(size: int) -> int:
+    """What a key of that size takes up, in bytes."""
+    return -(-size // 8) * 8
 
 
 def parse(blob: bytes, *, op: str = "unwrap") -> Wrapped:
@@ -73,9 +78,9 @@ def parse(blob: bytes, *, op: str = "unwrap") -> Wrapped:
         size = len(blob) - start - GCM_TAG
         iv, body = blob[HEADER:start], blob[start:]
     elif scheme == KWP:
-        iv, body = b"", blob[HEADER:]
-        # KWP pads to eight bytes, so the key's length is known only after unwrapping; this is its most.
-        size = len(body) - KWP_OVERHEAD - DIGEST
+        iv, body, size = b"", blob[HEADER + 1 :], blob[HEADER]
+        if len(body) != kwp_padded(size) + DIGEST + KWP_OVERHEAD:
+            raise HsmIntegrityError(op, "a wrapped key of an impossible length")
     elif scheme == TRANSIT:
         return Wrapped(scheme, b"", blob[HEADER:], 0)
     else:

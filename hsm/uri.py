@@ -13,14 +13,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
-from hsm.model import IvMode
+from hsm.model import IvMode, WrapScheme
 from hsm.secretfile import SecretSource, SecretSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PATH: Final = frozenset({"token", "serial", "manufacturer", "model"})
-_QUERY: Final = frozenset({"module-path", "pin-source", "x-iv-mode", "x-init-string"})
+_QUERY: Final = frozenset({"module-path", "pin-source", "x-iv-mode", "x-wrap-scheme", "x-init-string"})
 
 
 class UriError(ValueError):
@@ -32,8 +32,9 @@ class Pkcs11Uri:
     """Which token, in which module, and where its PIN comes from.
 
     The token is the only one that matches every attribute given (`serial` is best: labels are not
-    unique). `iv_mode` overrides what the backend would find out by trying (`x-iv-mode`); `init_string`
-    is passed to the module in `pReserved` (`x-init-string`), which some modules want.
+    unique). `iv_mode` (`x-iv-mode`) and `wrap_scheme` (`x-wrap-scheme`) override what the backend would
+    choose by trying; `init_string` (`x-init-string`) is passed to the module in `pReserved`, which some
+    modules want.
     """
 
     module_path: str
@@ -43,6 +44,7 @@ class Pkcs11Uri:
     model: str | None = None
     pin_source: SecretSource | None = None
     iv_mode: IvMode | None = None
+    wrap_scheme: WrapScheme | None = None
     init_string: str | None = None
 
 
@@ -80,6 +82,9 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
         iv_mode = IvMode(options["x-iv-mode"]) if "x-iv-mode" in options else None
     except ValueError:
         raise UriError("x-iv-mode is host, hsm or appended") from None
+    wrap_scheme = options.get("x-wrap-scheme")
+    if wrap_scheme not in (None, WrapScheme.AES_GCM, WrapScheme.AES_KWP):
+        raise UriError("x-wrap-scheme is aes-gcm or aes-kwp")
     return Pkcs11Uri(
         module_path=module_path,
         token=attributes.get("token"),
@@ -88,6 +93,7 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
         model=attributes.get("model"),
         pin_source=source,
         iv_mode=iv_mode,
+        wrap_scheme=WrapScheme(wrap_scheme) if wrap_scheme else None,
         init_string=options.get("x-init-string"),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from pkcs11.exceptions import PKCS11Error
@@ -21,7 +22,6 @@ from hsm.errors import (
 from hsm.model import (
     Capabilities,
     Health,
-    IvMode,
     KeyAlgorithm,
     KeyInfo,
     KeyRef,
@@ -32,7 +32,7 @@ from hsm.model import (
     WrapItem,
     WrapScheme,
 )
-from hsm.pkcs11 import codes, cryptoki, detect, keys, module
+from hsm.pkcs11 import codes, cryptoki, detect, keys, module, sealing
 from hsm.pkcs11.codes import CryptokiError, Remedy, as_hsm_error
 from hsm.pkcs11.pool import Pool
 from hsm.pkcs11.recovery import Recovery
@@ -45,12 +45,14 @@ if TYPE_CHECKING:
     from pkcs11.types import Token
 
     from hsm.model import ReadableBuffer
+    from hsm.pkcs11.sealing import Sealer
     from hsm.pkcs11.worker import Worker
     from hsm.uri import Pkcs11Uri
 
 # What a module may answer to a blob that was tampered with, and to trouble of its own.
 _SUSPECT: Final = frozenset({codes.GENERAL_ERROR, 0x006, 0x020, 0x021})
-_CANARY: Final = b"\x00" * 32
+_LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2)  # seconds
+_CANARY: Final = bytes(32)
 _CANARY_AAD: Final = b"strongroom canary"
 
 
@@ -73,7 +75,7 @@ class Pkcs11Backend(HsmBackend):
         reserved = uri.init_string.encode() if uri.init_string is not None else None
         self._module = module.acquire(uri.module_path, reserved=reserved)
         try:
-            token = self._find_token()
+            token = self._find_token_at_first()
             self.name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
             self._model = f"{token.manufacturer_id.strip()} {token.model.strip()}"
             self._pool = Pool(
@@ -88,7 +90,9 @@ class Pkcs11Backend(HsmBackend):
             self._runner = Runner(self._pool, self._recovery)
             try:
                 self._pool.log_in()
-                self._iv_mode = uri.iv_mode or self._runner.run("open", detect.gcm_iv_mode)
+                self._sealer = self._runner.run(
+                    "open", lambda worker: sealing.choose(worker, uri.wrap_scheme, uri.iv_mode)
+                )
             except BaseException:
                 self._pool.close()
                 raise
@@ -96,14 +100,28 @@ class Pkcs11Backend(HsmBackend):
             module.release(self._module)
             raise
 
-    def _find_token(self) -> Token:
-        """The one token of the URI. Slot ids are not looked at: some modules make them up anew."""
+    @property
+    def _wrapping_keys(self) -> bool:
+        return self._sealer is not None and self._sealer.wrapping_keys
+
+    def _find_token_at_first(self) -> Token:
+        # SoftHSM rewrites its token's file at each log-in, so that a process which starts in the same
+        # moment as another may not see the token at first.
+        for pause in _LOOK_AGAIN:
+            if self._matching_tokens():
+                break
+            time.sleep(pause)
+            if not module.look_again(self._module):
+                break
+        return self._find_token()
+
+    def _matching_tokens(self) -> list[Token]:
         uri = self._uri
         try:
             present = self._module.tokens()
         except PKCS11Error as error:
             raise as_hsm_error("open", error) from None
-        matching = [
+        return [
             token
             for token in present
             if (uri.serial is None or token.serial.decode("utf-8", "replace").strip() == uri.serial)
@@ -111,8 +129,12 @@ class Pkcs11Backend(HsmBackend):
             and (uri.manufacturer is None or token.manufacturer_id.strip() == uri.manufacturer)
             and (uri.model is None or token.model.strip() == uri.model)
         ]
+
+    def _find_token(self) -> Token:
+        """The one token of the URI. Slot ids are not looked at: some modules make them up anew."""
+        matching = self._matching_tokens()
         if not matching:
-            raise HsmUnavailable("open", f"no token of {uri.module_path} matches the URI")
+            raise HsmUnavailable("open", f"no token of {self._uri.module_path} matches the URI")
         if len(matching) > 1:
             raise HsmUnavailable("open", "more than one token matches the URI; name it by its serial")
         return matching[0]
@@ -157,28 +179,30 @@ class Pkcs11Backend(HsmBackend):
         )
 
     def _wrap_on(self, worker: Worker, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
-        if self._iv_mode is None:
-            raise HsmUnsupported("wrap", "this HSM has no AES-GCM with AAD")
+        if self._sealer is None:
+            raise HsmUnsupported("wrap", "this HSM has neither AES-GCM with AAD nor AES-KWP")
         key = self._key(worker, ref, KeyAlgorithm.AES_256, "wrap")
         self._usage.spend(ref)
-        return worker.gcm_encrypt(key, dek, aad, self._iv_mode)
+        return self._sealer.wrap(worker, key, dek, aad)
 
     def _unwrap_on(
         self, worker: Worker, ref: KeyRef, wrapped: blobs.Wrapped, aad: bytes, into: memoryview
     ) -> int:
+        sealer = self._sealer
+        assert sealer is not None  # else `_parse` would have refused
         key = self._key(worker, ref, KeyAlgorithm.AES_256, "unwrap")
         try:
-            return worker.gcm_decrypt(key, wrapped, aad, into)
+            return sealer.unwrap(worker, key, wrapped, aad, into)
         except CryptokiError as first:
             if first.rv not in _SUSPECT and first.code.remedy is not Remedy.SUSPECT:
                 raise
         # Either the blob is bad or the HSM is. A second failure, with a canary that still opens, says blob.
         try:
-            return worker.gcm_decrypt(key, wrapped, aad, into)
+            return sealer.unwrap(worker, key, wrapped, aad, into)
         except CryptokiError as second:
             if second.rv not in _SUSPECT and second.code.remedy is not Remedy.SUSPECT:
                 raise
-            if self._canary_opens(worker, key, ref):
+            if self._canary_opens(worker, sealer, key, ref):
                 raise HsmIntegrityError(
                     "unwrap", codes.MESSAGES[HsmIntegrityError], code_name=second.code.name
                 ) from None
@@ -186,34 +210,31 @@ class Pkcs11Backend(HsmBackend):
 
     def _parse(self, blob: bytes, into: memoryview) -> blobs.Wrapped:
         wrapped = blobs.parse(blob)
-        if wrapped.scheme not in blobs.IV_SIZES:
+        if self._sealer is None or wrapped.scheme not in self._sealer.opens:
             raise HsmIntegrityError("unwrap", "not wrapped by this kind of HSM")
         if len(into) < wrapped.dek_size:
             raise ValueError(f"the buffer is shorter than the key of {wrapped.dek_size} bytes")
         return wrapped
 
-    def _canary_opens(self, worker: Worker, key: int, ref: KeyRef) -> bool:
+    def _canary_opens(self, worker: Worker, sealer: Sealer, key: int, ref: KeyRef) -> bool:
         """Whether the HSM still opens, with this very key, something that is known to be good.
 
         A retired key cannot make a canary; a key of the session's own stands in for it then.
         """
-        mode = self._iv_mode or IvMode.HOST
-        opened = bytearray(len(_CANARY))
+        opened = bytearray(blobs.MAX_DEK)
         try:
             canary = self._canaries.get(ref)
             if canary is None:
-                try:
-                    self._usage.spend(ref)
-                    canary = worker.gcm_encrypt(key, _CANARY, _CANARY_AAD, mode)
-                    self._canaries[ref] = canary
-                except (CryptokiError, HsmPolicyViolation) as error:
-                    if isinstance(error, CryptokiError) and error.code.error is not KeyNotPermitted:
-                        return False
-                    return detect.gcm_iv_mode(worker) is not None
-            worker.gcm_decrypt(key, blobs.parse(canary), _CANARY_AAD, memoryview(opened))
-        except (CryptokiError, HsmError, PKCS11Error):
+                self._usage.spend(ref)
+                canary = self._canaries[ref] = sealer.wrap(worker, key, _CANARY, _CANARY_AAD)
+            size = sealer.unwrap(worker, key, blobs.parse(canary), _CANARY_AAD, memoryview(opened))
+        except (CryptokiError, HsmPolicyViolation) as error:
+            if isinstance(error, HsmPolicyViolation) or error.code.error is KeyNotPermitted:
+                return sealing.works(worker, sealer)
             return False
-        return opened == _CANARY
+        except (HsmError, PKCS11Error):
+            return False
+        return opened[:size] == _CANARY
 
     # -- everything else ---------------------------------------------------------------------------
 
@@ -238,7 +259,7 @@ class Pkcs11Backend(HsmBackend):
         return self._runner.run("random", lambda worker: worker.random(size))
 
     def _create_key(self, spec: KeySpec) -> KeyInfo:
-        kwp = False
+        kwp = self._wrapping_keys
 
         def work(worker: Worker) -> KeyInfo:
             session = worker.session
@@ -260,7 +281,7 @@ class Pkcs11Backend(HsmBackend):
 
     def _key_info(self, ref: KeyRef) -> KeyInfo:
         def work(worker: Worker) -> KeyInfo:
-            info = keys.describe(keys.find_any(worker.session, ref, "key_info"), kwp=False)
+            info = keys.describe(keys.find_any(worker.session, ref, "key_info"), kwp=self._wrapping_keys)
             if info is None:
                 raise HsmUnsupported("key_info", "the object is not a key of a kind known here")
             return info
@@ -270,17 +291,17 @@ class Pkcs11Backend(HsmBackend):
     def _list_keys(self, label_prefix: str) -> list[KeyInfo]:
         def work(worker: Worker) -> list[KeyInfo]:
             worker.require_login()  # without it the list would be empty, and wrong
-            return list(keys.describe_all(worker.session, label_prefix, kwp=False))
+            return list(keys.describe_all(worker.session, label_prefix, kwp=self._wrapping_keys))
 
         return self._runner.run("list_keys", work)
 
     def _set_key_state(self, ref: KeyRef, state: KeyState) -> None:
         def work(worker: Worker) -> None:
             key = keys.find_any(worker.session, ref, "set_key_state")
-            info = keys.describe(key, kwp=False)
+            info = keys.describe(key, kwp=self._wrapping_keys)
             if info is None:
                 raise HsmUnsupported("set_key_state", "the object is not a key of a kind known here")
-            keys.set_state(key, info.algorithm, state, kwp=False)
+            keys.set_state(key, info.algorithm, state, kwp=self._wrapping_keys)
 
         self._runner.alone("set_key_state", work)
 
@@ -307,8 +328,8 @@ class Pkcs11Backend(HsmBackend):
 
     def _detect(self, worker: Worker) -> Capabilities:
         return Capabilities(
-            wrap=WrapScheme.NONE if self._iv_mode is None else WrapScheme.AES_GCM,
-            iv_mode=self._iv_mode,
+            wrap=WrapScheme.NONE if self._sealer is None else self._sealer.scheme,
+            iv_mode=None if self._sealer is None else self._sealer.iv_mode,
             signatures=frozenset(detect.signatures(worker)),
             mac=detect.mac(worker),
             random=detect.random(worker),
@@ -339,7 +360,7 @@ class Pkcs11Backend(HsmBackend):
 
     def _works(self, worker: Worker) -> bool:
         worker.random(16)
-        return self._iv_mode is None or detect.gcm_iv_mode(worker) is self._iv_mode
+        return self._sealer is None or sealing.works(worker, self._sealer)
 
     def _translate(self, op: str, error: Exception) -> HsmError:
         if isinstance(error, (CryptokiError, PKCS11Error)):

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final
 from pkcs11 import Attribute
 from pkcs11.exceptions import PKCS11Error
 
-from hsm import blob as blobs
 from hsm.errors import HsmError
-from hsm.model import IvMode, KeyAlgorithm, KeyRef, SignatureAlgorithm
+from hsm.model import KeyAlgorithm, KeyRef, SignatureAlgorithm
 from hsm.pkcs11 import cryptoki, keys
 from hsm.pkcs11.codes import CryptokiError
 
@@ -34,35 +33,6 @@ def throwaway(worker: Worker, algorithm: KeyAlgorithm, *, kwp: bool = False) -> 
     """A session key that dies with the session at the latest. Raises `PKCS11Error`."""
     ref = KeyRef("strongroom-detect", os.urandom(16))
     return keys.generate(worker.session, ref, algorithm, kwp=kwp, store=False)
-
-
-def gcm_iv_mode(worker: Worker) -> IvMode | None:
-    """How AES-GCM with AAD gets its IV here; `None` if it does not work in any way known."""
-    try:
-        key = throwaway(worker, KeyAlgorithm.AES_256)
-    except _FAILURES:
-        return None
-    try:
-        return next((mode for mode in IvMode if _round_trip(worker, keys.handle_of(key), mode)), None)
-    finally:
-        key.destroy()
-
-
-def _round_trip(worker: Worker, key: int, mode: IvMode) -> bool:
-    dek = os.urandom(32)
-    opened = bytearray(32)
-    try:
-        wrapped = blobs.parse(worker.gcm_encrypt(key, dek, _AAD, mode))
-        worker.gcm_decrypt(key, wrapped, _AAD, memoryview(opened))
-    except _FAILURES:
-        return False
-    if opened != dek:
-        return False
-    try:
-        worker.gcm_decrypt(key, wrapped, _AAD + b"?", memoryview(opened))
-    except _FAILURES:
-        return True
-    return False  # it does not look at the AAD
 
 
 def signatures(worker: Worker) -> Iterator[SignatureAlgorithm]:

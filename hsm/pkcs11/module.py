@@ -171,6 +171,16 @@ def acquire(path: str, *, reserved: bytes | None = None) -> Module:
         return module
 
 
+def look_again(module: Module) -> bool:
+    """Initialise a module again if no other backend uses it, as tokens are seen only then."""
+    with _registry_lock:
+        if module.users != 1:
+            return False
+        module.finalize()
+        module.initialize()
+        return True
+
+
 def release(module: Module) -> None:
     """Give a module back; the last user's leaving finalises it."""
     with _registry_lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,21 +10,23 @@ from hsm import open_backend, softhsm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hsm import HsmBackend
 
 
 @pytest.fixture(scope="session")
-def token_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def softhsm_token(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A token of these tests' own: its URI, and its configuration."""
     directory = tmp_path_factory.mktemp("softhsm")
-    uri = softhsm.init_token(directory, "contract", directory / "pin")
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = str(softhsm.config_file(directory))
-    yield uri
-    if before is None:
-        del os.environ["SOFTHSM2_CONF"]
-    else:
-        os.environ["SOFTHSM2_CONF"] = before
+    return softhsm.init_token(directory, "contract", directory / "pin"), softhsm.config_file(directory)
+
+
+@pytest.fixture
+def token_uri(softhsm_token: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    # For one test at a time: other tests of the same run have tokens of their own.
+    monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm_token[1]))
+    return softhsm_token[0]
 
 
 @pytest.fixture

@@ -1,0 +1,229 @@
+"""The SDKs against a real vault, on both databases: the main job, and what a user sees when it goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vault.client import AsyncClient, SessionClosedError, StrongroomError
+from vault.crypto.errors import BufferClosed
+from vault.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from tests.support.vault import VaultSite
+
+
+def unique(prefix: str = "acme/sdk") -> str:
+    return f"{prefix}/{secrets.token_hex(6)}"
+
+
+def test_what_is_put_is_revealed_to_its_caller_field_by_field(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        put = client.put(name, {"username": "u", "password": "pä$$"}, kind="bank_login", labels={"env": "test"})
+        assert (put.latest_version, list(put.field_names), dict(put.labels)) == (
+            1,
+            ["password", "username"],
+            {"env": "test"},
+        )
+        (all_of_it,) = client.reveal(name, purpose="test")
+        (one,) = client.reveal(name, purpose="test", field_names=["username"])
+    with all_of_it, one:
+        assert (all_of_it.text("password"), list(all_of_it)) == ("pä$$", ["password", "username"])
+        assert list(one) == ["username"]
+
+
+def test_a_session_reveals_and_wipes_when_its_block_ends(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"api_key": "k"}, kind="api_key")
+        with client.session(name, purpose="test") as session:
+            revealed = session.reveal("api_key")
+            assert bytes(revealed["api_key"]) == b"k"
+    with pytest.raises(BufferClosed):
+        revealed["api_key"]
+    assert session.closed is not None
+    assert session.closed.reason == session_pb2.CLOSE_REASON_CLOSED_BY_CALLER
+    assert (session.closed.reveals, session.closed.buffers, session.closed.buffers_wiped) == (1, 2, 2)
+
+
+def test_a_webhook_is_verified_without_a_reveal(site: VaultSite) -> None:
+    name = unique()
+    body, moment = b'{"id":"evt_1"}', int(time.time())
+    signature = hmac.digest(b"whsec_x", f"{moment}.".encode() + body, "sha256").hex()
+    with site.client() as client:
+        client.put(name, {"webhook_secret": "whsec_x"}, kind="stripe_account")
+        with client.session(name, purpose="test") as session:
+            good = session.verify_webhook("stripe", {"Stripe-Signature": f"t={moment},v1={signature}"}, body)
+            bad = session.verify_webhook("stripe", {"Stripe-Signature": f"t={moment},v1={signature}"}, body + b" ")
+    assert good.verdict == session_pb2.WEBHOOK_VERDICT_VALID
+    assert good.matched_field_name == "webhook_secret"
+    assert bad.verdict == session_pb2.WEBHOOK_VERDICT_SIGNATURE_MISMATCH
+    assert session.closed is not None
+    assert (session.closed.reveals, session.closed.uses) == (0, 2)
+
+
+def test_a_failed_operation_leaves_the_session_open(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"api_key": "k"}, kind="api_key")
+        with client.session(name, purpose="test") as session:
+            with pytest.raises(StrongroomError) as caught:
+                session.reveal("nothing")
+            assert caught.value.reason == "UNKNOWN_FIELD"
+            assert session.reveal("api_key").text("api_key") == "k"
+
+
+def test_a_hundred_credentials_are_revealed_in_one_call_or_none_is(site: VaultSite) -> None:
+    prefix = unique()
+    names = [f"{prefix}/{index}" for index in range(100)]
+    with site.client() as client:
+        for index, name in enumerate(names):
+            client.put(name, {"value": f"secret {index}"}, kind="generic")
+        revealed = client.reveal(*names, purpose="test")
+        assert [item.text("value") for item in revealed] == [f"secret {index}" for index in range(100)]
+        for item in revealed:
+            item.close()
+        with pytest.raises(StrongroomError) as caught:
+            client.reveal(*names[:99], f"{prefix}/absent", purpose="test")
+    assert caught.value.reason == "CREDENTIAL_NOT_FOUND"
+
+
+def test_versions_are_immutable_and_a_destroyed_one_is_gone(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        first = client.put(name, {"value": "one"}, kind="generic", etag="new")
+        second = client.put(name, {"value": "two"}, kind="generic", etag=first.etag)
+        with pytest.raises(StrongroomError) as stale:
+            client.put(name, {"value": "three"}, kind="generic", etag=first.etag)
+        assert stale.value.reason == "ETAG_MISMATCH"
+        client.destroy_version(name, 2)
+        with pytest.raises(StrongroomError) as destroyed:
+            client.reveal(name, purpose="test")
+        versions = client.list_versions(name)
+    assert second.latest_version == 2
+    assert destroyed.value.reason == "VERSION_DESTROYED"
+    assert [(version.version, version.state) for version in versions] == [(2, 2), (1, 1)]
+
+
+def test_a_deleted_credential_is_neither_revealed_nor_written_until_it_is_undeleted(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"value": "one"}, kind="generic")
+        client.delete(name)
+        for attempt in (
+            lambda: client.reveal(name, purpose="test"),
+            lambda: client.put(name, {"value": "two"}, kind="generic"),
+            lambda: client.delete(name),
+        ):
+            with pytest.raises(StrongroomError) as caught:
+                attempt()
+            assert caught.value.reason == "CREDENTIAL_DELETED"
+        assert name not in [credential.name for credential in client.list_credentials(name.rpartition("/")[0])]
+        client.undelete(name)
+        assert client.reveal(name, purpose="test")[0].text("value") == "one"
+
+
+def test_deleting_a_credential_ends_the_sessions_that_hold_it(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client, site.client() as other:
+        client.put(name, {"value": "one"}, kind="generic")
+        with pytest.raises(SessionClosedError) as caught, client.session(name, purpose="test") as session:
+            other.delete(name)
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline:
+                session.reveal("value").close()
+                time.sleep(0.05)
+    assert caught.value.closed.reason == session_pb2.CLOSE_REASON_CREDENTIAL_GONE
+    assert caught.value.closed.buffers_wiped == caught.value.closed.buffers
+
+
+def test_after_a_rotation_old_versions_open_and_new_ones_use_the_new_key(site: VaultSite) -> None:
+    old, new = unique(), unique()
+    with site.client() as client, site.operator() as operator:
+        client.put(old, {"value": "old"}, kind="generic")
+        before = operator.describe_key("acme").key.version
+        rotated = operator.rotate_key("acme")
+        client.put(new, {"value": "new"}, kind="generic")
+        revealed = client.reveal(old, new, purpose="test")
+        assert [item.text("value") for item in revealed] == ["old", "new"]
+        assert rotated.version == before + 1
+        assert client.list_versions(new)[0].kek_version == rotated.version
+        described = operator.describe_key("acme", before)
+        assert (described.sensitive, described.extractable, described.local) == (True, False, True)
+        assert described.credential_versions >= 1
+        states = [key.state for key in operator.list_keys("acme")]
+        assert states.count(2) == 1
+
+
+def test_lists_page_through_everything_and_show_only_what_the_token_may_read(site: VaultSite) -> None:
+    prefix = unique()
+    with site.client() as client:
+        for index in range(5):
+            client.put(f"{prefix}/a/{index}", {"v": "x"}, kind="generic")
+        client.put(f"{prefix}/b/0", {"v": "x"}, kind="generic")
+    with site.client(scopes=(f"credential.read:{prefix}/a/*",)) as reader:
+        names = [credential.name for credential in reader.list_credentials(prefix)]
+    assert names == [f"{prefix}/a/{index}" for index in range(5)]
+
+
+def test_the_log_holds_every_act_and_verifies(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"value": "x"}, kind="generic")
+        client.reveal(name, purpose="for the log")[0].close()
+    with site.client(scopes=(f"credential.read:{name}",)) as powerless:
+        with pytest.raises(StrongroomError) as refused:
+            powerless.reveal(name, purpose="test")
+        assert refused.value.reason == "SCOPE_DENIED"
+    with site.operator() as operator, site.system() as system:
+        records = operator.audit_records(resource=name)
+        assert [(record.action, record.outcome, record.reason) for record in records] == [
+            ("credential.put", 1, ""),
+            ("session.reveal", 1, ""),
+            ("session.reveal", 2, "SCOPE_DENIED"),
+        ]
+        assert "for the log" in records[1].after_state
+        assert "credential_versions:" in records[0].rows_written
+        note = operator.checkpoint()
+        report = system.verify_audit()
+    assert report.valid, list(report.findings)
+    assert report.checkpoints >= 1
+    assert note.note.startswith("strongroom/audit\n")
+
+
+async def test_the_asyncio_sdk_does_the_same_and_many_at_once(site: VaultSite) -> None:
+    prefix = unique()
+    async with AsyncClient(site.profile("payments")) as client:
+        await asyncio.gather(
+            *(client.put(f"{prefix}/{index}", {"v": str(index)}, kind="generic") for index in range(20))
+        )
+        revealed = await asyncio.gather(
+            *(client.reveal(f"{prefix}/{index}", purpose="test") for index in range(20))
+        )
+        assert [item.text("v") for (item,) in revealed] == [str(index) for index in range(20)]
+        async with client.session(f"{prefix}/0", f"{prefix}/1", purpose="test") as session:
+            assert (await session.reveal("v", name=f"{prefix}/1")).text("v") == "1"
+            with pytest.raises(StrongroomError) as caught:
+                await session.reveal("v", name=f"{prefix}/2")
+            assert caught.value.reason in ("CREDENTIAL_NOT_FOUND", "SCOPE_DENIED")
+        assert session.closed is not None
+        assert session.closed.reason == session_pb2.CLOSE_REASON_CLOSED_BY_CALLER
+
+
+async def test_many_writers_of_one_credential_lose_no_version(site: VaultSite) -> None:
+    name = unique()
+    async with AsyncClient(site.profile("payments")) as client:
+        results = await asyncio.gather(
+            *(client.put(name, {"v": str(index)}, kind="generic") for index in range(40)), return_exceptions=True
+        )
+        stored = [result.latest_version for result in results if not isinstance(result, BaseException)]
+        refused = [result for result in results if isinstance(result, BaseException)]
+        versions = [version.version for version in await client.list_versions(name)]
+    assert sorted(stored) == sorted(versions)
+    assert all(isinstance(error, StrongroomError) and error.reason == "ETAG_MISMATCH" for error in refused)

@@ -27,7 +27,7 @@ TRUST_DOMAIN = "test.strongroom.internal"
 CLIENTS = ("payments", "ledger", "operator", "globex", "stranger")
 POLICY = """
 permit (principal, action, resource) when {
-  principal.path == "operator" && (resource.tenant == "acme" || resource.tenant == "globex" || resource.tenant == "system")
+  principal.path == "operator" && ["acme", "globex", "system"].contains(resource.tenant)
 };
 permit (principal, action, resource) when {
   (principal.path == "payments" || principal.path == "ledger") && resource.tenant == "acme"
@@ -175,7 +175,7 @@ class VaultSite:
 def issue_certificate(
     folder: Path, name: str, extensions: list[tuple[x509.ExtensionType, bool]], **options: object
 ) -> None:
-    """A client certificate by the site's CA, as bad as asked for. Options: key, life, common_name, not_before, ca_key."""
+    """A client certificate by the site's CA, as bad as asked for: key, life, common_name, not_before, ca_key."""
     ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     ca_key = options.get("ca_key") or serialization.load_pem_private_key(
         (folder / "ca-key.pem").read_bytes(), None

@@ -64,7 +64,7 @@ def list_(
 ) -> None:
     """List credentials by name."""
     with client(profile, token_file) as vault:
-        found = vault.list(prefix, show_deleted=deleted)
+        found = vault.list_credentials(prefix, show_deleted=deleted)
     show_all(
         output, found, ("name", "kind", "state", "latest_version", "field_names", "update_time", "updated_by")
     )

@@ -1,5 +1,8 @@
-"""The `strongroom` command. Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault,
-4 the vault did not answer, 5 something does not verify."""
+"""The `strongroom` command.
+
+Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault, 4 the vault did not answer or is not ready,
+5 something does not verify.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _LIFE = datetime.timedelta(days=365)
@@ -50,7 +51,7 @@ def ensure_pki(folder: Path, clients: dict[str, str]) -> None:
 def _issue(
     folder: Path,
     name: str,
-    names: list[x509.GeneralName],
+    names: Sequence[x509.GeneralName],
     usage: x509.ObjectIdentifier,
     ca: x509.Certificate,
     ca_key: ec.EllipticCurvePrivateKey,

@@ -87,7 +87,7 @@ def open_(
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
 ) -> None:
-    """Open a session and take operations from stdin, one a line, until `close` or the end.
+    r"""Open a session and take operations from stdin, one a line, until `close` or the end.
 
     \b
     reveal NAME [--field FIELD]...

@@ -98,10 +98,10 @@ def _run(tour: _Tour) -> None:
     body = json.dumps({"type": "payout.paid", "amount": 1200})
     moment = str(int(time.time()))
     signature = hmac.digest(webhook_secret.encode(), f"{moment}.{body}".encode(), "sha256").hex()
+    header = f"Stripe-Signature: t={moment},v1={signature}"
     operations = "\n".join(
         (
-            f"verify-webhook {stripe} --scheme stripe --header 'Stripe-Signature: t={moment},v1={signature}' "
-            f"--body {tour.file('event.json', body)}",
+            f"verify-webhook {stripe} --scheme stripe --header '{header}' --body {tour.file('event.json', body)}",
             f"reveal {login}",
             "close",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 _OPEN = "/vault.v1.SessionService/Open"
 
 
@@ -36,7 +37,7 @@ class AsyncClient:
         self._channel = grpc.aio.secure_channel(profile.server, profile.channel_credentials())
         self._timeout = timeout
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -46,7 +47,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     def use_token(self, text: str) -> None:
         """Use this token from now on, instead of issuing one."""
@@ -76,9 +77,11 @@ class AsyncClient:
         """A credential's metadata."""
         return await self._run(self._operations.get(name))
 
-    async def list(self, prefix: str = "", *, show_deleted: bool = False) -> list[credential_pb2.Credential]:
+    async def list_credentials(
+        self, prefix: str = "", *, show_deleted: bool = False
+    ) -> list[credential_pb2.Credential]:
         """The metadata of the credentials under a prefix; by default the whole tenant's."""
-        return await self._run(self._operations.list(prefix, show_deleted=show_deleted))
+        return await self._run(self._operations.list_credentials(prefix, show_deleted=show_deleted))
 
     async def list_versions(self, name: str) -> list[credential_pb2.CredentialVersion]:
         """A credential's versions, newest first."""
@@ -209,7 +212,7 @@ class AsyncSession:
         """Why the session ended, and its receipt; None while it is open."""
         return self._state.closed
 
-    async def __aenter__(self) -> AsyncSession:
+    async def __aenter__(self) -> Self:
         operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
         token = await self._client._run(operations_.token())  # noqa: SLF001
         invoke = self._client._channel.stream_stream(  # noqa: SLF001
@@ -217,7 +220,8 @@ class AsyncSession:
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
             response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
         )
-        self._stream = invoke(metadata=operations.metadata(operations_.profile, token))
+        # The stubs want an iterator; without one the stream is written to by hand.
+        self._stream: Any = invoke(metadata=operations.metadata(operations_.profile, token))  # type: ignore[call-arg]
         try:
             await self._ask(self._state.start())
         except BaseException:
@@ -260,9 +264,9 @@ class AsyncSession:
             raise SessionClosedError(self._state.closed)
         try:
             await self._stream.write(message)
-            while (answer := await self._stream.read()) is not grpc.aio.EOF:
+            while (answer := await self._stream.read()) is not _EOF:
                 if self._state.take(answer, message.operation_id):
-                    return answer
+                    return answer  # type: ignore[no-any-return]
             # The stream ended: what follows raises why, if the vault said so.
             await self._stream.initial_metadata()
             if await self._stream.code() is not grpc.StatusCode.OK:
@@ -274,7 +278,7 @@ class AsyncSession:
     async def _drain(self) -> None:
         try:
             await self._stream.write(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
-            while (answer := await self._stream.read()) is not grpc.aio.EOF:
+            while (answer := await self._stream.read()) is not _EOF:
                 self._state.take(answer, 0)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, SessionClosedError):
             pass

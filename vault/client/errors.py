@@ -54,5 +54,5 @@ def from_rpc(error: grpc.RpcError | grpc.aio.AioRpcError) -> StrongroomError:
 
 
 def _trailing(error: grpc.RpcError | grpc.aio.AioRpcError) -> Iterable[tuple[str, bytes]]:
-    metadata = error.trailing_metadata() or ()
+    metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
     return [(key, value) for key, value in metadata if isinstance(value, bytes)]

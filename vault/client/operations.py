@@ -140,7 +140,7 @@ class Operations:
         )
         return response.credential
 
-    def list(self, prefix: str, *, show_deleted: bool) -> Steps[list[credential_pb2.Credential]]:
+    def list_credentials(self, prefix: str, *, show_deleted: bool) -> Steps[list[credential_pb2.Credential]]:
         """The metadata of all credentials under a prefix."""
         request = credential_pb2.CredentialServiceListRequest(
             prefix=prefix, page_size=_PAGE, show_deleted=show_deleted

@@ -40,7 +40,7 @@ class Profile:
             raise ProfileError(f"cannot read the profile {path}: {error}") from None
         known = {field.name for field in fields(cls)}
         if unknown := set(values) - known:
-            raise ProfileError(f"{path}: unknown key {sorted(unknown)[0]}")
+            raise ProfileError(f"{path}: unknown key {min(unknown)}")
         for name in ("ca_file", "certificate_file", "private_key_file"):
             if name in values:
                 values[name] = path.resolve().parent / str(values[name])

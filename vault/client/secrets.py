@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from vault.crypto import bundle
 
@@ -43,7 +43,7 @@ class Secrets:
         """Wipe."""
         self._buffer.close()
 
-    def __enter__(self) -> Secrets:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

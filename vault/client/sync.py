@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
@@ -37,7 +37,7 @@ class Client:
         self._channel = grpc.secure_channel(profile.server, profile.channel_credentials())
         self._timeout = timeout
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -77,9 +77,11 @@ class Client:
         """A credential's metadata."""
         return self._run(self._operations.get(name))
 
-    def list(self, prefix: str = "", *, show_deleted: bool = False) -> list[credential_pb2.Credential]:
+    def list_credentials(
+        self, prefix: str = "", *, show_deleted: bool = False
+    ) -> list[credential_pb2.Credential]:
         """The metadata of the credentials under a prefix; by default the whole tenant's."""
-        return self._run(self._operations.list(prefix, show_deleted=show_deleted))
+        return self._run(self._operations.list_credentials(prefix, show_deleted=show_deleted))
 
     def list_versions(self, name: str) -> list[credential_pb2.CredentialVersion]:
         """A credential's versions, newest first."""
@@ -209,7 +211,7 @@ class Session:
         """Why the session ended, and its receipt; None while it is open."""
         return self._state.closed
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
         token = self._client._run(operations_.token())  # noqa: SLF001
         invoke = self._client._channel.stream_stream(  # noqa: SLF001
@@ -277,4 +279,4 @@ class Session:
     def _leave(self) -> None:
         self._state.wipe()
         self._outbox.put(None)
-        self._stream.cancel()
+        self._stream.cancel()  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ class Batcher(Generic[T, R]):
 
     At most `concurrency` batches run at once, each of at most `limit` items, in order of arrival. `work`
     answers a result or an exception for each item, in order; if it raises, every item of the batch gets
-    that error.
+    that error. A result whose caller has gone meanwhile is handed to `discard`.
     """
 
     def __init__(
@@ -31,7 +31,9 @@ class Batcher(Generic[T, R]):
         *,
         limit: int,
         concurrency: int,
+        discard: Callable[[R], object] = lambda _result: None,
     ) -> None:
+        self._discard = discard
         self._work = work
         self._limit = limit
         self._free = concurrency
@@ -53,7 +55,7 @@ class Batcher(Generic[T, R]):
     def _start(self) -> None:
         self._scheduled = False
         while self._free and self._waiting:
-            batch = []
+            batch: list[tuple[T, asyncio.Future[R]]] = []
             while self._waiting and len(batch) < self._limit:
                 item, future = self._waiting.popleft()
                 if not future.done():
@@ -75,10 +77,11 @@ class Batcher(Generic[T, R]):
                 raise
         else:
             for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
                 if isinstance(result, BaseException):
-                    future.set_exception(result)
+                    if not future.done():
+                        future.set_exception(result)
+                elif future.done():
+                    self._discard(result)
                 else:
                     future.set_result(result)
         finally:
@@ -87,5 +90,5 @@ class Batcher(Generic[T, R]):
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""
-        while self._running or self._waiting:
+        while self._running or self._waiting:  # noqa: ASYNC110 - only when the server stops
             await asyncio.sleep(0.005)

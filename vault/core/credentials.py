@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
     from vault.crypto.memory import LockedBuffer
-    from vault.model import Caller, Key
+    from vault.model import AuditDraft, Caller, Key
     from vault.store.engine import Database
     from vault.store.ledger import Rows
 
@@ -108,7 +108,7 @@ class Credentials:
         await self._log.record(audit.granted(caller, "credential.get", name))
         return credential
 
-    async def list(
+    async def list_credentials(
         self, caller: Caller, prefix: str, *, after: str, limit: int, show_deleted: bool
     ) -> list[Credential]:
         """Metadata of the credentials that the token may read, by name, beginning after the name `after`.
@@ -266,11 +266,11 @@ class Credentials:
 
     async def _get_stored(
         self, wanted: Sequence[tuple[str, int]]
-    ) -> list[StoredVersion | Credential | None | BaseException]:
+    ) -> list[StoredVersion | Credential | BaseException | None]:
         async with self._database.read() as connection:
             return [*await store.get_stored(connection, wanted)]
 
-    async def _get_metadata(self, names: Sequence[str]) -> list[Credential | None | BaseException]:
+    async def _get_metadata(self, names: Sequence[str]) -> list[Credential | BaseException | None]:
         async with self._database.read() as connection:
             found = {credential.name: credential for credential in await store.get_many(connection, names)}
         return [found.get(name) for name in names]
@@ -422,7 +422,7 @@ def deleted() -> VaultError:
     return VaultError(Reason.CREDENTIAL_DELETED, "the credential is deleted")
 
 
-def _repeated(record: audit.AuditDraft) -> audit.AuditDraft:
+def _repeated(record: AuditDraft) -> AuditDraft:
     return dataclasses.replace(record, after_state=canonical_json({"repeated": True}))
 
 

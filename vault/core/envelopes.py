@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from vault.core.hsm import Unwrapping, Wrapping
-from vault.crypto import envelope, memory, suites
+from vault.core.hsm import Unwrapping, Wrapping, damaged
+from vault.crypto import envelope, suites
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
 from vault.model import KeyPurpose
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from vault.core.keys import Keyring
     from vault.crypto.memory import LockedBuffer
     from vault.model import Key, StoredVersion
-
-_DEK_BYTES = 32
 
 
 class Envelopes:
@@ -46,10 +44,8 @@ class Envelopes:
                 raise damaged()
             kek = await self._key(stored)
             context = _context(version.name, version.version, kek)
-            with memory.allocate(_DEK_BYTES) as dek:
-                await self._hsm.unwrap(
-                    Unwrapping(kek, parsed.wrapped_dek, envelope.wrap_aad(suite, context), dek)
-                )
+            aad = envelope.wrap_aad(suite, context)
+            with await self._hsm.unwrap(Unwrapping(kek, parsed.wrapped_dek, aad)) as dek:
                 return envelope.open(parsed, context, dek)
         except CryptoError:
             raise damaged() from None
@@ -85,8 +81,3 @@ def _context(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:
         kek_name=kek.label.rpartition("/")[0],
         kek_version=kek.version,
     )
-
-
-def damaged() -> VaultError:
-    """The error for stored data that does not verify."""
-    return VaultError(Reason.STORED_DATA_DAMAGED, "what is stored does not verify; raise an alarm")

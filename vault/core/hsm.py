@@ -22,13 +22,15 @@ from hsm import (
     WrapItem,
 )
 from vault.core.batch import Batcher
+from vault.crypto import memory
+from vault.crypto.envelope import DEK_BYTES
+from vault.crypto.memory import LockedBuffer
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hsm import Health, HsmBackend
-    from vault.crypto.memory import LockedBuffer
     from vault.model import Key
 
 P = ParamSpec("P")
@@ -49,12 +51,11 @@ class Wrapping(NamedTuple):
 
 
 class Unwrapping(NamedTuple):
-    """A wrapped data key, and the locked buffer to unwrap it into."""
+    """A wrapped data key of 32 bytes."""
 
     key: Key
     wrapped: bytes
     aad: bytes
-    into: LockedBuffer
 
 
 class Hsm:
@@ -65,17 +66,20 @@ class Hsm:
         self._deadline = deadline_seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
         self._wraps: Batcher[Wrapping, bytes] = Batcher(self._wrap_batch, limit=_BATCH, concurrency=threads)
-        self._unwraps: Batcher[Unwrapping, int] = Batcher(
-            self._unwrap_batch, limit=_BATCH, concurrency=threads
+        self._unwraps: Batcher[Unwrapping, LockedBuffer] = Batcher(
+            self._unwrap_batch, limit=_BATCH, concurrency=threads, discard=LockedBuffer.close
         )
 
     async def wrap(self, wrapping: Wrapping) -> bytes:
         """Wrap a data key. Raises `HSM_UNAVAILABLE`."""
         return await self._wraps(wrapping)
 
-    async def unwrap(self, unwrapping: Unwrapping) -> None:
-        """Unwrap a data key into its locked buffer. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
-        await self._unwraps(unwrapping)
+    async def unwrap(self, unwrapping: Unwrapping) -> LockedBuffer:
+        """Unwrap a data key into a locked buffer, the caller's to close.
+
+        Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`.
+        """
+        return await self._unwraps(unwrapping)
 
     async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
         """Sign a message. Raises `HSM_UNAVAILABLE`."""
@@ -107,10 +111,27 @@ class Hsm:
         results = await self.call(self.backend.wrap_many, items)
         return [translate(result) if isinstance(result, HsmError) else result for result in results]
 
-    async def _unwrap_batch(self, batch: Sequence[Unwrapping]) -> list[int | BaseException]:
-        items = [UnwrapItem(ref(item.key), item.wrapped, item.aad, item.into.view) for item in batch]
-        results = await self.call(self.backend.unwrap_many, items)
-        return [translate(result) if isinstance(result, HsmError) else result for result in results]
+    async def _unwrap_batch(self, batch: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        return await self.call(self._unwrap_in_thread, batch)
+
+    def _unwrap_in_thread(self, batch: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        # The buffers are made here, not by the callers: a caller that is cancelled would else wipe and free
+        # memory that the HSM is about to write a key into.
+        buffers = [memory.allocate(DEK_BYTES) for _ in batch]
+        items = [
+            UnwrapItem(ref(item.key), item.wrapped, item.aad, buffer.view)
+            for item, buffer in zip(batch, buffers, strict=True)
+        ]
+        results = self.backend.unwrap_many(items)
+        del items
+        answers: list[LockedBuffer | BaseException] = []
+        for buffer, result in zip(buffers, results, strict=True):
+            if result == DEK_BYTES:
+                answers.append(buffer)
+                continue
+            buffer.close()
+            answers.append(translate(result) if isinstance(result, HsmError) else damaged())
+        return answers
 
 
 def ref(key: Key) -> KeyRef:
@@ -123,10 +144,15 @@ def algorithm_of(name: str) -> SignatureAlgorithm:
     return _SIGNATURES[KeyAlgorithm(name)]
 
 
+def damaged() -> VaultError:
+    """The error for stored data that does not verify."""
+    return VaultError(Reason.STORED_DATA_DAMAGED, "what is stored does not verify; raise an alarm")
+
+
 def translate(error: HsmError) -> VaultError:
     """An HSM's error in the vault's words. What the caller cannot help is said as unavailability."""
     if isinstance(error, HsmIntegrityError):
-        return VaultError(Reason.STORED_DATA_DAMAGED, "a wrapped data key does not verify")
+        return damaged()
     log.warning(
         "hsm call failed", extra={"op": error.op, "error": type(error).__name__, "code": error.code_name}
     )

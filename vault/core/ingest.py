@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vault.core import audit
 from vault.core.hsm import Unwrapping, Wrapping
-from vault.crypto import hpke, memory
+from vault.crypto import hpke
 from vault.crypto.encoding import encode
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
@@ -106,9 +106,8 @@ class IngestKeys:
             raise _unknown()
         kek = await self._keyring.version(SYSTEM_TENANT, KeyPurpose.INGEST, key.kek_version)
         suite = hpke.SUITES[key.hpke_suite]
-        with memory.allocate(hpke.SEED_BYTES) as seed:
-            aad = _aad(key_id, key.hpke_suite, key.kek_version)
-            await self._hsm.unwrap(Unwrapping(kek, key.wrapped_seed, aad, seed))
+        aad = _aad(key_id, key.hpke_suite, key.kek_version)
+        with await self._hsm.unwrap(Unwrapping(kek, key.wrapped_seed, aad)) as seed:
             return key, hpke.keypair_from_seed(suite, seed).private
 
     async def _make(self, caller: Caller, number: int) -> IngestKey:

@@ -125,7 +125,7 @@ class Keyring:
         draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
         return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
 
-    async def list(self, caller: Caller, tenant: str, *, before: int, limit: int) -> list[Key]:
+    async def list_keys(self, caller: Caller, tenant: str, *, before: int, limit: int) -> list[Key]:
         """A tenant's key versions, newest first. Raises `TENANT_NOT_FOUND`."""
         requests.customer_tenant(tenant)
         requests.require(caller, "key.read", f"{tenant}/keys")

@@ -97,7 +97,7 @@ def _read_stripe(headers: Mapping[str, str], body: bytes) -> _Signed | None:
 
 def _mac_stripe(secret: memoryview, payload: bytes) -> bytes:
     # The endpoint secret's own characters are the key, `whsec_` and all.
-    return hmac.digest(secret, payload, "sha256").hex().encode()  # type: ignore[arg-type]  # any buffer will do
+    return hmac.digest(secret, payload, "sha256").hex().encode()
 
 
 def _read_standard(headers: Mapping[str, str], body: bytes) -> _Signed | None:
@@ -119,7 +119,7 @@ def _mac_standard(secret: memoryview, payload: bytes) -> bytes:
     if len(key) < 2:  # noqa: PLR2004 - shorter ones are shared by the interpreter and must not be wiped
         raise VaultError(Reason.SECRET_UNSUITABLE, "the field is not a Standard Webhooks secret")
     with memory.absorb(key) as locked:
-        digest = hmac.digest(locked.view, payload, "sha256")  # type: ignore[arg-type]
+        digest = hmac.digest(locked.view, payload, "sha256")
         return base64.b64encode(digest)
 
 

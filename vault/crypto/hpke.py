@@ -3,8 +3,8 @@
 Suite 1: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM. A public key is 32 bytes.
 Suite 2: MLKEM768-X25519 (X-Wing), HKDF-SHA256, AES-256-GCM. A public key is the 1184 bytes of ML-KEM-768, then the
 32 of X25519.
-A sealed message is `enc || ct`. A private key is kept as the 32-byte seed that it is made from: for suite 1 the key itself,
-for suite 2 stretched by SHAKE256 to 64 bytes for ML-KEM and 32 for X25519 (draft-connolly-cfrg-xwing-kem).
+A sealed message is `enc || ct`. A private key is kept as the 32-byte seed that it is made from: for suite 1 the key
+itself, for suite 2 stretched by SHAKE256 to 64 bytes for ML-KEM and 32 for X25519 (draft-connolly-cfrg-xwing-kem).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 import os
 import threading
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from vault.crypto.errors import BufferClosed, LockedMemoryExhausted
 
@@ -84,7 +84,7 @@ class LockedBuffer:
     def __len__(self) -> int:
         return self._size
 
-    def __enter__(self) -> LockedBuffer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

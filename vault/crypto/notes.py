@@ -1,9 +1,9 @@
-"""Signed notes and checkpoints, in the forms of C2SP (`signed-note`, `tlog-checkpoint`), which witnesses read.
+r"""Signed notes and checkpoints, in the forms of C2SP (`signed-note`, `tlog-checkpoint`), which witnesses read.
 
-A note is a text, an empty line, and signature lines `— NAME BASE64(key id || signature)`. A checkpoint's text is three lines:
-origin, size, root in base64. A verifier key is `NAME+HEXID+BASE64(type || public key)`; the id is the first four bytes
-of SHA-256 over `NAME\\n`, type and key. Type 0x01 is Ed25519 with the raw key, type 0x02 is ECDSA with the DER of the
-SubjectPublicKeyInfo and its id from SHA-256 over that DER alone.
+A note is a text, an empty line, and signature lines `— NAME BASE64(key id || signature)`. A checkpoint's text is three
+lines: origin, size, root in base64. A verifier key is `NAME+HEXID+BASE64(type || public key)`; the id is the first
+four bytes of SHA-256 over `NAME\n`, type and key. Type 0x01 is Ed25519 with the raw key, type 0x02 is ECDSA with the
+DER of the SubjectPublicKeyInfo and its id from SHA-256 over that DER alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scopes: `action:resource`. The grammar, and the two questions that can be asked.
 
-A resource is 1 to 8 segments joined by `/`, the first of them the tenant. A segment is `[a-z0-9][a-z0-9_-]{0,62}`, or, behind the
-tenant, `*` for one segment of any name, or, as the last, `**` for one or more. Names hold no stars. Nothing is
-normalised: a name is what it is, or it is refused.
+A resource is 1 to 8 segments joined by `/`, the first of them the tenant. A segment is `[a-z0-9][a-z0-9_-]{0,62}`, or,
+behind the tenant, `*` for one segment of any name, or, as the last, `**` for one or more. Names hold no stars. Nothing
+is normalised: a name is what it is, or it is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ACTIONS = frozenset(
         "audit.verify",
     }
 )
-MAX_SEGMENTS = 8
+MIN_SEGMENTS, MAX_SEGMENTS = 2, 8
 _ONE = "*"
 _REST = "**"
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -76,7 +76,7 @@ def parse(text: str) -> Scope:
 def valid_name(name: str) -> bool:
     """Whether this can be a credential's name: 2 to 8 segments, no stars."""
     segments = name.split("/")
-    return 2 <= len(segments) <= MAX_SEGMENTS and all(map(_SEGMENT.fullmatch, segments))
+    return MIN_SEGMENTS <= len(segments) <= MAX_SEGMENTS and all(map(_SEGMENT.fullmatch, segments))
 
 
 def covers(scope: Scope, action: str, name: str) -> bool:

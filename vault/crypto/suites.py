@@ -50,8 +50,8 @@ class Suite:
 
 
 _TABLE = (
-    Suite(1, "AES-256-GCM-HKDF-SHA256-COMMIT", SuiteStatus.CURRENT, AESGCM),  # type: ignore[arg-type]  # wider buffers
-    Suite(2, "CHACHA20-POLY1305-HKDF-SHA256-COMMIT", SuiteStatus.ACCEPTED, ChaCha20Poly1305),  # type: ignore[arg-type]
+    Suite(1, "AES-256-GCM-HKDF-SHA256-COMMIT", SuiteStatus.CURRENT, AESGCM),
+    Suite(2, "CHACHA20-POLY1305-HKDF-SHA256-COMMIT", SuiteStatus.ACCEPTED, ChaCha20Poly1305),
 )
 _BY_NUMBER = {entry.number: entry for entry in _TABLE}
 _BY_NAME = {entry.name: entry for entry in _TABLE}

@@ -18,7 +18,7 @@ from hsm import HsmAuthFailed, HsmError
 from hsm.uri import UriError
 from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
-from vault.core import policy
+from vault.core import policy, upkeep
 from vault.core.audit import AuditLog
 from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
@@ -224,6 +224,7 @@ class App:
             self._follower.run(),
             self._sessions.run(),
             self._checkpoints.run(self._config.audit.checkpoint_seconds),
+            upkeep.run(self._base.database, self._base.clock),
         ):
             self._background.append(asyncio.create_task(_forever(work)))
         # What lives since the start is never garbage: the collector need not walk it again and again.

@@ -65,7 +65,7 @@ class CredentialService:
         size = requests.page_size(request.page_size)
         query = ("credential.list", request.prefix, str(request.show_deleted))
         after = self._pages.position(caller, query, request.page_token) or ""
-        found = await self._credentials.list(
+        found = await self._credentials.list_credentials(
             caller, request.prefix, after=after, limit=size + 1, show_deleted=request.show_deleted
         )
         page = found[:size]

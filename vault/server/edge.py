@@ -16,11 +16,12 @@ import logging
 import re
 import secrets
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 import grpc
 from google.protobuf import message_factory
+from google.protobuf.message import DecodeError
 
 from vault.core.tokens import MAX_TOKEN_CHARS
 from vault.crypto.errors import LockedMemoryExhausted
@@ -46,6 +47,7 @@ _DEVICE_ID = re.compile(r"[ -~]{1,128}")
 _RESOURCE = re.compile(r"[A-Za-z0-9_/-]{1,511}")
 _BEARER = "bearer "
 
+T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -66,7 +68,7 @@ class Edge:
         """Take on no further call."""
         self._stopping = True
 
-    def handler(self, descriptor: ServiceDescriptor, service: object) -> grpc.GenericRpcHandler:
+    def handler(self, descriptor: ServiceDescriptor, service: object) -> grpc.GenericRpcHandler[Any, Any]:
         """What gRPC needs to serve a service: for each method `Xy` of the descriptor, `service.xy`.
 
         Raises `LookupError` if a method has no rule or the service has no such method.
@@ -86,23 +88,24 @@ class Edge:
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream(rule, implementation),
-                request_deserializer=request_class.FromString,
+                request_deserializer=_parser(request_class),
                 response_serializer=response_class.SerializeToString,
             )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(rule, implementation),
-            request_deserializer=request_class.FromString,
+            request_deserializer=_parser(request_class),
             response_serializer=response_class.SerializeToString,
         )
 
     def _unary(
         self, rule: Rule, implementation: Callable[[Any, Caller], Awaitable[Message]]
     ) -> Callable[[Any, Context], Awaitable[Message]]:
-        async def call(request: Message, context: Context) -> Message:
+        async def call(request: Message | None, context: Context) -> Message:
             visit = _Visit()
             self._calls += 1
             try:
-                return await implementation(request, self._admit(rule, context, visit))
+                caller = self._admit(rule, context, visit)
+                return await implementation(well_formed(request), caller)
             except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
                 failure = await self._refuse(rule, visit, error, _resource(rule, request))
             finally:
@@ -138,7 +141,7 @@ class Edge:
         if self._calls > self._max_calls:
             raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")
         remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
+        if remaining is not None and remaining <= 0:  # type: ignore[redundant-expr]  # the stubs forget None
             raise VaultError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
         visit.origin = dataclasses.replace(visit.origin, device_id=_device_id(metadata))
         caller = Caller(visit.certificate, visit.origin)
@@ -221,9 +224,28 @@ def _address(peer: str) -> str:
         return ""
 
 
-def _resource(rule: Rule, request: Message) -> str:
+def well_formed(request: T | None) -> T:
+    """The request, if it could be parsed. Raises `FIELD_INVALID`."""
+    if request is None:
+        raise invalid_field("request", "is not a well-formed message")
+    return request
+
+
+def _parser(message_class: type[Message]) -> Callable[[bytes], Message | None]:
+    """Parse a request, or give None: what gRPC says of an exception here is INTERNAL, and it is the caller's fault."""
+
+    def parse(data: bytes) -> Message | None:
+        try:
+            return message_class.FromString(data)
+        except DecodeError:
+            return None
+
+    return parse
+
+
+def _resource(rule: Rule, request: Message | None) -> str:
     """What a refused call was about, if what it says is well-formed: nothing else reaches the log."""
-    value = getattr(request, rule.resource) if rule.resource else ""
+    value = getattr(request, rule.resource) if rule.resource and request is not None else ""
     if not isinstance(value, str):
         value = value[0].name if value else ""
     return value if _RESOURCE.fullmatch(value) else ""

@@ -21,7 +21,7 @@ from vault.errors import Reason, VaultError
 from vault.model import Certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vault.clock import Clock
 
@@ -45,11 +45,11 @@ class Identities:
         self._clock = clock
         self._known: OrderedDict[bytes, Certificate] = OrderedDict()
 
-    def accept(self, auth_context: Mapping[str, Sequence[bytes]]) -> Certificate:
+    def accept(self, auth_context: Mapping[str, Iterable[bytes]]) -> Certificate:
         """The certificate of a connection. Raises `CERTIFICATE_REJECTED`."""
         if list(auth_context.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
             raise _rejected("the connection is not TLS 1.3")
-        pems = auth_context.get("x509_pem_cert", ())
+        pems = list(auth_context.get("x509_pem_cert", ()))
         if len(pems) != 1 or len(pems[0]) > _MAX_PEM:
             raise _rejected("exactly one client certificate is needed")
         digest = hashlib.sha256(pems[0]).digest()

@@ -44,7 +44,7 @@ class KeyService:
         size = requests.page_size(request.page_size)
         query = ("key.list", request.tenant)
         before = int(self._pages.position(caller, query, request.page_token) or _NEWEST)
-        found = await self._keyring.list(caller, request.tenant, before=before, limit=size + 1)
+        found = await self._keyring.list_keys(caller, request.tenant, before=before, limit=size + 1)
         await self._log.record(audit.granted(caller, "key.list", f"{request.tenant}/keys"))
         page = found[:size]
         return pb.KeyServiceListResponse(

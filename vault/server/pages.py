@@ -46,7 +46,7 @@ class Pages:
     def _mac(self, caller: Caller, query: tuple[str, ...], position: str) -> bytes:
         tenant = caller.token.tenant if caller.token else ""
         message = encode("strongroom/page/v1", caller.identity, tenant, *query, position)
-        return hmac.digest(self._key.view, message, "sha256")[:_MAC_BYTES]  # type: ignore[arg-type]
+        return hmac.digest(self._key.view, message, "sha256")[:_MAC_BYTES]
 
 
 def _invalid() -> VaultError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -12,7 +12,7 @@ from vault.core import webhooks
 from vault.core.sessions import Changed, CloseReason, Expiring, Receipt, Selector, Session
 from vault.errors import Reason, VaultError, invalid_field
 from vault.server import status, wire
-from vault.server.edge import as_vault_error
+from vault.server.edge import as_vault_error, well_formed
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vault.model import Caller
     from vault.server.edge import Context
 
+EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 _MAX_OPERATIONS = 16
 _START_SECONDS = 10.0
 _WRITE_SECONDS = 10.0
@@ -123,7 +124,8 @@ class _Stream:
         await self._write(greeting)
         tasks = [self._spawn(self._read()), self._spawn(self._tell())]
         try:
-            await asyncio.wait([self._session.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            waiting: list[asyncio.Future[Any]] = [self._session.ended, *tasks]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
                     task.result()
@@ -150,10 +152,10 @@ class _Stream:
     async def _read(self) -> None:
         while True:
             message = await self._context.read()
-            if message is grpc.aio.EOF:
+            if message is EOF:
                 self._session.end(CloseReason.CLOSED_BY_CALLER)
                 return
-            kind = message.WhichOneof("message")
+            kind = well_formed(message).WhichOneof("message")
             if kind == "close":
                 self._session.end(CloseReason.CLOSED_BY_CALLER)
                 return
@@ -170,17 +172,22 @@ class _Stream:
     async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
         answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)
         try:
-            if not message.operation_id:
-                raise invalid_field("operation_id", "is required")
-            if kind == "reveal":
-                answer.reveal.CopyFrom(await self._reveal(message.reveal))
-            elif kind == "verify_webhook":
-                answer.verify_webhook.CopyFrom(await self._verify_webhook(message.verify_webhook))
-            else:
-                raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
+            await self._perform(message, kind, answer)
         except Exception as error:  # noqa: BLE001 - an operation's failure never ends the session
             answer.error.CopyFrom(await self._refused(error, message, kind))
         await self._write(answer)
+
+    async def _perform(
+        self, message: pb.SessionServiceOpenRequest, kind: str | None, answer: pb.SessionServiceOpenResponse
+    ) -> None:
+        if not message.operation_id:
+            raise invalid_field("operation_id", "is required")
+        if kind == "reveal":
+            answer.reveal.CopyFrom(await self._reveal(message.reveal))
+        elif kind == "verify_webhook":
+            answer.verify_webhook.CopyFrom(await self._verify_webhook(message.verify_webhook))
+        else:
+            raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
 
     async def _reveal(self, operation: pb.RevealOperation) -> pb.RevealResult:
         revealed = await self._session.reveal(operation.name, tuple(operation.field_names))
@@ -239,7 +246,7 @@ async def _first(context: Context) -> pb.SessionServiceOpenRequest:
             first = await context.read()
     except TimeoutError:
         raise VaultError(Reason.SESSION_PROTOCOL, "no Start came in time") from None
-    if first is grpc.aio.EOF or first.WhichOneof("message") != "start":
+    if first is EOF or well_formed(first).WhichOneof("message") != "start":
         raise VaultError(Reason.SESSION_PROTOCOL, "the first message must be Start")
     message: pb.SessionServiceOpenRequest = first
     return message

@@ -55,8 +55,6 @@ class Supervisor:
                 if time.monotonic() - steady_since > _MAX_BACKOFF:
                     backoff = _MIN_BACKOFF
                 continue
-            if self._stopping:
-                break
             for worker in dead:
                 self._workers.remove(worker)
                 print(  # noqa: T201

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from vault.crypto.hardening import harden_process
+from vault.crypto.hardening import end_with_parent, harden_process
 from vault.errors import StartError, VaultError
 
 EX_CONFIG = 78
@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
 
     logs.configure()
     harden_process()
+    end_with_parent(signal.SIGTERM)
     os.environ.update(CIPHER_SUITES)
     try:
         import uvloop  # noqa: PLC0415

@@ -98,8 +98,9 @@ def version_row(version: Version, envelope: bytes) -> Row:
 async def get_stored(
     connection: AsyncConnection, wanted: Sequence[tuple[str, int]]
 ) -> list[StoredVersion | Credential | None]:
-    """For each (name, version; 0 is the newest): the stored version; the credential if only the version is
-    missing; None if there is no such credential. At most two statements, however many are wanted.
+    """What is stored under each name and version (0: the newest), in at most three statements.
+
+    The stored version; the credential if only the version is missing; None if there is no such credential.
     """
     newest = [name for name, version in wanted if version == 0]
     exact = [pair for pair in wanted if pair[1] != 0]

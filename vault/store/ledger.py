@@ -85,7 +85,7 @@ class Unit(NamedTuple):
 
 
 class RuleBroken(Exception):  # noqa: N818 - it is the database's rule, not ours
-    """A write of the batch broke a constraint; nothing of the batch was written. `rule` names the error's kind."""
+    """A write of the batch broke a constraint, and nothing was written. `rule` names the error's kind."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(rule)
@@ -213,10 +213,8 @@ async def _load(connection: AsyncConnection, wanted: set[RowKey]) -> dict[RowKey
         columns = [table.c[column] for column in KEY_COLUMNS[name]]
         for start in range(0, len(keys), _KEYS_PER_LOOK_UP):
             chunk = keys[start : start + _KEYS_PER_LOOK_UP]
-            if len(columns) == 1:
-                condition = columns[0].in_([key[0] for key in chunk])
-            else:
-                condition = tuple_(*columns).in_(chunk)
+            one = len(columns) == 1
+            condition = columns[0].in_([key[0] for key in chunk]) if one else tuple_(*columns).in_(chunk)
             for found in (await connection.execute(select(table).where(condition))).mappings():
                 row = dict(found)
                 loaded[RowKey(name, tuple(row[column] for column in KEY_COLUMNS[name]))] = row

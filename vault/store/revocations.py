@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def alive(
     connection: AsyncConnection, now: datetime.datetime
 ) -> dict[tuple[str, str], datetime.datetime]:
-    """Every revoked token that could still be alive, by tenant and id, with the moment from when it can be forgotten."""
+    """Every revoked token that could still be alive, by tenant and id, and when it can be forgotten."""
     table = revocations
     statement = select(table.c.tenant, table.c.token_id, table.c.forget_time).where(table.c.forget_time > now)
     return {(row.tenant, row.token_id): row.forget_time for row in await connection.execute(statement)}

@@ -34,13 +34,13 @@ class UtcDateTime(TypeDecorator[datetime.datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime.datetime | None, dialect: Dialect) -> Any:
+    def process_bind_param(self, value: datetime.datetime | None, _dialect: Dialect) -> Any:
         """To the database: refuse a moment without a zone."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a moment needs a zone")
         return value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime.datetime | None:
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime.datetime | None:
         """From the database: always UTC."""
         if value is None:
             return None

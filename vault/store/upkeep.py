@@ -1,0 +1,26 @@
+"""Removing rows that are out of date. They hold no state that the log vouches for beyond that time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete
+
+from vault.store.tables import requests as requests_table
+from vault.store.tables import revocations as revocations_table
+
+if TYPE_CHECKING:
+    import datetime
+
+    from vault.store.engine import Database
+
+
+async def forget_before(
+    database: Database, *, requests: datetime.datetime, revocations: datetime.datetime
+) -> None:
+    """Remove requests older than the one moment, and revocations of tokens that were over at the other."""
+    async with database.write() as connection:
+        await connection.execute(delete(requests_table).where(requests_table.c.create_time < requests))
+        await connection.execute(
+            delete(revocations_table).where(revocations_table.c.forget_time < revocations)
+        )

@@ -49,18 +49,24 @@ setup_python() {
   touch .venv/.ready
 }
 
+any_of() {
+  for file in "$@"; do [ -e "$file" ] && return 0; done
+  return 1
+}
+
 have_softhsm() {
-  command -v softhsm2-util >/dev/null && ls /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so \
-    /usr/lib64/pkcs11/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so 2>/dev/null | grep -q .
+  command -v softhsm2-util >/dev/null && any_of /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so \
+    /usr/lib64/pkcs11/libsofthsm2.so /usr/lib64/softhsm/libsofthsm2.so /usr/lib/pkcs11/libsofthsm2.so \
+    /usr/local/lib/softhsm/libsofthsm2.so
 }
 
 setup_system() {
   local missing=()
   have_softhsm || missing+=(softhsm2)
   if [ "$1" = test ]; then
-    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+    command -v initdb >/dev/null || any_of /usr/lib/postgresql/*/bin/initdb || missing+=(postgresql)
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
-    ls /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so 2>/dev/null | grep -q . || missing+=(libnss3)
+    any_of /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so || missing+=(libnss3)
   fi
   [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
   have_softhsm || die "SoftHSM is not where it is looked for; install softhsm2"

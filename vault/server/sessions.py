@@ -26,6 +26,7 @@ EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
 _MAX_OPERATIONS = 16
 _START_SECONDS = 10.0
 _WRITE_SECONDS = 10.0
+_CANCEL_SECONDS = 0.1
 
 _SCHEMES = {
     pb.WEBHOOK_SCHEME_STRIPE: webhooks.Scheme.STRIPE,
@@ -153,6 +154,8 @@ class _Stream:
         while True:
             message = await self._context.read()
             if message is EOF:
+                # The caller has no more to say, or is gone: then gRPC cancels this call in a moment.
+                await asyncio.sleep(_CANCEL_SECONDS)
                 self._session.end(CloseReason.CLOSED_BY_CALLER)
                 return
             kind = well_formed(message).WhichOneof("message")

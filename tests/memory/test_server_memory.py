@@ -99,5 +99,7 @@ def test_a_worker_can_neither_be_dumped_nor_leave_a_core(fresh_site: VaultSite) 
     fresh_site.start()
     (pid,) = fresh_site.worker_pids()
     limits = Path(f"/proc/{pid}/limits").read_text()
-    assert next(line for line in limits.splitlines() if line.startswith("Max core file size")).split()[4:6] == ["0", "0"]
+    assert next(line for line in limits.splitlines() if line.startswith("Max core file size")).split()[
+        4:6
+    ] == ["0", "0"]
     assert Path(f"/proc/{pid}/mem").stat().st_uid == 0

@@ -25,7 +25,9 @@ def unique(prefix: str = "acme/sdk") -> str:
 def test_what_is_put_is_revealed_to_its_caller_field_by_field(site: VaultSite) -> None:
     name = unique()
     with site.client() as client:
-        put = client.put(name, {"username": "u", "password": "pä$$"}, kind="bank_login", labels={"env": "test"})
+        put = client.put(
+            name, {"username": "u", "password": "pä$$"}, kind="bank_login", labels={"env": "test"}
+        )
         assert (put.latest_version, list(put.field_names), dict(put.labels)) == (
             1,
             ["password", "username"],
@@ -60,7 +62,9 @@ def test_a_webhook_is_verified_without_a_reveal(site: VaultSite) -> None:
         client.put(name, {"webhook_secret": "whsec_x"}, kind="stripe_account")
         with client.session(name, purpose="test") as session:
             good = session.verify_webhook("stripe", {"Stripe-Signature": f"t={moment},v1={signature}"}, body)
-            bad = session.verify_webhook("stripe", {"Stripe-Signature": f"t={moment},v1={signature}"}, body + b" ")
+            bad = session.verify_webhook(
+                "stripe", {"Stripe-Signature": f"t={moment},v1={signature}"}, body + b" "
+            )
     assert good.verdict == session_pb2.WEBHOOK_VERDICT_VALID
     assert good.matched_field_name == "webhook_secret"
     assert bad.verdict == session_pb2.WEBHOOK_VERDICT_SIGNATURE_MISMATCH
@@ -124,7 +128,9 @@ def test_a_deleted_credential_is_neither_revealed_nor_written_until_it_is_undele
             with pytest.raises(StrongroomError) as caught:
                 attempt()
             assert caught.value.reason == "CREDENTIAL_DELETED"
-        assert name not in [credential.name for credential in client.list_credentials(name.rpartition("/")[0])]
+        assert name not in [
+            credential.name for credential in client.list_credentials(name.rpartition("/")[0])
+        ]
         client.undelete(name)
         assert client.reveal(name, purpose="test")[0].text("value") == "one"
 
@@ -220,7 +226,8 @@ async def test_many_writers_of_one_credential_lose_no_version(site: VaultSite) -
     name = unique()
     async with AsyncClient(site.profile("payments")) as client:
         results = await asyncio.gather(
-            *(client.put(name, {"v": str(index)}, kind="generic") for index in range(40)), return_exceptions=True
+            *(client.put(name, {"v": str(index)}, kind="generic") for index in range(40)),
+            return_exceptions=True,
         )
         stored = [result.latest_version for result in results if not isinstance(result, BaseException)]
         refused = [result for result in results if isinstance(result, BaseException)]

@@ -28,7 +28,9 @@ def stripe_header(body: bytes, secret: bytes = SECRET, moment: int = NOW) -> str
     return f"t={moment},v1={signature}"
 
 
-def check(header: str, body: bytes, *, now: float = NOW, secrets: dict[str, bytes] | None = None) -> Verification:
+def check(
+    header: str, body: bytes, *, now: float = NOW, secrets: dict[str, bytes] | None = None
+) -> Verification:
     views = {name: memoryview(secret) for name, secret in (secrets or {"webhook_secret": SECRET}).items()}
     return verify(Scheme.STRIPE, views, {"Stripe-Signature": header}, body, now)
 
@@ -95,7 +97,9 @@ def test_age_is_only_told_to_who_knows_the_secret() -> None:
     assert check(forged, b"{}").verdict is Verdict.SIGNATURE_MISMATCH
 
 
-def standard(body: bytes, headers: dict[str, str], secret: bytes = STANDARD, now: float = NOW) -> Verification:
+def standard(
+    body: bytes, headers: dict[str, str], secret: bytes = STANDARD, now: float = NOW
+) -> Verification:
     return verify(Scheme.STANDARD_WEBHOOKS, {"secret": memoryview(secret)}, headers, body, now)
 
 

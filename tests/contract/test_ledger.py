@@ -1,0 +1,140 @@
+"""The ledger, on every database: one writer at a time, all or nothing, and a log without gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vault.clock import SystemClock
+from vault.core.audit import AuditLog
+from vault.errors import Reason, VaultError
+from vault.model import AuditDraft, Origin, Outcome
+from vault.store.audit import list_records, stream_rows
+from vault.store.engine import Database, connect
+from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
+from vault.store.rows import RowKey, Write, row_digest
+from vault.store.schema import current_revision, migrate, wanted_revision
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        url = request.getfixturevalue("postgres").create_database(f"ledger_{secrets.token_hex(6)}")
+    database = connect(url)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+def draft(action: str = "test", resource: str = "") -> AuditDraft:
+    return AuditDraft("acme", "me", action, resource, Outcome.GRANTED, Origin())
+
+
+def row(tenant: str, kek_version: int) -> dict[str, Any]:
+    return {
+        "tenant": tenant,
+        "kek_version": kek_version,
+        "create_time": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        "created_by": "me",
+    }
+
+
+def increment(tenant: str) -> Unit:
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        found = rows.get("tenants", tenant)
+        new = row(tenant, (found["kek_version"] if found else 0) + 1)
+        return Commit((draft(resource=tenant),), (Write("tenants", new),), new["kek_version"])
+
+    return Unit((RowKey("tenants", (tenant,)),), decide)
+
+
+async def test_migrating_twice_is_migrating_once(database: Database) -> None:
+    await migrate(database)
+    assert await current_revision(database) == wanted_revision()
+
+
+async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_no_gap(
+    database: Database,
+) -> None:
+    logs = [AuditLog(database, SystemClock(), wait_seconds=30) for _ in range(2)]
+    units = [increment("acme") for _ in range(500)]
+    results = await asyncio.gather(*(log.commit(unit) for log in logs for unit in units))
+    assert sorted(results) == list(range(1, 1001))
+    async with database.read() as connection:
+        head = await read_head(connection)
+        records = await list_records(connection, first=0, limit=2000)
+    assert [record.sequence for record in records] == list(range(1000))
+    assert head.size == 1000
+    frontier = type(head.frontier)(0, ())
+    async for rows in stream_rows(database, 0, head.size):
+        assert all(leaf_hash(stored) == stored["leaf_hash"] for stored in rows)
+        frontier = frontier.append_many([stored["leaf_hash"] for stored in rows])
+    assert frontier == head.frontier
+
+
+async def test_a_unit_that_refuses_writes_nothing_and_harms_no_other(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), wait_seconds=30)
+
+    def refuse(_rows: Rows, _now: datetime.datetime) -> Commit:
+        raise VaultError(Reason.ETAG_MISMATCH, "no")
+
+    results = await asyncio.gather(
+        log.commit(increment("a")),
+        log.commit(Unit((), refuse)),
+        log.commit(increment("b")),
+        return_exceptions=True,
+    )
+    assert (results[0], results[2]) == (1, 1)
+    assert isinstance(results[1], VaultError)
+    async with database.read() as connection:
+        assert (await read_head(connection)).size == 2
+
+
+async def test_a_unit_that_breaks_a_rule_of_the_database_harms_no_other(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), wait_seconds=30)
+
+    def broken(_rows: Rows, _now: datetime.datetime) -> Commit:
+        return Commit((draft(),), (Write("tenants", {**row("c", 1), "created_by": None}),))
+
+    key = RowKey("tenants", ("c",))
+    results = await asyncio.gather(
+        log.commit(increment("a")), log.commit(Unit((key,), broken)), log.commit(increment("b")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert (results[0], results[2]) == (1, 1)
+    assert isinstance(results[1], VaultError)
+    assert results[1].reason is Reason.INTERNAL
+    async with database.read() as connection:
+        assert (await read_head(connection)).size == 2
+
+
+async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), wait_seconds=30)
+    await log.commit(increment("acme"))
+    async with database.read() as connection:
+        (record,) = await list_records(connection, first=0, limit=10)
+    assert record.rows_written == f'{{"tenants:acme":"{row_digest("tenants", row("acme", 1)).hex()}"}}'
+
+
+async def test_a_log_that_cannot_be_written_answers_unavailable_within_its_wait(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), wait_seconds=0.3)
+    await log.record(draft())
+    async with database.write() as connection:
+        from sqlalchemy import text
+
+        await connection.execute(text("UPDATE audit_head SET size = size"))
+        with pytest.raises(VaultError) as caught:
+            await log.record(draft())
+    assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
+    await log.drain()
+    await log.record(draft())

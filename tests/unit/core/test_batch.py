@@ -1,0 +1,90 @@
+"""Combining concurrent calls."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vault.core.batch import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Work:
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.running = 0
+        self.most = 0
+
+    async def __call__(self, items: Sequence[int]) -> list[int | BaseException]:
+        self.batches.append(list(items))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.001)
+        self.running -= 1
+        return [ValueError(str(item)) if item < 0 else item * 2 for item in items]
+
+
+async def test_calls_of_the_same_moment_share_one_batch_and_each_gets_its_own_answer() -> None:
+    work = Work()
+    batcher = Batcher(work, limit=100, concurrency=1)
+    assert await asyncio.gather(*map(batcher, range(50))) == [item * 2 for item in range(50)]
+    assert work.batches == [list(range(50))]
+
+
+async def test_what_comes_while_a_batch_runs_makes_the_next_one_and_nothing_is_lost() -> None:
+    work = Work()
+    batcher = Batcher(work, limit=10, concurrency=2)
+    results = await asyncio.gather(*map(batcher, range(95)))
+    assert results == [item * 2 for item in range(95)]
+    assert max(map(len, work.batches)) == 10
+    assert work.most == 2
+
+
+async def test_one_items_error_is_its_own() -> None:
+    batcher = Batcher(Work(), limit=10, concurrency=1)
+    results = await asyncio.gather(batcher(1), batcher(-1), batcher(2), return_exceptions=True)
+    assert (results[0], results[2]) == (2, 4)
+    assert isinstance(results[1], ValueError)
+
+
+async def test_an_error_of_the_whole_work_reaches_every_caller_and_the_next_batch_runs() -> None:
+    calls = 0
+
+    async def work(items: Sequence[int]) -> list[int | BaseException]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError
+        return list(items)
+
+    batcher = Batcher(work, limit=10, concurrency=1)
+    results = await asyncio.gather(batcher(1), batcher(2), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    assert await batcher(3) == 3
+
+
+async def test_a_result_whose_caller_has_gone_is_discarded_and_not_lost() -> None:
+    discarded: list[int] = []
+    batcher = Batcher(Work(), limit=10, concurrency=1, discard=discarded.append)
+    gone = asyncio.ensure_future(batcher(1))
+    stays = asyncio.ensure_future(batcher(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == 4
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    assert discarded == [2]
+
+
+async def test_draining_waits_for_everything_handed_in() -> None:
+    work = Work()
+    batcher = Batcher(work, limit=1, concurrency=1)
+    pending = [asyncio.ensure_future(batcher(item)) for item in range(5)]
+    await asyncio.sleep(0)
+    await batcher.drain()
+    assert all(future.done() for future in pending)

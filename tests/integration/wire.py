@@ -142,6 +142,7 @@ class Wire:
         bearer: str | None = OWN,
         metadata: Iterable[tuple[str, str]] = (),
         timeout: float = 20.0,
+        wait_for_ready: bool = True,
         **fields: Any,
     ) -> Answer:
         """Call a method with a message, with fields of one, or with any bytes at all."""
@@ -153,7 +154,7 @@ class Wire:
         sent, request_id = self._metadata(method, bearer, metadata)
         invoke = self.channel.unary_unary(method, response_deserializer=response_class.FromString)
         try:
-            response = invoke(payload, metadata=sent, timeout=timeout, wait_for_ready=True)
+            response = invoke(payload, metadata=sent, timeout=timeout, wait_for_ready=wait_for_ready)
         except grpc.RpcError as error:
             return failure(error, request_id)
         return Answer(grpc.StatusCode.OK, response=response, request_id=request_id)

@@ -93,16 +93,13 @@ def seal(
     nonce: bytes | None = None,
 ) -> bytes:
     """Encrypt under a fresh DEK that the HSM has wrapped. `nonce` is for test vectors only."""
-    if not 0 < len(wrapped_dek) <= _MAX_WRAPPED:
-        raise FormatError("a wrapped DEK of this length does not fit")
+    head = _head(suite.number, context.kek_version, wrapped_dek)
     nonce = os.urandom(suite.nonce_bytes) if nonce is None else nonce
     bound = _bound(suite, context)
     with _derive(dek, b"key", bound) as key, _derive(dek, b"commitment", bound) as commitment:
         ciphertext = bytearray(len(plaintext) + suite.tag_bytes)
         suite.aead(key.view).encrypt_into(nonce, plaintext, bound, memoryview(ciphertext))
-        return b"".join(
-            (_head(suite.number, context.kek_version, wrapped_dek), nonce, bytes(commitment.view), ciphertext)
-        )
+        return b"".join((head, nonce, commitment.view, ciphertext))
 
 
 def parse(blob: bytes) -> Envelope:
@@ -150,6 +147,8 @@ def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> by
 
 
 def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:
+    if not 0 < len(wrapped_dek) <= _MAX_WRAPPED:
+        raise FormatError("a wrapped DEK of this length does not fit")
     return b"".join(
         (
             bytes((FORMAT,)),

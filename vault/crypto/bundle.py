@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_FIELDS = 64
 MAX_BYTES = 64 * 1024
-_NAME = re.compile(rb"[a-z][a-z0-9_]{0,62}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HEADER = 3
 
 
@@ -35,9 +35,9 @@ def pack_into(
     """A bundle of these fields. Raises `FormatError` for names, numbers or sizes beyond the limits."""
     if len(fields) > MAX_FIELDS:
         raise FormatError(f"at most {MAX_FIELDS} fields")
-    named = sorted((name.encode(), value) for name, value in fields.items())
-    if not all(_NAME.fullmatch(name) for name, _ in named):
+    if not all(map(_NAME.fullmatch, fields)):
         raise FormatError("a field's name must be [a-z][a-z0-9_]{0,62}")
+    named = sorted((name.encode(), value) for name, value in fields.items())
     size = _HEADER + sum(5 + len(name) + len(value) for name, value in named)
     if size > MAX_BYTES:
         raise FormatError(f"at most {MAX_BYTES} bytes in all")
@@ -87,13 +87,13 @@ def _parse(view: memoryview) -> dict[str, memoryview]:
     if count > MAX_FIELDS:
         raise FormatError("not a bundle")
     fields: dict[str, memoryview] = {}
-    at, previous = _HEADER, b""
+    at, previous = _HEADER, ""
     for _ in range(count):
         if at >= size:
             raise FormatError("a bundle is cut short")
         start = at + 1 + view[at]
         # A name is not secret; a value is.
-        name = bytes(view[at + 1 : start])
+        name = str(view[at + 1 : start], "latin-1")
         at = start + 4
         if at > size:
             raise FormatError("a bundle is cut short")
@@ -102,7 +102,7 @@ def _parse(view: memoryview) -> dict[str, memoryview]:
             raise FormatError("a bundle is cut short")
         if name <= previous or not _NAME.fullmatch(name):
             raise FormatError("a bundle's names are malformed, repeated or not sorted")
-        fields[name.decode()] = view[at : at + length]
+        fields[name] = view[at : at + length]
         at, previous = at + length, name
     if at != size:
         raise FormatError("a bundle has bytes too many")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import enum
+
+import pytest
+
+from vault.crypto.encoding import encode
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+def test_the_layout_is_frozen():
+    assert encode("d", "é", b"\0", -12, None, "", 0) == (
+        b"s\0\0\0\x01ds\0\0\0\x02\xc3\xa9b\0\0\0\x01\0i\0\0\0\x03-12n\0\0\0\0s\0\0\0\0i\0\0\0\x010"
+    )
+
+
+@pytest.mark.parametrize(
+    "part",
+    [True, 1.0, bytearray(b"x"), memoryview(b"x"), ("x",), ["x"], {}, object(), Colour.RED, Number.ONE],
+)
+def test_a_type_that_could_be_read_in_two_ways_is_refused(part):
+    with pytest.raises(TypeError):
+        encode("d", part)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "b"), ("ab",)),
+        (("a", ""), ("a",)),
+        (("a", None), ("a",)),
+        (("a", None), ("a", "")),
+        (("a",), (b"a",)),
+        ((1,), ("1",)),
+        ((12,), (1, 2)),
+        (("", "a"), ("a", "")),
+        (("s\0\0\0\x01b",), ("", "b")),
+    ],
+)
+def test_neighbours_never_encode_alike(one, other):
+    assert encode("d", *one) != encode("d", *other)
+
+
+def test_the_domain_is_a_part_that_is_always_there():
+    assert encode("d", "e") != encode("de")
+    assert encode("a") != encode("b")
+
+
+def test_half_a_character_is_refused():
+    with pytest.raises(ValueError, match="surrogates"):
+        encode("d", "\ud800")

@@ -106,7 +106,9 @@ class Wire:
         self.profile = profile
         self.tenant = tenant
         self.scopes = scopes_of(tenant) if scopes is None else scopes
-        self.channel = grpc.secure_channel(profile.server, profile.channel_credentials())
+        # A connection of its own, which may meet another worker than the next client's.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.secure_channel(profile.server, profile.channel_credentials(), options)
         self._token = ""
 
     def __enter__(self) -> Self:

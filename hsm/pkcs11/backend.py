@@ -88,16 +88,21 @@ class Pkcs11Backend(HsmBackend):
             )
             self._recovery = Recovery(self._module, self._pool)
             self._runner = Runner(self._pool, self._recovery)
-            try:
-                self._pool.log_in()
-                self._sealer = self._runner.run(
-                    "open", lambda worker: sealing.choose(worker, uri.wrap_scheme, uri.iv_mode)
-                )
-            except BaseException:
-                self._pool.close()
-                raise
-        except BaseException:
+            self._open_token(uri)
+        except BaseException as error:
             module.release(self._module)
+            if isinstance(error, (CryptokiError, PKCS11Error)):
+                raise as_hsm_error("open", error) from None
+            raise
+
+    def _open_token(self, uri: Pkcs11Uri) -> None:
+        try:
+            self._pool.log_in()
+            self._sealer = self._runner.run(
+                "open", lambda worker: sealing.choose(worker, uri.wrap_scheme, uri.iv_mode)
+            )
+        except BaseException:
+            self._pool.close()
             raise
 
     @property
@@ -113,17 +118,17 @@ class Pkcs11Backend(HsmBackend):
             time.sleep(pause)
             if not module.look_again(self._module):
                 break
-        return self._find_token()
+        try:
+            return self._find_token()
+        except CryptokiError:
+            text = f"no token of {self._uri.module_path} matches the URI"
+            raise HsmUnavailable("open", text) from None
 
     def _matching_tokens(self) -> list[Token]:
         uri = self._uri
-        try:
-            present = self._module.tokens()
-        except PKCS11Error as error:
-            raise as_hsm_error("open", error) from None
         return [
             token
-            for token in present
+            for token in self._module.tokens()
             if (uri.serial is None or token.serial.decode("utf-8", "replace").strip() == uri.serial)
             and (uri.token is None or token.label.strip() == uri.token)
             and (uri.manufacturer is None or token.manufacturer_id.strip() == uri.manufacturer)
@@ -134,7 +139,7 @@ class Pkcs11Backend(HsmBackend):
         """The one token of the URI. Slot ids are not looked at: some modules make them up anew."""
         matching = self._matching_tokens()
         if not matching:
-            raise HsmUnavailable("open", f"no token of {self._uri.module_path} matches the URI")
+            raise CryptokiError(codes.TOKEN_NOT_PRESENT)
         if len(matching) > 1:
             raise HsmUnavailable("open", "more than one token matches the URI; name it by its serial")
         return matching[0]
@@ -149,7 +154,7 @@ class Pkcs11Backend(HsmBackend):
         cached = worker.keys.get((algorithm, ref.object_id))
         if cached is not None and cached[0] == ref.label:
             return cached[1]
-        handle = keys.handle_of(keys.find_key(worker.session, ref, algorithm, op))
+        handle = keys.find_key(worker, ref, algorithm, op)
         worker.keys[algorithm, ref.object_id] = (ref.label, handle)
         return handle
 
@@ -253,7 +258,7 @@ class Pkcs11Backend(HsmBackend):
         return self._runner.run("mac", work)
 
     def _public_key(self, ref: KeyRef) -> bytes:
-        return self._runner.run("public_key", lambda worker: keys.public_key(worker.session, ref))
+        return self._runner.run("public_key", lambda worker: keys.public_key(worker, ref))
 
     def _random(self, size: int) -> bytes:
         return self._runner.run("random", lambda worker: worker.random(size))
@@ -262,18 +267,17 @@ class Pkcs11Backend(HsmBackend):
         kwp = self._wrapping_keys
 
         def work(worker: Worker) -> KeyInfo:
-            session = worker.session
-            if keys.occupied(session, spec.ref):
+            if keys.occupied(worker, spec.ref):
                 raise KeyAmbiguous("create_key", "an object has that label or id already")
-            key = keys.generate(session, spec.ref, spec.algorithm, kwp=kwp)
+            key = keys.generate(worker.session, spec.ref, spec.algorithm, kwp=kwp)
             try:
-                info = keys.describe(key, kwp=kwp)
-                faults = ["it cannot be read back"] if info is None else keys.policy_faults(key, info)
+                info = keys.describe(worker, key, kwp=kwp)
+                faults = ["it cannot be read back"] if info is None else keys.policy_faults(worker, key, info)
             except BaseException:
-                keys.destroy(session, key, spec.ref)
+                keys.destroy(worker, key, spec.ref)
                 raise
             if info is None or faults or info.ref != spec.ref:
-                keys.destroy(session, key, spec.ref)
+                keys.destroy(worker, key, spec.ref)
                 raise HsmPolicyViolation("create_key", f"the new key was destroyed: {', '.join(faults)}")
             return info
 
@@ -281,7 +285,7 @@ class Pkcs11Backend(HsmBackend):
 
     def _key_info(self, ref: KeyRef) -> KeyInfo:
         def work(worker: Worker) -> KeyInfo:
-            info = keys.describe(keys.find_any(worker.session, ref, "key_info"), kwp=self._wrapping_keys)
+            info = keys.describe(worker, keys.find_any(worker, ref, "key_info"), kwp=self._wrapping_keys)
             if info is None:
                 raise HsmUnsupported("key_info", "the object is not a key of a kind known here")
             return info
@@ -291,23 +295,25 @@ class Pkcs11Backend(HsmBackend):
     def _list_keys(self, label_prefix: str) -> list[KeyInfo]:
         def work(worker: Worker) -> list[KeyInfo]:
             worker.require_login()  # without it the list would be empty, and wrong
-            return list(keys.describe_all(worker.session, label_prefix, kwp=self._wrapping_keys))
+            found = list(keys.describe_all(worker, label_prefix, kwp=self._wrapping_keys))
+            worker.require_login()
+            return found
 
         return self._runner.run("list_keys", work)
 
     def _set_key_state(self, ref: KeyRef, state: KeyState) -> None:
         def work(worker: Worker) -> None:
-            key = keys.find_any(worker.session, ref, "set_key_state")
-            info = keys.describe(key, kwp=self._wrapping_keys)
+            key = keys.find_any(worker, ref, "set_key_state")
+            info = keys.describe(worker, key, kwp=self._wrapping_keys)
             if info is None:
                 raise HsmUnsupported("set_key_state", "the object is not a key of a kind known here")
-            keys.set_state(key, info.algorithm, state, kwp=self._wrapping_keys)
+            keys.set_state(worker, key, info.algorithm, state, kwp=self._wrapping_keys)
 
         self._runner.alone("set_key_state", work)
 
     def _destroy_key(self, ref: KeyRef) -> None:
         def work(worker: Worker) -> None:
-            keys.destroy(worker.session, keys.find_any(worker.session, ref, "destroy_key"), ref)
+            keys.destroy(worker, keys.find_any(worker, ref, "destroy_key"), ref)
 
         self._runner.alone("destroy_key", work)
         self._canaries.pop(ref, None)

@@ -132,7 +132,7 @@ MESSAGES: Final[Mapping[type[HsmError], str]] = {
 ORDERLY: Final = (HsmIntegrityError, HsmPolicyViolation, KeyAmbiguous, KeyNotFound, KeyNotPermitted)
 
 _U, _B, _A = HsmUnavailable, HsmBusy, HsmAuthFailed
-_N, _P, _I, _X = KeyNotFound, KeyNotPermitted, HsmIntegrityError, HsmUnsupported
+_P, _I, _X = KeyNotPermitted, HsmIntegrityError, HsmUnsupported
 _R = Remedy
 
 CODES: Final[Mapping[int, Code]] = {
@@ -164,7 +164,8 @@ CODES: Final[Mapping[int, Code]] = {
         (0x050, "FUNCTION_CANCELED", _U, _R.SESSION),
         (0x051, "FUNCTION_NOT_PARALLEL", _U, _R.SESSION),
         (0x054, "FUNCTION_NOT_SUPPORTED", _X, _R.NONE),
-        (0x060, "KEY_HANDLE_INVALID", _N, _R.FIND),
+        # Not KeyNotFound: only a search can say that a key is not there.
+        (0x060, "KEY_HANDLE_INVALID", _U, _R.FIND),
         (0x062, "KEY_SIZE_RANGE", _X, _R.NONE),
         (0x063, "KEY_TYPE_INCONSISTENT", _P, _R.NONE),
         (0x064, "KEY_NOT_NEEDED", _X, _R.NONE),
@@ -176,7 +177,7 @@ CODES: Final[Mapping[int, Code]] = {
         (0x06A, "KEY_UNEXTRACTABLE", _P, _R.NONE),
         (0x070, "MECHANISM_INVALID", _X, _R.NONE),
         (0x071, "MECHANISM_PARAM_INVALID", _X, _R.NONE),
-        (0x082, "OBJECT_HANDLE_INVALID", _N, _R.FIND),
+        (0x082, "OBJECT_HANDLE_INVALID", _U, _R.FIND),
         (0x090, "OPERATION_ACTIVE", _U, _R.SESSION),
         (0x091, "OPERATION_NOT_INITIALIZED", _U, _R.SESSION),
         (0x0A0, "PIN_INCORRECT", _A, _R.NONE),
@@ -199,7 +200,7 @@ CODES: Final[Mapping[int, Code]] = {
         (0x0E0, "TOKEN_NOT_PRESENT", _U, _R.CONNECT),
         (0x0E1, "TOKEN_NOT_RECOGNIZED", _U, _R.CONNECT),
         (0x0E2, "TOKEN_WRITE_PROTECTED", _P, _R.NONE),
-        (0x0F0, "UNWRAPPING_KEY_HANDLE_INVALID", _N, _R.FIND),
+        (0x0F0, "UNWRAPPING_KEY_HANDLE_INVALID", _U, _R.FIND),
         (0x0F1, "UNWRAPPING_KEY_SIZE_RANGE", _X, _R.NONE),
         (0x0F2, "UNWRAPPING_KEY_TYPE_INCONSISTENT", _P, _R.NONE),
         (0x100, "USER_ALREADY_LOGGED_IN", _A, _R.NONE),
@@ -210,7 +211,7 @@ CODES: Final[Mapping[int, Code]] = {
         (0x105, "USER_TOO_MANY_TYPES", _A, _R.NONE),
         (0x110, "WRAPPED_KEY_INVALID", _I, _R.SUSPECT),
         (0x112, "WRAPPED_KEY_LEN_RANGE", _I, _R.SUSPECT),
-        (0x113, "WRAPPING_KEY_HANDLE_INVALID", _N, _R.FIND),
+        (0x113, "WRAPPING_KEY_HANDLE_INVALID", _U, _R.FIND),
         (0x114, "WRAPPING_KEY_SIZE_RANGE", _X, _R.NONE),
         (0x115, "WRAPPING_KEY_TYPE_INCONSISTENT", _P, _R.NONE),
         (0x120, "RANDOM_SEED_NOT_SUPPORTED", _X, _R.NONE),
@@ -242,6 +243,7 @@ CODES: Final[Mapping[int, Code]] = {
 GENERAL_ERROR: Final = 0x005
 FUNCTION_NOT_PERMITTED: Final = 0x068
 BUFFER_TOO_SMALL: Final = 0x150
+TOKEN_NOT_PRESENT: Final = 0x0E0
 ALREADY_LOGGED_IN: Final = 0x100
 NOT_LOGGED_IN: Final = 0x101
 ALREADY_INITIALIZED: Final = 0x191

@@ -1,9 +1,10 @@
 """The few functions of Cryptoki (PKCS#11 v2.40) that are called directly, through ctypes.
 
-python-pkcs11 does tokens, sessions, search and key creation. Called directly are: `C_Initialize`, because
+python-pkcs11 does tokens, sessions and key creation. Called directly are: `C_Initialize`, because
 python-pkcs11 promises the module that there are no threads; `C_Login`, so that the PIN is never an
-immutable string; and the operations of the hot path, so that a data key goes straight from and into
-memory that we wipe, without the length query that python-pkcs11 puts before each operation.
+immutable string; search and attributes, because a search that fails in python-pkcs11 raises from a
+destructor; and the operations of the hot path, so that a data key goes straight from and into memory that
+we wipe, without the length query that python-pkcs11 puts before each operation.
 
 ctypes releases the GIL in every call. Names are those of the standard.
 """
@@ -22,7 +23,6 @@ CKF_OS_LOCKING_OK: Final = 2
 CKS_RW_USER: Final = 3
 UNAVAILABLE: Final = ctypes.c_ulong(-1).value
 
-CKM_EC_KEY_PAIR_GEN: Final = 0x1040
 CKM_AES_GCM: Final = 0x1087
 CKM_ECDSA: Final = 0x1041
 CKM_EDDSA: Final = 0x1057
@@ -39,6 +39,10 @@ _FUNCTIONS: Final = {
     "C_GetSessionInfo": (15, (_ULONG, _POINTER)),
     "C_CloseSession": (13, (_ULONG,)),
     "C_Login": (18, (_ULONG, _ULONG, _POINTER, _ULONG)),
+    "C_SetAttributeValue": (25, (_ULONG, _ULONG, _POINTER, _ULONG)),
+    "C_FindObjectsInit": (26, (_ULONG, _POINTER, _ULONG)),
+    "C_FindObjects": (27, (_ULONG, _POINTER, _ULONG, _POINTER)),
+    "C_FindObjectsFinal": (28, (_ULONG,)),
     "C_EncryptInit": (29, (_ULONG, _POINTER, _ULONG)),
     "C_Encrypt": (30, (_ULONG, _POINTER, _ULONG, _POINTER, _POINTER)),
     "C_DecryptInit": (33, (_ULONG, _POINTER, _ULONG)),
@@ -108,6 +112,12 @@ class Mechanism(ctypes.Structure):
     """CK_MECHANISM."""
 
     _fields_ = (("mechanism", _ULONG), ("parameter", _POINTER), ("parameter_len", _ULONG))
+
+
+class Attribute(ctypes.Structure):
+    """CK_ATTRIBUTE."""
+
+    _fields_ = (("type", _ULONG), ("value", _POINTER), ("size", _ULONG))
 
 
 class GcmParams(ctypes.Structure):

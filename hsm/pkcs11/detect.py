@@ -6,22 +6,21 @@ other modules list what then fails.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from pkcs11 import Attribute
 from pkcs11.exceptions import PKCS11Error
 
 from hsm.errors import HsmError
 from hsm.model import KeyAlgorithm, KeyRef, SignatureAlgorithm
 from hsm.pkcs11 import cryptoki, keys
+from hsm.pkcs11 import objects as obj
 from hsm.pkcs11.codes import CryptokiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pkcs11.types import Object
 
     from hsm.pkcs11.worker import Worker
 
@@ -29,10 +28,16 @@ _FAILURES: Final = (CryptokiError, PKCS11Error, HsmError)
 _AAD: Final = b"strongroom detect"
 
 
-def throwaway(worker: Worker, algorithm: KeyAlgorithm, *, kwp: bool = False) -> Object:
+def throwaway(worker: Worker, algorithm: KeyAlgorithm, *, kwp: bool = False) -> int:
     """A session key that dies with the session at the latest. Raises `PKCS11Error`."""
     ref = KeyRef("strongroom-detect", os.urandom(16))
     return keys.generate(worker.session, ref, algorithm, kwp=kwp, store=False)
+
+
+def discard(worker: Worker, key: int) -> None:
+    """Destroy a throwaway key, and its public half."""
+    with contextlib.suppress(CryptokiError):  # they die with their session at the latest
+        keys.destroy_all(worker, obj.read(worker, key, (obj.CKA_ID,))[obj.CKA_ID], stored=False)
 
 
 def signatures(worker: Worker) -> Iterator[SignatureAlgorithm]:
@@ -43,13 +48,13 @@ def signatures(worker: Worker) -> Iterator[SignatureAlgorithm]:
         except _FAILURES:
             continue
         try:
-            sign(worker, keys.handle_of(key), algorithm, _AAD)
+            sign(worker, key, algorithm, _AAD)
         except _FAILURES:
             continue
         else:
             yield algorithm
         finally:
-            _destroy_pair(worker, key)
+            discard(worker, key)
 
 
 def mac(worker: Worker) -> bool:
@@ -59,11 +64,11 @@ def mac(worker: Worker) -> bool:
     except _FAILURES:
         return False
     try:
-        worker.sign(keys.handle_of(key), cryptoki.CKM_SHA256_HMAC, _AAD, 32)
+        worker.sign(key, cryptoki.CKM_SHA256_HMAC, _AAD, 32)
     except _FAILURES:
         return False
     finally:
-        key.destroy()
+        discard(worker, key)
     return True
 
 
@@ -80,8 +85,3 @@ def sign(worker: Worker, key: int, algorithm: SignatureAlgorithm, message: bytes
     if algorithm is SignatureAlgorithm.ES256:
         return worker.sign(key, cryptoki.CKM_ECDSA, hashlib.sha256(message).digest(), 64)
     return worker.sign(key, cryptoki.CKM_EDDSA, message, 64)
-
-
-def _destroy_pair(worker: Worker, private: Object) -> None:
-    for thing in keys.find(worker.session, {Attribute.ID: private[Attribute.ID], Attribute.TOKEN: False}):
-        thing.destroy()

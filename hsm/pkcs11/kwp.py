@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from hsm import blob as blobs
 from hsm.errors import HsmIntegrityError, HsmUnsupported
 from hsm.pkcs11 import codes, cryptoki
+from hsm.pkcs11 import objects as obj
 from hsm.pkcs11.codes import CryptokiError, check
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 CKM_AES_KEY_WRAP_PAD: Final = 0x210A  # RFC 5649 here, PKCS#7 there: told apart by the length of the result
 CKM_AES_KEY_WRAP_KWP: Final = 0x210B
-
-_CKA_CLASS, _CKA_TOKEN, _CKA_PRIVATE, _CKA_VALUE, _CKA_KEY_TYPE = 0x000, 0x001, 0x002, 0x011, 0x100
-_CKA_SENSITIVE, _CKA_EXTRACTABLE = 0x103, 0x162
-_SECRET_KEY, _GENERIC_SECRET = 4, 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +42,26 @@ ROUTES: Final = tuple(
 )
 
 
-class _Attribute(ctypes.Structure):
-    """CK_ATTRIBUTE."""
-
-    _fields_ = (("type", ctypes.c_ulong), ("value", ctypes.c_void_p), ("size", ctypes.c_ulong))
-
-
 class _Template:
     """A template of short-lived secret objects, with the memory that it points to."""
 
     def __init__(self, value: tuple[int, int] | None = None) -> None:
-        self._numbers = (ctypes.c_ulong * 2)(_SECRET_KEY, _GENERIC_SECRET)
+        self._numbers = (ctypes.c_ulong * 2)(obj.CKO_SECRET_KEY, obj.CKK_GENERIC_SECRET)
         self._flags = (ctypes.c_ubyte * 2)(0, 1)
         number, flag = ctypes.addressof(self._numbers), ctypes.addressof(self._flags)
         width = ctypes.sizeof(ctypes.c_ulong)
         rows = [
-            (_CKA_CLASS, number, width),
-            (_CKA_KEY_TYPE, number + width, width),
-            (_CKA_TOKEN, flag, 1),
-            (_CKA_PRIVATE, flag + 1, 1),
-            (_CKA_SENSITIVE, flag, 1),
-            (_CKA_EXTRACTABLE, flag + 1, 1),
+            (obj.CKA_CLASS, number, width),
+            (obj.CKA_KEY_TYPE, number + width, width),
+            (obj.CKA_TOKEN, flag, 1),
+            (obj.CKA_PRIVATE, flag + 1, 1),
+            (obj.CKA_SENSITIVE, flag, 1),
+            (obj.CKA_EXTRACTABLE, flag + 1, 1),
         ]
         if value is not None:
-            rows.append((_CKA_VALUE, *value))
+            rows.append((obj.CKA_VALUE, *value))
         self.count = len(rows)
-        self.rows = (_Attribute * self.count)(*(_Attribute(*row) for row in rows))
+        self.rows = (cryptoki.Attribute * self.count)(*(cryptoki.Attribute(*row) for row in rows))
 
 
 def wrap(worker: Worker, route: KwpRoute, key: int, *, dek: ReadableBuffer, aad: bytes) -> bytes:
@@ -148,7 +139,7 @@ def _unwrap_object(worker: Worker, key: int, mechanism: cryptoki.Mechanism, body
             ctypes.byref(thing),
         )
     )
-    value = _Attribute(_CKA_VALUE, arena.secret_at, len(arena.secret))
+    value = cryptoki.Attribute(obj.CKA_VALUE, arena.secret_at, len(arena.secret))
     rv = functions.C_GetAttributeValue(worker.handle, thing.value, ctypes.byref(value), 1)
     _finish(worker, thing.value, rv)
     return int(value.size)

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,10 +134,19 @@ class Module:
             raise HsmUnavailable("open", f"{self.path} cannot be loaded: {error}") from None
 
     def finalize(self) -> None:
-        """Shut the module down; all its sessions and log-ins end. A module that is down already is fine."""
-        if self._lib is not None:
-            self.logins.clear()
-            self.functions.C_Finalize(None)
+        """Shut the module down; all its sessions and log-ins end. A module that is down already is fine.
+
+        Raises `CryptokiError`, and then the sessions are as they were.
+        """
+        if self._lib is None:
+            return
+        for attempt in (1, 2):
+            rv = self.functions.C_Finalize(None)
+            if rv in (cryptoki.OK, codes.NOT_INITIALIZED):
+                break
+            if attempt > 1:
+                raise CryptokiError(rv)
+        self.logins.clear()
 
     def tokens(self) -> list[Token]:
         """The tokens that are present."""
@@ -186,7 +195,8 @@ def release(module: Module) -> None:
     with _registry_lock:
         module.users -= 1
         if not module.users and not module.gate.forked:
-            module.finalize()
+            with suppress(CryptokiError):
+                module.finalize()
 
 
 def forked(op: str) -> HsmError:

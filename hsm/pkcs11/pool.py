@@ -21,7 +21,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm.errors import HsmAuthFailed, HsmBusy, HsmUnavailable
 from hsm.pkcs11 import codes, cryptoki
-from hsm.pkcs11.codes import CryptokiError, as_hsm_error, from_binding, orderly, to_error
+from hsm.pkcs11.codes import CryptokiError, from_binding, orderly, to_error
 from hsm.pkcs11.module import forked
 from hsm.pkcs11.worker import Worker
 from hsm.secretfile import SecretSourceError
@@ -68,6 +68,7 @@ class Pool:
         self._token: Token | None = None
         self._anchor: Session | None = None
         self._anchor_epoch = 0
+        self._ready_epoch = 0  # the epoch in which the log-in was last seen to be in order
         self._login_lock = threading.Lock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
@@ -78,19 +79,19 @@ class Pool:
     def log_in(self, op: str = "open") -> None:
         """Make sure that the anchor is there and logged in; at most one attempt with the PIN.
 
-        Raises `HsmAuthFailed`, after which nothing is tried again, and `HsmUnavailable`.
+        Raises `HsmAuthFailed`, after which nothing is tried again, `HsmUnavailable`, and whatever the
+        module or its binding answers (`CryptokiError`, `PKCS11Error`).
         """
         with self._login_lock:
             if self.auth_failed is not None:
                 raise self.auth_failed
             try:
                 self._log_in(op)
+                self._ready_epoch = self._anchor_epoch
             except HsmAuthFailed as error:
                 self.auth_failed = error
                 log.error("the HSM refused the log-in; it will not be tried again: %s", error)  # noqa: TRY400
                 raise
-            except (CryptokiError, PKCS11Error) as error:
-                raise as_hsm_error(op, error) from None
 
     def _log_in(self, op: str) -> None:
         module = self.module
@@ -209,25 +210,35 @@ class Pool:
         """Give a worker back whose session is in order."""
         gate = self.module.gate
         with gate.changed:
-            if not self._left(worker):
+            if not worker.lost:
+                self._leave(worker)
+                if worker.epoch == self.module.epoch:
+                    self._idle.append(worker)
+                else:
+                    self._open -= 1
                 return
-            if worker.epoch == self.module.epoch:
-                self._idle.append(worker)
-            else:
-                self._open -= 1
-            gate.changed.notify_all()
+        self._bury(worker)
 
     def discard(self, worker: Worker) -> None:
         """Give a worker back whose session is not to be used again."""
         # Closed before it is given back, while it still counts as a call under way: a reconnect in
         # between would make the handle someone else's.
-        if not worker.lost:
-            self._close_quietly(worker)
+        self._close_quietly(worker)
         gate = self.module.gate
         with gate.changed:
-            if self._left(worker):
-                self._open -= 1
+            if worker.lost:
+                self.hung -= 1
                 gate.changed.notify_all()
+            else:
+                self._leave(worker)
+                self._open -= 1
+
+    def _bury(self, worker: Worker) -> None:
+        """Close the session of a call that ended after it had been given up."""
+        self._close_quietly(worker)  # before it stops counting as hung, as no reconnect happens until then
+        with self.module.gate.changed:
+            self.hung -= 1
+            self.module.gate.changed.notify_all()
 
     @contextmanager
     def exclusive(self, op: str) -> Iterator[Worker]:
@@ -265,23 +276,20 @@ class Pool:
         if worker.epoch == self.module.epoch:
             self.module.functions.C_CloseSession(worker.handle)
 
-    def _left(self, worker: Worker) -> bool:
-        """Note, under the lock, that a call ended; false if its session had been given up meanwhile."""
-        if worker.lost:
-            self.hung -= 1
-            self.module.gate.changed.notify_all()
-            return False
+    def _leave(self, worker: Worker) -> None:
         self._busy.discard(worker)
         self.module.gate.active -= 1
-        return True
+        self.module.gate.changed.notify_all()
 
     def _wait_for_turn(self, op: str) -> None:
         gate = self.module.gate
         deadline = time.monotonic() + self.wait_seconds
-        while gate.shut or (not self._idle and self._open >= self.limit):
+        while True:
             self._give_up_hung()
             if self.hung >= self.limit:
                 raise HsmUnavailable(op, "calls to the HSM hang")
+            if not gate.shut and (self._idle or self._open < self.limit):
+                return
             left = deadline - time.monotonic()
             if left <= 0:
                 raise HsmBusy(op, "every session of the HSM is in use")
@@ -323,7 +331,7 @@ class Pool:
     def _check_login(self, op: str) -> None:
         if self.auth_failed is not None:
             raise self.auth_failed
-        if self._anchor is None or self._anchor_epoch != self.module.epoch:
+        if self._anchor is None or self._ready_epoch != self.module.epoch:
             self.log_in(op)
 
     def forget(self) -> None:

@@ -69,9 +69,9 @@ class Runner:
             try:
                 result = work(worker)
             except KeyNotFound:
-                # A session whose log-in was lost finds nothing; that does not mean that nothing is there.
+                # Without a log-in a search finds nothing, which does not mean that nothing is there.
                 worker.require_login()
-                raise
+                result = work(worker)
         except BaseException as error:
             (self._pool.release if orderly(error) else self._pool.discard)(worker)
             raise
@@ -80,8 +80,16 @@ class Runner:
 
     def _heal(self, op: str, failure: CryptokiError, epoch: int) -> None:
         remedy = failure.code.remedy
-        if remedy is Remedy.LOGIN:
-            self._pool.log_in(op)
+        # What happened to one session has often happened to all; a repetition must not meet the next.
+        if remedy is Remedy.SESSION:
+            self._pool.close_idle()
+        elif remedy is Remedy.FIND:
+            self._pool.forget_keys()
+        elif remedy is Remedy.LOGIN:
+            try:
+                self._pool.log_in(op)
+            except (CryptokiError, PKCS11Error):
+                self._recovery.heal(op, epoch)
         elif remedy in (Remedy.CONNECT, Remedy.SUSPECT):
             self._recovery.heal(op, epoch)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,12 +10,10 @@ from pkcs11.exceptions import PKCS11Error
 from hsm import blob as blobs
 from hsm.errors import HsmError
 from hsm.model import IvMode, KeyAlgorithm, WrapScheme
-from hsm.pkcs11 import detect, keys, kwp
+from hsm.pkcs11 import detect, kwp
 from hsm.pkcs11.codes import CryptokiError
 
 if TYPE_CHECKING:
-    from pkcs11.types import Object
-
     from hsm.model import ReadableBuffer
     from hsm.pkcs11.worker import Worker
 
@@ -99,23 +96,18 @@ def works(worker: Worker, sealer: Sealer) -> bool:
     except _FAILURES:
         return False
     dek, opened = os.urandom(32), bytearray(blobs.MAX_DEK)
-    handle, into = keys.handle_of(key), memoryview(opened)
+    into = memoryview(opened)
     try:
-        wrapped = blobs.parse(sealer.wrap(worker, handle, dek, _AAD))
-        if sealer.unwrap(worker, handle, wrapped, _AAD, into) != len(dek) or opened[: len(dek)] != dek:
+        wrapped = blobs.parse(sealer.wrap(worker, key, dek, _AAD))
+        if sealer.unwrap(worker, key, wrapped, _AAD, into) != len(dek) or opened[: len(dek)] != dek:
             return False
     except _FAILURES:
         return False
     else:
         try:
-            sealer.unwrap(worker, handle, wrapped, _AAD + b"?", into)
+            sealer.unwrap(worker, key, wrapped, _AAD + b"?", into)
         except _FAILURES:
             return True
         return False  # it does not look at the AAD
     finally:
-        _destroy(key)
-
-
-def _destroy(key: Object) -> None:
-    with contextlib.suppress(PKCS11Error):  # it dies with its session at the latest
-        key.destroy()
+        detect.discard(worker, key)

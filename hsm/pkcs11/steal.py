@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.exceptions import PKCS11Error
-
-from hsm.pkcs11 import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +51,10 @@ def attempts(session: Session, key: Object) -> list[str]:
 
 def attempts_on(session: Session, ref: KeyRef) -> list[str]:
     """The same for a key on the token."""
-    return attempts(session, keys.find_any(session, ref, "steal"))
+    template = {Attribute.LABEL: ref.label, Attribute.ID: ref.object_id}
+    hidden = (ObjectClass.SECRET_KEY, ObjectClass.PRIVATE_KEY)
+    things = list(session.get_objects(template))
+    return [way for thing in things if thing.object_class in hidden for way in attempts(session, thing)]
 
 
 def _succeeds(way: Callable[[], object]) -> bool:

@@ -34,6 +34,7 @@ ACTIONS = frozenset(
 MIN_SEGMENTS, MAX_SEGMENTS = 2, 8
 _ONE = "*"
 _REST = "**"
+_MAX_NAME = MAX_SEGMENTS * 64 - 1
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -72,9 +73,14 @@ def parse(text: str) -> Scope:
     return Scope(action, segments)
 
 
-@lru_cache(maxsize=65_536)
 def valid_name(name: str) -> bool:
     """Whether this can be a credential's name: 2 to 8 segments, no stars."""
+    # The length first: what is remembered must stay small, whatever callers send.
+    return len(name) <= _MAX_NAME and _valid_name(name)
+
+
+@lru_cache(maxsize=16_384)
+def _valid_name(name: str) -> bool:
     segments = name.split("/")
     return MIN_SEGMENTS <= len(segments) <= MAX_SEGMENTS and all(map(_SEGMENT.fullmatch, segments))
 
@@ -84,6 +90,7 @@ def covers(scope: Scope, action: str, name: str) -> bool:
     segments = name.split("/")
     return (
         scope.action == action
+        and len(segments) <= MAX_SEGMENTS
         and all(map(_SEGMENT.fullmatch, segments))
         and _matches(scope.segments, tuple(segments))
     )

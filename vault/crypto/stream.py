@@ -5,6 +5,8 @@ AES-256-GCM; the nonce is a 12-byte big-endian counter that never repeats under 
 
 from __future__ import annotations
 
+import threading
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -22,16 +24,19 @@ class SessionSealer:
     def __init__(self, key: LockedBuffer) -> None:
         self._key: LockedBuffer | None = key
         self._counter = 0
+        self._lock = threading.Lock()
 
     def seal(self, aad: bytes, plaintext: memoryview) -> tuple[int, bytes]:
         """The message's counter, and the sealed message. Raises `BufferClosed` after `close`."""
-        if self._key is None:
+        key = self._key
+        if key is None:
             raise BufferClosed("the channel is closed")
-        if self._counter >= MAX_MESSAGES:
-            raise IntegrityError("the channel has carried as much as one key may")
-        self._counter += 1
-        sealed = AESGCM(self._key.view).encrypt(_nonce(self._counter), plaintext, aad)
-        return self._counter, sealed
+        with self._lock:  # two messages under one counter would give the key away
+            if self._counter >= MAX_MESSAGES:
+                raise IntegrityError("the channel has carried as much as one key may")
+            self._counter += 1
+            counter = self._counter
+        return counter, AESGCM(key.view).encrypt(_nonce(counter), plaintext, aad)
 
     def close(self) -> None:
         """Seal no more."""
@@ -43,24 +48,37 @@ class SessionOpener:
 
     def __init__(self, key: LockedBuffer) -> None:
         self._key: LockedBuffer | None = key
-        self._seen: set[int] = set()
+        self._all_up_to = 0
+        self._seen: set[int] = set()  # beyond those
+        self._lock = threading.Lock()
 
     def open(self, counter: int, aad: bytes, sealed: bytes) -> LockedBuffer:
         """Open into locked memory. Raises `IntegrityError` for a message that is altered or repeated."""
-        if self._key is None:
+        key = self._key
+        if key is None:
             raise BufferClosed("the channel is closed")
         if len(sealed) < _TAG or not 0 < counter <= MAX_MESSAGES:
             raise FormatError("not a message of a channel")
-        if counter in self._seen:
-            raise IntegrityError("a message was repeated")
         plaintext = allocate(len(sealed) - _TAG)
         try:
-            AESGCM(self._key.view).decrypt_into(_nonce(counter), sealed, aad, plaintext.view)
+            AESGCM(key.view).decrypt_into(_nonce(counter), sealed, aad, plaintext.view)
+            self._once(counter)
         except InvalidTag:
             plaintext.close()
             raise IntegrityError("a message does not open") from None
-        self._seen.add(counter)
+        except IntegrityError:
+            plaintext.close()
+            raise
         return plaintext
+
+    def _once(self, counter: int) -> None:
+        with self._lock:
+            if counter <= self._all_up_to or counter in self._seen:
+                raise IntegrityError("a message was repeated")
+            self._seen.add(counter)
+            while self._all_up_to + 1 in self._seen:
+                self._all_up_to += 1
+                self._seen.remove(self._all_up_to)
 
     def close(self) -> None:
         """Open no more."""

@@ -13,7 +13,16 @@ Layout, integers big-endian:
 Two layers bind it to its row. The DEK is wrapped in the HSM with associated data that names format, suite, tenant,
 credential, version, and the KEK and its version. The content key and the commitment are derived from the DEK by
 HKDF-SHA256 over format, suite, tenant, credential and version. The KEK's version is bound by the wrapping alone, so a
-rewrap (same DEK, newer KEK) replaces the head of the envelope and touches nothing else.
+rewrap (same DEK, newer KEK) replaces the head of the envelope and touches nothing else. What an edit meets:
+
+    format, suite          another derivation: the commitment does not hold
+    KEK version            the context that the row gives says another; and the HSM unwraps by another key and AAD
+    wrapped DEK            the HSM does not unwrap it; a DEK of another row derives another commitment
+    nonce, ciphertext      the tag does not hold
+    commitment             it is compared first, in constant time
+
+An older envelope of the same version, from before a rewrap, opens for as long as its KEK exists: it holds the same
+secret. That a row was put back is for the audit log to show, not for the envelope.
 
 AES-GCM and ChaCha20-Poly1305 do not commit to their key: without the commitment, one ciphertext could be made to open
 under two keys (the AWS Encryption SDK derives one the same way).
@@ -31,7 +40,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from vault.crypto import suites
 from vault.crypto.encoding import encode
-from vault.crypto.errors import FormatError, IntegrityError
+from vault.crypto.errors import FormatError, IntegrityError, UnknownSuite
 from vault.crypto.memory import LockedBuffer, absorb, allocate
 
 FORMAT = 1
@@ -39,6 +48,7 @@ DEK_BYTES = 32
 COMMITMENT_BYTES = 32
 _HEAD = 7
 _MAX_WRAPPED = 1024
+_MAX_KEK_VERSION = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +102,16 @@ def seal(
     *,
     nonce: bytes | None = None,
 ) -> bytes:
-    """Encrypt under a fresh DEK that the HSM has wrapped. `nonce` is for test vectors only."""
+    """Encrypt under a fresh DEK that the HSM has wrapped. `nonce` is for test vectors only.
+
+    Raises `UnknownSuite` if the suite is retired, `FormatError` for what does not fit the layout.
+    """
+    if suite.status is suites.SuiteStatus.RETIRED:
+        raise UnknownSuite("a retired suite seals nothing new")
     head = _head(suite.number, context.kek_version, wrapped_dek)
     nonce = os.urandom(suite.nonce_bytes) if nonce is None else nonce
+    if len(nonce) != suite.nonce_bytes:
+        raise FormatError("a nonce of this length does not fit the suite")
     bound = _bound(suite, context)
     with _derive(dek, b"key", bound) as key, _derive(dek, b"commitment", bound) as commitment:
         ciphertext = bytearray(len(plaintext) + suite.tag_bytes)
@@ -126,6 +143,8 @@ def parse(blob: bytes) -> Envelope:
 def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> LockedBuffer:  # noqa: A001 - the pair of seal
     """Decrypt into locked memory. Raises `IntegrityError`; nothing is decrypted unless the commitment holds."""
     suite = suites.suite(envelope.suite)
+    if envelope.kek_version != context.kek_version:
+        raise IntegrityError("an envelope does not verify")
     bound = _bound(suite, context)
     with _derive(dek, b"commitment", bound) as commitment:
         if not hmac.compare_digest(commitment.view, envelope.commitment):
@@ -149,6 +168,8 @@ def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> by
 def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:
     if not 0 < len(wrapped_dek) <= _MAX_WRAPPED:
         raise FormatError("a wrapped DEK of this length does not fit")
+    if not 0 <= kek_version <= _MAX_KEK_VERSION:
+        raise FormatError("a KEK version has 32 bits")
     return b"".join(
         (
             bytes((FORMAT,)),
@@ -167,6 +188,8 @@ def _bound(suite: suites.Suite, context: EnvelopeContext) -> bytes:
 
 
 def _derive(dek: LockedBuffer, purpose: bytes, bound: bytes) -> LockedBuffer:
+    if len(dek) != DEK_BYTES:
+        raise FormatError("a data key has 32 bytes")
     # The DEK is uniformly random, so HKDF's extract step has nothing to do (RFC 5869, section 3.3).
     out = allocate(32)
     HKDFExpand(hashes.SHA256(), 32, purpose + b"\0" + bound).derive_into(dek.view, out.view)

@@ -30,7 +30,10 @@ class Aead(Protocol):
 
 
 class SuiteStatus(enum.StrEnum):
-    """What a suite may be used for."""
+    """What a suite may be used for.
+
+    Current: for all that is new. Accepted: may seal, and opens. Retired: opens, so that it can be re-encrypted.
+    """
 
     CURRENT = "current"
     ACCEPTED = "accepted"

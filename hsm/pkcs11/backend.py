@@ -33,7 +33,7 @@ from hsm.model import (
     WrapScheme,
 )
 from hsm.pkcs11 import codes, cryptoki, detect, keys, module, sealing
-from hsm.pkcs11.codes import CryptokiError, Remedy, as_hsm_error
+from hsm.pkcs11.codes import CryptokiError, Remedy, as_failure, as_hsm_error, to_error
 from hsm.pkcs11.pool import Pool
 from hsm.pkcs11.recovery import Recovery
 from hsm.pkcs11.runner import Runner
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 # What a module may answer to a blob that was tampered with, and to trouble of its own.
 _SUSPECT: Final = frozenset({codes.GENERAL_ERROR, 0x006, 0x020, 0x021})
-_LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2)  # seconds
+_LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
 _CANARY: Final = bytes(32)
 _CANARY_AAD: Final = b"strongroom canary"
 
@@ -74,55 +74,50 @@ class Pkcs11Backend(HsmBackend):
         self._found: Capabilities | None = None
         reserved = uri.init_string.encode() if uri.init_string is not None else None
         self._module = module.acquire(uri.module_path, reserved=reserved)
+        self._pool = Pool(
+            self._module,
+            self._find_token,
+            uri.pin_source,
+            limit=sessions,
+            wait_seconds=wait_seconds,
+            hang_seconds=hang_seconds,
+        )
+        self._recovery = Recovery(self._module, self._pool)
+        self._runner = Runner(self._pool, self._recovery)
         try:
-            token = self._find_token_at_first()
-            self.name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
-            self._model = f"{token.manufacturer_id.strip()} {token.model.strip()}"
-            self._pool = Pool(
-                self._module,
-                self._find_token,
-                uri.pin_source,
-                limit=sessions,
-                wait_seconds=wait_seconds,
-                hang_seconds=hang_seconds,
-            )
-            self._recovery = Recovery(self._module, self._pool)
-            self._runner = Runner(self._pool, self._recovery)
-            self._open_token(uri)
-        except BaseException as error:
-            module.release(self._module)
-            if isinstance(error, (CryptokiError, PKCS11Error)):
-                raise as_hsm_error("open", error) from None
-            raise
-
-    def _open_token(self, uri: Pkcs11Uri) -> None:
-        try:
-            self._pool.log_in()
+            self._log_in_at_first()
             self._sealer = self._runner.run(
                 "open", lambda worker: sealing.choose(worker, uri.wrap_scheme, uri.iv_mode)
             )
         except BaseException:
             self._pool.close()
+            module.release(self._module)
             raise
+
+    def _log_in_at_first(self) -> None:
+        """Log in, looking again for a while where the token does not show itself.
+
+        SoftHSM rewrites its token's file at each log-in, so a process that starts in the same moment as
+        another may not see the token, or find it unreadable. A PIN that is refused is never tried again.
+        """
+        for pause in (*_LOOK_AGAIN, None):
+            try:
+                self._pool.log_in()
+            except (CryptokiError, PKCS11Error) as error:
+                failure = as_failure("open", error)
+                passing = failure.code.remedy is Remedy.CONNECT
+                if not passing or pause is None or not module.look_again(self._module):
+                    if failure.rv == codes.TOKEN_NOT_PRESENT:
+                        text = f"no token of {self._uri.module_path} matches the URI"
+                        raise HsmUnavailable("open", text) from None
+                    raise to_error("open", failure) from None
+                time.sleep(pause)
+            else:
+                return
 
     @property
     def _wrapping_keys(self) -> bool:
         return self._sealer is not None and self._sealer.wrapping_keys
-
-    def _find_token_at_first(self) -> Token:
-        # SoftHSM rewrites its token's file at each log-in, so that a process which starts in the same
-        # moment as another may not see the token at first.
-        for pause in _LOOK_AGAIN:
-            if self._matching_tokens():
-                break
-            time.sleep(pause)
-            if not module.look_again(self._module):
-                break
-        try:
-            return self._find_token()
-        except CryptokiError:
-            text = f"no token of {self._uri.module_path} matches the URI"
-            raise HsmUnavailable("open", text) from None
 
     def _matching_tokens(self) -> list[Token]:
         uri = self._uri
@@ -142,7 +137,10 @@ class Pkcs11Backend(HsmBackend):
             raise CryptokiError(codes.TOKEN_NOT_PRESENT)
         if len(matching) > 1:
             raise HsmUnavailable("open", "more than one token matches the URI; name it by its serial")
-        return matching[0]
+        token = matching[0]
+        self.name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
+        self._model = f"{token.manufacturer_id.strip()} {token.model.strip()}"
+        return token
 
     # -- data keys -----------------------------------------------------------------------------------
 

@@ -185,7 +185,8 @@ def look_again(module: Module) -> bool:
     with _registry_lock:
         if module.users != 1:
             return False
-        module.finalize()
+        with suppress(CryptokiError):
+            module.finalize()
         module.initialize()
         return True
 

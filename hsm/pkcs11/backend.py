@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pkcs11.exceptions import PKCS11Error
 
@@ -40,7 +40,7 @@ from hsm.pkcs11.runner import Runner
 from hsm.usage import UsageCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pkcs11.types import Token
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 # What a module may answer to a blob that was tampered with, and to trouble of its own.
 _SUSPECT: Final = frozenset({codes.GENERAL_ERROR, 0x006, 0x020, 0x021})
+T = TypeVar("T")
+
 _LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
 _CANARY: Final = bytes(32)
 _CANARY_AAD: Final = b"strongroom canary"
@@ -365,6 +367,11 @@ class Pkcs11Backend(HsmBackend):
     def _works(self, worker: Worker) -> bool:
         worker.random(16)
         return self._sealer is None or sealing.works(worker, self._sealer)
+
+    def with_session(self, work: Callable[[Worker], T]) -> T:
+        """Do something that only PKCS#11 has, on a checked-out session: for probing, not for products."""
+        with self._errors("with_session"):
+            return self._runner.run("with_session", work)
 
     def _translate(self, op: str, error: Exception) -> HsmError:
         if isinstance(error, (CryptokiError, PKCS11Error)):

@@ -112,6 +112,19 @@ def unwrap(
     return size
 
 
+def raw_length(worker: Worker, route: KwpRoute, key: int) -> int:
+    """How long 32 wrapped bytes are, which tells what the mechanism means. Raises `CryptokiError`."""
+    arena, functions = worker.arena, worker.functions
+    mechanism = cryptoki.Mechanism(route.mechanism, None, 0)
+    arena.length.value = len(arena.out)
+    if route.by_object:
+        _wrap_object(worker, key, mechanism, 32)
+    else:
+        check(functions.C_EncryptInit(worker.handle, ctypes.byref(mechanism), key))
+        check(functions.C_Encrypt(worker.handle, arena.secret_at, 32, arena.out_at, arena.length_at))
+    return int(arena.length.value)
+
+
 def _wrap_object(worker: Worker, key: int, mechanism: cryptoki.Mechanism, size: int) -> None:
     arena, functions = worker.arena, worker.functions
     template = _Template((arena.secret_at, size))

@@ -3,17 +3,16 @@ r"""Signed notes and checkpoints, in the forms of C2SP (`signed-note`, `tlog-che
 A note is a text, an empty line, and signature lines `— NAME BASE64(key id || signature)`. A checkpoint's text is three
 lines: origin, size, root in base64. A verifier key is `NAME+HEXID+BASE64(type || public key)`; the id is the first
 four bytes of SHA-256 over `NAME\n`, type and key. Type 0x01 is Ed25519 with the raw key, type 0x02 is ECDSA with the
-DER of the SubjectPublicKeyInfo and its id from SHA-256 over that DER alone.
+DER of the SubjectPublicKeyInfo (P-256, P-384 or P-521) and its id from SHA-256 over that DER alone.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -28,7 +27,12 @@ _ECDSA = b"\x02"
 _DASH = "\u2014"
 _ID_BYTES = 4
 _RAW_ECDSA = 64
+_RAW_ED25519 = 64
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_MAX_SIGNATURES = 100
+_MAX_DIGITS = 20  # of a 64-bit number
 _ROOT_BYTES = 32
+_ED25519_KEY = 32
 
 
 class CheckpointHead(NamedTuple):
@@ -52,20 +56,20 @@ def checkpoint_body(origin: str, size: int, root: bytes) -> str:
 
 def verifier_key(name: str, spki: bytes) -> str:
     """The verifier key of a public key given as SubjectPublicKeyInfo (DER). Raises `FormatError`."""
-    if not name or any(character.isspace() or character == "+" for character in name):
+    if not _valid_name(name):
         raise FormatError("a key's name has neither spaces nor +")
-    key = serialization.load_der_public_key(spki)
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        typed = _ED25519 + key.public_bytes_raw()
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        typed = _ECDSA + spki
-    else:
-        raise FormatError("neither an Ed25519 nor an ECDSA key")
+    key = _load(spki)
+    typed = _ED25519 + key.public_bytes_raw() if isinstance(key, ed25519.Ed25519PublicKey) else _ECDSA + spki
     return f"{name}+{_key_id(name, typed).hex()}+{base64.b64encode(typed).decode()}"
 
 
 def sign_with(body: str, verifier: str, signature: bytes) -> str:
-    """A note of a text and a signature over it: Ed25519, or ECDSA with SHA-256 as raw `r || s`."""
+    """A note of a text and a signature over it: Ed25519, or ECDSA with SHA-256 as raw `r || s`.
+
+    The text is lines, each with its end. Raises `FormatError`.
+    """
+    if not body.endswith("\n") or _has_controls(body):
+        raise FormatError("a note's text is lines, without control characters")
     signer = _parse_verifier(verifier)
     if isinstance(signer.key, ec.EllipticCurvePublicKey):
         if len(signature) != _RAW_ECDSA:
@@ -73,26 +77,28 @@ def sign_with(body: str, verifier: str, signature: bytes) -> str:
         signature = encode_dss_signature(
             int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
         )
+    elif len(signature) != _RAW_ED25519:
+        raise FormatError("not a signature by Ed25519")
     return f"{body}\n{_DASH} {signer.name} {base64.b64encode(signer.key_id + signature).decode()}\n"
 
 
 def verify_note(note: str, verifiers: Iterable[str]) -> str:
     """The note's text, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
     text, found, signatures = note.rpartition("\n\n")
-    if not found or not signatures.endswith("\n"):
+    if not found or not signatures.endswith("\n") or _has_controls(note):
         raise FormatError("not a signed note")
+    lines = signatures.split("\n")[:-1]
+    if len(lines) > _MAX_SIGNATURES:
+        raise FormatError("a note has signatures too many")
     body = text + "\n"
     keys = [_parse_verifier(verifier) for verifier in verifiers]
     verified = False
-    for line in signatures.splitlines():
+    for line in lines:
         dash, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
-        if dash != _DASH or not name:
+        raw = _base64(encoded)
+        if dash != _DASH or not _valid_name(name) or len(raw) <= _ID_BYTES:
             raise FormatError("not a signed note")
-        try:
-            raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
-            raise FormatError("not a signed note") from None
         for key in keys:
             if (key.name, key.key_id) == (name, raw[:_ID_BYTES]):
                 # A bad signature by a known key spoils the note, even beside a good one.
@@ -108,10 +114,7 @@ def verify_checkpoint(note: str, verifiers: Iterable[str]) -> CheckpointHead:
     lines = verify_note(note, verifiers).split("\n")
     if len(lines) < 4 or not lines[0] or not _canonical_number(lines[1]):  # noqa: PLR2004 - three lines and the end
         raise FormatError("not a checkpoint")
-    try:
-        root = base64.b64decode(lines[2], validate=True)
-    except binascii.Error:
-        raise FormatError("not a checkpoint") from None
+    root = _base64(lines[2])
     if len(root) != _ROOT_BYTES:
         raise FormatError("not a checkpoint")
     return CheckpointHead(lines[0], int(lines[1]), root)
@@ -130,25 +133,27 @@ def _verify(verifier: _Verifier, signature: bytes, message: bytes) -> None:
 def _parse_verifier(text: str) -> _Verifier:
     name, _, rest = text.partition("+")
     hex_id, _, encoded = rest.partition("+")
-    try:
-        typed = base64.b64decode(encoded, validate=True)
-        key_id = bytes.fromhex(hex_id)
-        if typed[:1] == _ED25519:
-            key: ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey = (
-                ed25519.Ed25519PublicKey.from_public_bytes(typed[1:])
-            )
-        elif typed[:1] == _ECDSA:
-            loaded = serialization.load_der_public_key(typed[1:])
-            if not isinstance(loaded, ec.EllipticCurvePublicKey):
-                raise FormatError("not a verifier key")
-            key = loaded
-        else:
-            raise FormatError("not a verifier key")
-    except ValueError:
-        raise FormatError("not a verifier key") from None
-    if not name or key_id != _key_id(name, typed):
+    typed = _base64(encoded)
+    if not _valid_name(name) or hex_id != _key_id(name, typed).hex():
         raise FormatError("not a verifier key")
-    return _Verifier(name, key_id, key)
+    if typed[:1] == _ED25519 and len(typed) == 1 + _ED25519_KEY:
+        return _Verifier(name, bytes.fromhex(hex_id), ed25519.Ed25519PublicKey.from_public_bytes(typed[1:]))
+    key = _load(typed[1:])
+    if typed[:1] != _ECDSA or not isinstance(key, ec.EllipticCurvePublicKey):
+        raise FormatError("not a verifier key")
+    return _Verifier(name, bytes.fromhex(hex_id), key)
+
+
+def _load(spki: bytes) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm):
+        raise FormatError("not a public key") from None
+    if isinstance(key, ed25519.Ed25519PublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES)
+    ):
+        return key
+    raise FormatError("neither an Ed25519 nor an ECDSA key")
 
 
 def _key_id(name: str, typed: bytes) -> bytes:
@@ -158,4 +163,23 @@ def _key_id(name: str, typed: bytes) -> bytes:
 
 
 def _canonical_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+    digits = len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
+    return digits and (text == "0" or text[0] != "0")
+
+
+def _valid_name(name: str) -> bool:
+    return bool(name) and not any(character.isspace() or character == "+" for character in name)
+
+
+def _has_controls(text: str) -> bool:
+    """Whether there is a control character but the line's end, or half of a surrogate pair."""
+    return any(
+        (character < " " and character != "\n") or "\ud800" <= character <= "\udfff" for character in text
+    )
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise FormatError("not base64") from None

@@ -76,7 +76,11 @@ def _refuse() -> None:
 
 def _copied(key: Object, changes: dict[Attribute, Any]) -> None:
     copy: Object = key.copy({Attribute.TOKEN: False, **changes})
-    copy.destroy()
+    try:
+        if any(copy[attribute] is not value for attribute, value in changes.items()):
+            _refuse()
+    finally:
+        copy.destroy()
 
 
 def _set(key: Object, attribute: Attribute, *, value: bool) -> None:

@@ -27,7 +27,11 @@ class Hardening:
 
 
 def harden_process() -> Hardening:
-    """No core dump, no attaching by equals (`PR_SET_DUMPABLE`), freed memory overwritten (glibc `M_PERTURB`)."""
+    """No core dump, no attaching by equals (`PR_SET_DUMPABLE`), freed memory overwritten (glibc `M_PERTURB`).
+
+    glibc does not overwrite blocks of up to 1032 bytes that its per-thread caches keep, unless the process was started
+    with `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -423,7 +423,8 @@ def test_told_to_stop_it_finishes_what_it_took_on_and_takes_on_nothing_new(runni
     assert running.stop() == 0
     for thread in threads:
         thread.join(20)
-    assert {answer.code.name for answer in refusals} == {"UNAVAILABLE"}
+    # gRPC itself cancels what came in the very moment it closed the door, before the vault saw it.
+    assert {answer.code.name for answer in refusals} <= {"UNAVAILABLE", "CANCELLED"}
     assert {answer.reason for answer in refusals} <= {"SHUTTING_DOWN", ""}
     with contextlib.closing(sqlite3.connect(running.folder / "strongroom.db")) as database:
         query = "SELECT resource FROM audit_records WHERE action_type = 'token.issue' AND outcome = 'granted'"

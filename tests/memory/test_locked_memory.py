@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+
+from vault.crypto.hardening import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 300
@@ -48,6 +51,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(body)],
             cwd=ROOT,
+            env={**os.environ, **ENVIRONMENT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -112,6 +116,7 @@ def run(body: str) -> None:
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(body)],
         cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
         timeout=60,
@@ -359,8 +364,9 @@ class TestHardening:
         assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
         """)
 
-    def test_large_blocks_are_overwritten_when_they_are_freed(self):
-        run("""
+    @pytest.mark.parametrize("size", [600, 1_000, 2_000, 40_000])
+    def test_blocks_are_overwritten_when_they_are_freed(self, size):
+        run(f"""
         import ctypes
         from vault.crypto.hardening import harden_process
 
@@ -368,8 +374,8 @@ class TestHardening:
         libc = ctypes.PyDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         libc.free.argtypes = [ctypes.c_void_p]
-        block, guard = libc.malloc(40_000), libc.malloc(64)
-        ctypes.memset(block, 0x41, 40_000)
+        block, guard = libc.malloc({size}), libc.malloc(64)
+        ctypes.memset(block, 0x41, {size})
         libc.free(block)
-        assert b"A" not in ctypes.string_at(block, 40_000)
+        assert b"A" * 32 not in ctypes.string_at(block, {size})
         """)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CryptoError(Exception):
-    """The base of all errors of this package."""
+    """The base of all errors that say something of what was being worked on."""
 
 
 class FormatError(CryptoError):
@@ -23,5 +23,5 @@ class UnknownSuite(CryptoError):  # noqa: N818
     """A suite's number or name is not in the table."""
 
 
-class LockedMemoryExhausted(CryptoError):  # noqa: N818
-    """There is no more memory that may be locked."""
+class LockedMemoryExhausted(Exception):  # noqa: N818
+    """There is no more memory that may be locked. No `CryptoError`: nothing is wrong with what was being worked on."""

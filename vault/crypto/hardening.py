@@ -5,11 +5,23 @@ from __future__ import annotations
 import ctypes
 import resource
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _M_PERTURB = -6
 _PATTERN = 0xA5
+
+# What a process that is to hold secrets has to be started with. Resolving a function at its first call saves the vector
+# registers, and with them up to 32 bytes of whatever was copied last, on the stack; and glibc does not overwrite the
+# small blocks that its per-thread caches keep.
+ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {"LD_BIND_NOW": "1", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+)
 
 
 def end_with_parent(number: int) -> None:
@@ -29,8 +41,7 @@ class Hardening:
 def harden_process() -> Hardening:
     """No core dump, no attaching by equals (`PR_SET_DUMPABLE`), freed memory overwritten (glibc `M_PERTURB`).
 
-    glibc does not overwrite blocks of up to 1032 bytes that its per-thread caches keep, unless the process was started
-    with `GLIBC_TUNABLES=glibc.malloc.tcache_count=0`.
+    The rest can only be had from the start of the process: see `ENVIRONMENT`.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0

@@ -12,7 +12,7 @@ from pickle import PickleBuffer
 import pytest
 
 from vault.crypto import memory
-from vault.crypto.errors import BufferClosed, LockedMemoryExhausted
+from vault.crypto.errors import BufferClosed, CryptoError, LockedMemoryExhausted
 from vault.crypto.memory import LockedArena
 
 SIZES = [0, 1, 2, 63, 64, 65, 1000, 4096, 65_535, 65_536, 65_537, 300_000]
@@ -383,3 +383,8 @@ def test_the_limit_of_the_process_can_be_set(monkeypatch):
         assert memory.statistics() == (SLAB, 64)
         with pytest.raises(LockedMemoryExhausted):
             memory.allocate(1_000)
+
+
+def test_to_be_out_of_memory_is_not_to_find_something_damaged():
+    """Whoever takes a `CryptoError` for damaged data must not take this for it."""
+    assert not issubclass(LockedMemoryExhausted, CryptoError)

@@ -19,7 +19,7 @@ _TAG = 16
 
 
 class SessionSealer:
-    """The vault's end: seals. The key stays the caller's to close."""
+    """The vault's end: seals. `close` wipes the key."""
 
     def __init__(self, key: LockedBuffer) -> None:
         self._key: LockedBuffer | None = key
@@ -38,13 +38,14 @@ class SessionSealer:
             counter = self._counter
         return counter, AESGCM(key.view).encrypt(_nonce(counter), plaintext, aad)
 
-    def close(self) -> None:
-        """Seal no more."""
-        self._key = None
+    def close(self) -> bool:
+        """Seal no more, and wipe the key. Returns whether it reads back as zeros."""
+        key, self._key = self._key, None
+        return key is None or key.close()
 
 
 class SessionOpener:
-    """The caller's end: opens, each message once."""
+    """The caller's end: opens, each message once. `close` wipes the key."""
 
     def __init__(self, key: LockedBuffer) -> None:
         self._key: LockedBuffer | None = key
@@ -80,9 +81,10 @@ class SessionOpener:
                 self._all_up_to += 1
                 self._seen.remove(self._all_up_to)
 
-    def close(self) -> None:
-        """Open no more."""
-        self._key = None
+    def close(self) -> bool:
+        """Open no more, and wipe the key. Returns whether it reads back as zeros."""
+        key, self._key = self._key, None
+        return key is None or key.close()
 
 
 def _nonce(counter: int) -> bytes:

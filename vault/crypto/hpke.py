@@ -33,6 +33,7 @@ _X25519 = 32
 _MLKEM_PUBLIC = 1184
 _MLKEM_SEED = 64
 _TAG = 16
+_AES_KEY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ def seal(suite: HpkeSuite, public_bytes: bytes, info: bytes, plaintext: Buffer) 
         return suite.engine.encrypt(plaintext, _public_key(suite, public_bytes), info)
     except ValueError:
         raise FormatError("not a public key of this suite") from None
+    finally:
+        _overwrite_freed_keys()
 
 
 def open(suite: HpkeSuite, private: PrivateKey, info: bytes, sealed: bytes) -> LockedBuffer:  # noqa: A001
@@ -111,6 +114,17 @@ def open(suite: HpkeSuite, private: PrivateKey, info: bytes, sealed: bytes) -> L
         return absorb(suite.engine.decrypt(sealed, private, info))
     except (InvalidTag, ValueError):
         raise IntegrityError("a sealed message does not open") from None
+    finally:
+        _overwrite_freed_keys()
+
+
+def _overwrite_freed_keys() -> None:
+    """Overwrite the message's key, which the library has held as `bytes` and just let go of.
+
+    The interpreter's allocator clears nothing that is freed, and glibc's `M_PERTURB` does not reach it. It lends first
+    what came back last, so a few objects of the same size lie where the key lay; four were always enough.
+    """
+    _ = [bytes(_AES_KEY) for _ in range(16)]
 
 
 def _public_key(suite: HpkeSuite, data: bytes) -> X25519PublicKey | hpke.MLKEM768X25519PublicKey:

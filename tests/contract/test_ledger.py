@@ -11,6 +11,7 @@ import pytest
 
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
+from vault.core.batch import Load
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
@@ -66,7 +67,7 @@ async def test_migrating_twice_is_migrating_once(database: Database) -> None:
 async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_no_gap(
     database: Database,
 ) -> None:
-    logs = [AuditLog(database, SystemClock(), wait_seconds=30) for _ in range(2)]
+    logs = [AuditLog(database, SystemClock(), Load(), wait_seconds=30) for _ in range(2)]
     units = [increment("acme") for _ in range(500)]
     results = await asyncio.gather(*(log.commit(unit) for log in logs for unit in units))
     assert sorted(results) == list(range(1, 1001))
@@ -83,7 +84,7 @@ async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_n
 
 
 async def test_a_unit_that_refuses_writes_nothing_and_harms_no_other(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), wait_seconds=30)
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
 
     def refuse(_rows: Rows, _now: datetime.datetime) -> Commit:
         raise VaultError(Reason.ETAG_MISMATCH, "no")
@@ -101,7 +102,7 @@ async def test_a_unit_that_refuses_writes_nothing_and_harms_no_other(database: D
 
 
 async def test_a_unit_that_breaks_a_rule_of_the_database_harms_no_other(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), wait_seconds=30)
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
 
     def broken(_rows: Rows, _now: datetime.datetime) -> Commit:
         return Commit((draft(),), (Write("tenants", {**row("c", 1), "created_by": None}),))
@@ -119,7 +120,7 @@ async def test_a_unit_that_breaks_a_rule_of_the_database_harms_no_other(database
 
 
 async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), wait_seconds=30)
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
     await log.commit(increment("acme"))
     async with database.read() as connection:
         (record,) = await list_records(connection, first=0, limit=10)
@@ -127,7 +128,7 @@ async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database
 
 
 async def test_a_log_that_cannot_be_written_answers_unavailable_within_its_wait(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), wait_seconds=0.3)
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=0.3)
     await log.record(draft())
     async with database.write() as connection:
         from sqlalchemy import text

@@ -36,6 +36,8 @@ class AsyncClient:
         self._operations = Operations(profile)
         self._channel = grpc.aio.secure_channel(profile.server, profile.channel_credentials())
         self._timeout = timeout
+        # Many tasks may find the token or the key missing at once: one fetches it, the others wait.
+        self._fetching = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,6 +69,7 @@ class AsyncClient:
         etag: str = "",
     ) -> credential_pb2.Credential:
         """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet."""
+        await self._fetch_ingest_key()
         return await self._run(self._operations.put(name, fields, kind, labels, etag))
 
     async def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
@@ -105,7 +108,7 @@ class AsyncClient:
         self, scopes: Sequence[str], *, ttl_seconds: int = 3600, purpose: str = "", tenant: str = ""
     ) -> token_pb2.TokenServiceIssueResponse:
         """Issue a token, to be handed to `use_token`. The client issues its own without being asked."""
-        return await self._run(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
+        return await self._drive(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
 
     async def revoke_token(self, token_id: str) -> token_pb2.TokenServiceRevokeResponse:
         """Revoke a token by its id."""
@@ -117,7 +120,7 @@ class AsyncClient:
 
     async def jwks(self) -> bytes:
         """The vault's public keys, as a JWK set in JSON."""
-        return await self._run(self._operations.jwks())
+        return await self._drive(self._operations.jwks())
 
     async def create_tenant(self, tenant: str) -> key_pb2.Key:
         """Make a tenant and its first key."""
@@ -152,7 +155,22 @@ class AsyncClient:
         """Have the vault verify its whole audit log."""
         return await self._run(self._operations.verify_audit())
 
+    async def _fetch_token(self) -> None:
+        if not self._operations.has_token:
+            async with self._fetching:
+                await self._drive(self._operations.token())
+
+    async def _fetch_ingest_key(self) -> None:
+        if not self._operations.has_ingest_key:
+            async with self._fetching:
+                await self._drive(self._operations.ingest_key())
+
     async def _run(self, steps: Steps[T]) -> T:
+        """Carry out an operation that needs a token."""
+        await self._fetch_token()
+        return await self._drive(steps)
+
+    async def _drive(self, steps: Steps[T]) -> T:
         """Carry an operation's calls to the wire until it returns."""
         try:
             call = next(steps)
@@ -214,7 +232,8 @@ class AsyncSession:
 
     async def __aenter__(self) -> Self:
         operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
-        token = await self._client._run(operations_.token())  # noqa: SLF001
+        await self._client._fetch_token()  # noqa: SLF001
+        token = await self._client._drive(operations_.token())  # noqa: SLF001
         invoke = self._client._channel.stream_stream(  # noqa: SLF001
             _OPEN,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,

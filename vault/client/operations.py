@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_TRIES = 4
+MAX_TRIES = 6
 _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
 _PAGE = 500
@@ -76,9 +76,19 @@ class Operations:
         )
         return response
 
+    @property
+    def has_token(self) -> bool:
+        """Whether the token at hand is good for a while."""
+        return self._token is not None and time.time() < self._renew_time
+
+    @property
+    def has_ingest_key(self) -> bool:
+        """Whether the ingest key at hand is good."""
+        return self._ingest_key is not None and time.time() < self._ingest_key.expire_time
+
     def token(self) -> Steps[str]:
         """The client's token: issued when it is first needed, and anew well before it ends."""
-        if self._token is None or time.time() >= self._renew_time:
+        if self._token is None or not self.has_token:
             profile = self.profile
             self._token = yield from self.issue_token(profile.scopes, profile.token_seconds, "")
             left = self._token.expire_time.seconds - time.time()
@@ -109,7 +119,7 @@ class Operations:
         """Seal and store a credential."""
         request_id = random.token_urlsafe(16)
         for last in (False, True):
-            key = yield from self._ingest()
+            key = yield from self.ingest_key()
             request = credential_pb2.CredentialServicePutRequest(
                 name=name,
                 kind=kind,
@@ -314,8 +324,9 @@ class Operations:
             audit_pb2.AuditServiceVerifyResponse,
         )
 
-    def _ingest(self) -> Steps[IngestKey]:
-        if self._ingest_key is None or self._ingest_key.expire_time <= time.time():
+    def ingest_key(self) -> Steps[IngestKey]:
+        """The vault's ingest key, verified; fetched when it is first needed."""
+        if self._ingest_key is None or not self.has_ingest_key:
             jwks = yield from self.jwks()
             response: credential_pb2.CredentialServiceGetIngestKeyResponse = yield Call(
                 "/vault.v1.CredentialService/GetIngestKey",

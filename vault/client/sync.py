@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -36,6 +37,8 @@ class Client:
         self._operations = Operations(profile)
         self._channel = grpc.secure_channel(profile.server, profile.channel_credentials())
         self._timeout = timeout
+        # Many threads may find the token or the key missing at once: one fetches it, the others wait.
+        self._fetching = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +70,7 @@ class Client:
         etag: str = "",
     ) -> credential_pb2.Credential:
         """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet."""
+        self._fetch_ingest_key()
         return self._run(self._operations.put(name, fields, kind, labels, etag))
 
     def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
@@ -103,7 +107,7 @@ class Client:
         self, scopes: Sequence[str], *, ttl_seconds: int = 3600, purpose: str = "", tenant: str = ""
     ) -> token_pb2.TokenServiceIssueResponse:
         """Issue a token, to be handed to `use_token`. The client issues its own without being asked."""
-        return self._run(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
+        return self._drive(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
 
     def revoke_token(self, token_id: str) -> token_pb2.TokenServiceRevokeResponse:
         """Revoke a token by its id."""
@@ -115,7 +119,7 @@ class Client:
 
     def jwks(self) -> bytes:
         """The vault's public keys, as a JWK set in JSON."""
-        return self._run(self._operations.jwks())
+        return self._drive(self._operations.jwks())
 
     def create_tenant(self, tenant: str) -> key_pb2.Key:
         """Make a tenant and its first key."""
@@ -150,7 +154,22 @@ class Client:
         """Have the vault verify its whole audit log."""
         return self._run(self._operations.verify_audit())
 
+    def _fetch_token(self) -> None:
+        if not self._operations.has_token:
+            with self._fetching:
+                self._drive(self._operations.token())
+
+    def _fetch_ingest_key(self) -> None:
+        if not self._operations.has_ingest_key:
+            with self._fetching:
+                self._drive(self._operations.ingest_key())
+
     def _run(self, steps: Steps[T]) -> T:
+        """Carry out an operation that needs a token."""
+        self._fetch_token()
+        return self._drive(steps)
+
+    def _drive(self, steps: Steps[T]) -> T:
         """Carry an operation's calls to the wire until it returns."""
         try:
             call = next(steps)
@@ -213,7 +232,8 @@ class Session:
 
     def __enter__(self) -> Self:
         operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
-        token = self._client._run(operations_.token())  # noqa: SLF001
+        self._client._fetch_token()  # noqa: SLF001
+        token = self._client._drive(operations_.token())  # noqa: SLF001
         invoke = self._client._channel.stream_stream(  # noqa: SLF001
             _OPEN,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from vault.core.batch import Batcher
+from vault.core.batch import Batcher, Load
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Outcome
 from vault.store.ledger import Commit, RuleBroken, Unit, commit_batch
@@ -30,14 +30,14 @@ _BATCH = 256
 class AuditLog:
     """Commits units: effects with their records."""
 
-    def __init__(self, database: Database, clock: Clock, *, wait_seconds: float) -> None:
+    def __init__(self, database: Database, clock: Clock, load: Load, *, wait_seconds: float) -> None:
         self._database = database
         self._clock = clock
         self._wait_seconds = wait_seconds
         self.works = True
         """Whether the last batch could be written."""
         # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
-        self._batcher: Batcher[Unit, Any] = Batcher(self._commit, limit=_BATCH, concurrency=1)
+        self._batcher: Batcher[Unit, Any] = Batcher(self._commit, load, limit=_BATCH, concurrency=1)
 
     async def commit(self, unit: Unit) -> Any:
         """Decide and write a unit; return its result once it is durable.

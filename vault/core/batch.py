@@ -7,64 +7,109 @@ call is not held back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LINGER_PER_CALL = 0.0003
+_MAX_LINGER = 0.01
+
+
+class Load:
+    """How many calls are in flight in this worker: whom a batch may wait for."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call as in flight."""
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    @property
+    def linger_seconds(self) -> float:
+        """How long company is worth waiting for: longer with every call that may come, never long."""
+        return min(self.in_flight * _LINGER_PER_CALL, _MAX_LINGER)
+
 
 class Batcher(Generic[T, R]):
-    """Runs `work` over lists of items that arrived while it was busy.
+    """Runs `work` over lists of items that arrived while it was busy, or within the linger of its load.
 
-    At most `concurrency` batches run at once, each of at most `limit` items, in order of arrival. `work`
-    answers a result or an exception for each item, in order; if it raises, every item of the batch gets
-    that error. A result whose caller has gone meanwhile is handed to `discard`.
+    A batch starts when everybody in flight is in it (so a lone call starts at once), when it is full, or when the
+    linger is over. Beside a batch that runs, another starts only when it is full. At most `concurrency` batches run at
+    once, each of at most `limit` items, in order of arrival. `work` answers a result or an exception for each item, in
+    order; if it raises, every item of the batch gets that error. A result whose caller has gone meanwhile is handed to
+    `discard`.
     """
 
     def __init__(
         self,
         work: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]],
+        load: Load,
         *,
         limit: int,
         concurrency: int,
         discard: Callable[[R], object] = lambda _result: None,
     ) -> None:
-        self._discard = discard
         self._work = work
-        self._limit = limit
-        self._free = concurrency
+        self._load = load
+        self._discard = discard
+        self.limit = limit
+        self._concurrency = self._free = concurrency
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
         """Have the item worked on with others, and give its result."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if not self._scheduled and self._free:
-            # Not at once: whoever else is ready in this turn of the loop comes along.
-            self._scheduled = True
-            loop.call_soon(self._start)
+        self._consider()
         return await future
 
+    def _consider(self) -> None:
+        """Start what is due, or see to it that it starts when it is."""
+        while self._waiting and self._free:
+            full = len(self._waiting) >= self.limit
+            if not full and self._free < self._concurrency:
+                return
+            if not full and len(self._waiting) < self._load.in_flight:
+                if self._timer is None:
+                    loop = asyncio.get_running_loop()
+                    self._timer = loop.call_later(self._load.linger_seconds, self._on_timer)
+                return
+            self._start()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._waiting and self._free == self._concurrency:
+            self._start()
+        self._consider()
+
     def _start(self) -> None:
-        self._scheduled = False
-        while self._free and self._waiting:
-            batch: list[tuple[T, asyncio.Future[R]]] = []
-            while self._waiting and len(batch) < self._limit:
-                item, future = self._waiting.popleft()
-                if not future.done():
-                    batch.append((item, future))
-            if batch:
-                self._free -= 1
-                task = asyncio.get_running_loop().create_task(self._run(batch))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(batch) < self.limit:
+            item, future = self._waiting.popleft()
+            if not future.done():
+                batch.append((item, future))
+        if batch:
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
     async def _run(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
@@ -86,7 +131,7 @@ class Batcher(Generic[T, R]):
                     future.set_result(result)
         finally:
             self._free += 1
-            self._start()
+            self._consider()
 
     async def drain(self) -> None:
         """Wait until nothing waits and nothing runs."""

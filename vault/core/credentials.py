@@ -8,7 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from vault.core import audit, requests
-from vault.core.batch import Batcher
+from vault.core.batch import Batcher, Load
 from vault.crypto import bundle, envelope, scopes
 from vault.crypto.contexts import put_info
 from vault.crypto.errors import CryptoError
@@ -57,7 +57,13 @@ class Credentials:
     """What can be done with credentials short of opening them."""
 
     def __init__(
-        self, database: Database, log: AuditLog, keyring: Keyring, ingest: IngestKeys, envelopes: Envelopes
+        self,
+        database: Database,
+        log: AuditLog,
+        keyring: Keyring,
+        ingest: IngestKeys,
+        envelopes: Envelopes,
+        load: Load,
     ) -> None:
         self._database = database
         self._log = log
@@ -65,10 +71,10 @@ class Credentials:
         self._ingest = ingest
         self._envelopes = envelopes
         self._stored: Batcher[tuple[str, int], StoredVersion | Credential | None] = Batcher(
-            self._get_stored, limit=256, concurrency=2
+            self._get_stored, load, limit=64, concurrency=2
         )
         self._metadata: Batcher[str, Credential | None] = Batcher(
-            self._get_metadata, limit=256, concurrency=2
+            self._get_metadata, load, limit=64, concurrency=2
         )
 
     async def put(self, caller: Caller, put: Put) -> Credential:

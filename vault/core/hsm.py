@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
@@ -21,7 +22,7 @@ from hsm import (
     UnwrapItem,
     WrapItem,
 )
-from vault.core.batch import Batcher
+from vault.core.batch import Batcher, Load
 from vault.crypto import memory
 from vault.crypto.envelope import DEK_BYTES
 from vault.crypto.memory import LockedBuffer
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("strongroom.hsm")
 
+# Where one call takes longer than this, calls side by side on several sessions gain more than calls in a row.
+_SLOW_SECONDS = 0.0005
 _BATCH = 64
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 
@@ -61,13 +64,17 @@ class Unwrapping(NamedTuple):
 class Hsm:
     """Runs the backend's calls off the event loop."""
 
-    def __init__(self, backend: HsmBackend, *, threads: int, deadline_seconds: float = 15.0) -> None:
+    def __init__(
+        self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float = 15.0
+    ) -> None:
         self.backend = backend
         self._deadline = deadline_seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
-        self._wraps: Batcher[Wrapping, bytes] = Batcher(self._wrap_batch, limit=_BATCH, concurrency=threads)
+        self._wraps: Batcher[Wrapping, bytes] = Batcher(
+            self._wrap_batch, load, limit=_BATCH, concurrency=threads
+        )
         self._unwraps: Batcher[Unwrapping, LockedBuffer] = Batcher(
-            self._unwrap_batch, limit=_BATCH, concurrency=threads, discard=LockedBuffer.close
+            self._unwrap_batch, load, limit=_BATCH, concurrency=threads, discard=LockedBuffer.close
         )
 
     async def wrap(self, wrapping: Wrapping) -> bytes:
@@ -122,7 +129,9 @@ class Hsm:
             UnwrapItem(ref(item.key), item.wrapped, item.aad, buffer.view)
             for item, buffer in zip(batch, buffers, strict=True)
         ]
+        began = time.perf_counter()
         results = self.backend.unwrap_many(items)
+        self._unwraps.limit = 1 if (time.perf_counter() - began) / len(items) > _SLOW_SECONDS else _BATCH
         del items
         answers: list[LockedBuffer | BaseException] = []
         for buffer, result in zip(buffers, results, strict=True):

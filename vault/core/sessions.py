@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from vault.clock import Clock
     from vault.core.audit import AuditLog
+    from vault.core.batch import Load
     from vault.core.credentials import Credentials
     from vault.core.envelopes import Envelopes
     from vault.core.follower import Follower
@@ -145,6 +146,7 @@ class Session:
         contents: dict[str, _Content],
         key: LockedBuffer,
         log: AuditLog,
+        load: Load,
         clock: Clock,
         expire_time: datetime.datetime,
     ) -> None:
@@ -160,6 +162,7 @@ class Session:
         self._sealer = SessionSealer(key)
         self._key = key
         self._log = log
+        self._load = load
         self._clock = clock
         self._reveals = 0
         self._uses = 0
@@ -289,9 +292,10 @@ class Session:
 
     async def _record(self, action: str, opened: Opened, **after: object) -> None:
         state = canonical_json({"version": opened.version, **after})
-        await self._log.record(
-            audit.granted(self.caller, action, opened.name, session_id=self.session_id, after=state)
-        )
+        with self._load.call():
+            await self._log.record(
+                audit.granted(self.caller, action, opened.name, session_id=self.session_id, after=state)
+            )
         # The session may have ended while the record was written: then nothing is answered.
         if self.ended.done():
             raise _session_ended()
@@ -307,6 +311,7 @@ class Sessions:
         envelopes: Envelopes,
         log: AuditLog,
         follower: Follower,
+        load: Load,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -314,6 +319,7 @@ class Sessions:
         self._envelopes = envelopes
         self._log = log
         self._follower = follower
+        self._load = load
         self._clock = clock
         self._open: set[Session] = set()
         self._stopping = False
@@ -385,7 +391,7 @@ class Sessions:
         contents = {
             item.version.name: _Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
         }
-        session = Session(caller, contents, _new_key(), self._log, self._clock, expire_time)
+        session = Session(caller, contents, _new_key(), self._log, self._load, self._clock, expire_time)
         try:
             sealed_key = _seal(
                 suite, recipient_key, contexts.session_key_info(session.session_id), session.key_view

@@ -20,6 +20,7 @@ from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
 from vault.core import policy, upkeep
 from vault.core.audit import AuditLog
+from vault.core.batch import Load
 from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
 from vault.core.envelopes import Envelopes
@@ -78,6 +79,7 @@ class Foundation:
     """What the vault stands on, server or not: clock, database, HSM, log, keys."""
 
     clock: SystemClock
+    load: Load
     database: Database
     hsm: Hsm
     log: AuditLog
@@ -89,14 +91,15 @@ async def foundation(config: Config) -> AsyncIterator[Foundation]:
     """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`."""
     clock = SystemClock()
     memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
+    load = Load()
     database = open_database(config)
     try:
         await _check_schema(database)
-        hsm = await asyncio.to_thread(_open_hsm, config)
+        hsm = await asyncio.to_thread(_open_hsm, config, load)
         try:
-            audit_log = AuditLog(database, clock, wait_seconds=config.audit.wait_seconds)
+            audit_log = AuditLog(database, clock, load, wait_seconds=config.audit.wait_seconds)
             keyring = Keyring(database, hsm, audit_log, config.hsm.deployment)
-            yield Foundation(clock, database, hsm, audit_log, keyring)
+            yield Foundation(clock, load, database, hsm, audit_log, keyring)
             await audit_log.drain()
         finally:
             await asyncio.to_thread(hsm.close)
@@ -111,7 +114,7 @@ def open_database(config: Config) -> Database:
     return connect(config.database.url, password, pool_size=config.database.pool_size)
 
 
-def _open_hsm(config: Config) -> Hsm:
+def _open_hsm(config: Config, load: Load) -> Hsm:
     section = config.hsm
     if section.softhsm_config_file is not None:
         # SoftHSM reads this once, when its library is loaded.
@@ -124,7 +127,7 @@ def _open_hsm(config: Config) -> Hsm:
         raise StartError(f"hsm: log-in refused, tried once, not again: {error}") from None
     except (HsmError, UriError) as error:
         raise StartError(f"hsm: {error}") from None
-    return Hsm(backend, threads=section.sessions)
+    return Hsm(backend, load, threads=section.sessions)
 
 
 async def _check_schema(database: Database) -> None:
@@ -165,7 +168,7 @@ class App:
         )
         self._ingest = IngestKeys(config.tokens.issuer, database, hsm, keyring, log_, self._tokens, clock)
         envelopes = Envelopes(hsm, keyring)
-        self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes)
+        self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes, base.load)
         self._sessions = Sessions(
             SessionSettings(
                 max_life=seconds(config.sessions.max_life_seconds),
@@ -177,6 +180,7 @@ class App:
             envelopes,
             log_,
             self._follower,
+            base.load,
             clock,
         )
         self._checkpoints = Checkpoints(
@@ -187,6 +191,7 @@ class App:
             Identities(config.identity.trust_domains, clock),
             self._tokens,
             log_,
+            base.load,
             max_calls=config.server.max_concurrent_calls,
         )
         self._server = grpc.aio.server(options=_OPTIONS, compression=grpc.Compression.NoCompression)

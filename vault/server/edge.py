@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from vault.core.audit import AuditLog
+    from vault.core.batch import Load
     from vault.core.tokens import Tokens
     from vault.server.identity import Identities
 
@@ -55,13 +56,13 @@ class Edge:
     """Lets calls in to the services."""
 
     def __init__(
-        self, identities: Identities, tokens: Tokens, audit_log: AuditLog, *, max_calls: int
+        self, identities: Identities, tokens: Tokens, audit_log: AuditLog, load: Load, *, max_calls: int
     ) -> None:
         self._identities = identities
         self._tokens = tokens
         self._log = audit_log
         self._max_calls = max_calls
-        self._calls = 0
+        self._load = load
         self._stopping = False
 
     def stop(self) -> None:
@@ -102,14 +103,12 @@ class Edge:
     ) -> Callable[[Any, Context], Awaitable[Message]]:
         async def call(request: Message | None, context: Context) -> Message:
             visit = _Visit()
-            self._calls += 1
-            try:
-                caller = self._admit(rule, context, visit)
-                return await implementation(well_formed(request), caller)
-            except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
-                failure = await self._refuse(rule, visit, error, _resource(rule, request))
-            finally:
-                self._calls -= 1
+            with self._load.call():
+                try:
+                    caller = self._admit(rule, context, visit)
+                    return await implementation(well_formed(request), caller)
+                except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
+                    failure = await self._refuse(rule, visit, error, _resource(rule, request))
             await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
             raise AssertionError("abort does not return")
 
@@ -138,7 +137,7 @@ class Edge:
         visit.certificate = self._identities.accept(context.auth_context())
         if self._stopping:
             raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
-        if self._calls > self._max_calls:
+        if self._load.in_flight > self._max_calls:
             raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:  # type: ignore[redundant-expr]  # the stubs forget None

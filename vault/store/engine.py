@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
-_ERRORS = (SQLAlchemyError, OSError, TimeoutError)
+_ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
 
 
 class Database:
@@ -37,19 +38,42 @@ class Database:
         """A connection for look-ups; each statement sees what was committed before it."""
         try:
             async with self._reader.connect() as connection:
-                yield connection
+                try:
+                    yield connection
+                except (PostgresError, InterfaceError):
+                    await connection.invalidate()
+                    raise
         except _ERRORS as error:
             raise unavailable(error) from None
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed when the block ends, undone when it raises."""
-        async with self._engine.begin() as connection:
-            yield connection
+        """One transaction: committed when the block ends, undone when it raises.
+
+        On PostgreSQL the driver keeps the transaction, so that `driver_of` may be used within it.
+        """
+        if not self.is_postgresql:
+            async with self._engine.begin() as connection:
+                yield connection
+            return
+        async with self._reader.connect() as connection:
+            driver = await driver_of(connection)
+            try:
+                async with driver.transaction():
+                    yield connection
+            except BaseException:
+                # What the driver was told past SQLAlchemy, SQLAlchemy cannot judge: this connection is not lent again.
+                await connection.invalidate()
+                raise
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+async def driver_of(connection: AsyncConnection) -> Any:
+    """The asyncpg connection beneath: for the few statements that every call waits for, at a fraction of the cost."""
+    return (await connection.get_raw_connection()).driver_connection
 
 
 def unavailable(error: BaseException) -> VaultError:

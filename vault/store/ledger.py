@@ -14,12 +14,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import asyncpg
 from sqlalchemy import bindparam, insert, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from vault.clock import micros
 from vault.crypto import merkle
 from vault.crypto.encoding import encode
+from vault.store.engine import driver_of
 from vault.store.rows import KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
 from vault.store.tables import audit_head, audit_records
 
@@ -108,13 +110,13 @@ async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.
     """
     try:
         return await _commit(database, units, now)
-    except (IntegrityError, DataError) as error:
+    except (IntegrityError, DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         raise RuleBroken(type(error).__name__) from None
 
 
 async def _commit(database: Database, units: Sequence[Unit], now: datetime.datetime) -> list[Any]:
     async with database.write() as connection:
-        head = await _lock_head(connection)
+        head = await _lock_head(connection, database)
         rows = Rows(await _load(connection, {key for unit in units for key in unit.reads}))
         results: list[Any] = []
         audit_rows: list[Row] = []
@@ -197,10 +199,12 @@ def _seal(draft: AuditDraft, sequence: int, now: datetime.datetime, digests: str
     return row
 
 
-async def _lock_head(connection: AsyncConnection) -> Head:
-    statement = select(audit_head.c.size, audit_head.c.frontier).where(audit_head.c.id == 1).with_for_update()
-    row = (await connection.execute(statement)).one()
-    return Head(row.size, merkle.decode_frontier(row.frontier))
+async def _lock_head(connection: AsyncConnection, database: Database) -> Head:
+    if database.is_postgresql:
+        row = await (await driver_of(connection)).fetchrow(_LOCK_HEAD)
+        return Head(row["size"], merkle.decode_frontier(row["frontier"]))
+    found = (await connection.execute(select(audit_head.c.size, audit_head.c.frontier))).one()
+    return Head(found.size, merkle.decode_frontier(found.frontier))
 
 
 async def _load(connection: AsyncConnection, wanted: set[RowKey]) -> dict[RowKey, Row | None]:
@@ -232,22 +236,21 @@ async def _flush(connection: AsyncConnection, rows: Rows) -> None:
 
 
 async def _append(connection: AsyncConnection, database: Database, head: Head, audit_rows: list[Row]) -> None:
-    if database.is_postgresql:
-        # COPY costs a fraction of INSERT, and this is the statement that every answer waits for.
-        raw = await connection.get_raw_connection()
-        await raw.driver_connection.copy_records_to_table(  # type: ignore[union-attr]
-            audit_records.name,
-            records=[tuple(row.values()) for row in audit_rows],
-            columns=list(audit_rows[0]),
-        )
-    else:
-        await connection.execute(insert(audit_records), audit_rows)
     frontier = head.frontier.append_many([row["leaf_hash"] for row in audit_rows])
-    await connection.execute(
-        update(audit_head)
-        .where(audit_head.c.id == 1)
-        .values(size=frontier.size, frontier=merkle.encode_frontier(frontier))
-    )
+    encoded = merkle.encode_frontier(frontier)
+    if database.is_postgresql:
+        # COPY costs a fraction of INSERT, and these are the statements that every answer waits for.
+        driver = await driver_of(connection)
+        records = [tuple(row.values()) for row in audit_rows]
+        await driver.copy_records_to_table(audit_records.name, records=records, columns=list(audit_rows[0]))
+        await driver.execute(_MOVE_HEAD, frontier.size, encoded)
+        return
+    await connection.execute(insert(audit_records), audit_rows)
+    await connection.execute(update(audit_head).values(size=frontier.size, frontier=encoded))
+
+
+_LOCK_HEAD = "SELECT size, frontier FROM audit_head WHERE id = 1 FOR UPDATE"
+_MOVE_HEAD = "UPDATE audit_head SET size = $1, frontier = $2 WHERE id = 1"
 
 
 def _update_statement(name: str) -> Any:

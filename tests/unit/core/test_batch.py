@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vault.core.batch import Batcher
+from vault.core.batch import Batcher, Load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,14 +30,14 @@ class Work:
 
 async def test_calls_of_the_same_moment_share_one_batch_and_each_gets_its_own_answer() -> None:
     work = Work()
-    batcher = Batcher(work, limit=100, concurrency=1)
+    batcher = Batcher(work, Load(), limit=100, concurrency=1)
     assert await asyncio.gather(*map(batcher, range(50))) == [item * 2 for item in range(50)]
     assert work.batches == [list(range(50))]
 
 
 async def test_what_comes_while_a_batch_runs_makes_the_next_one_and_nothing_is_lost() -> None:
     work = Work()
-    batcher = Batcher(work, limit=10, concurrency=2)
+    batcher = Batcher(work, Load(), limit=10, concurrency=2)
     results = await asyncio.gather(*map(batcher, range(95)))
     assert results == [item * 2 for item in range(95)]
     assert max(map(len, work.batches)) == 10
@@ -45,7 +45,7 @@ async def test_what_comes_while_a_batch_runs_makes_the_next_one_and_nothing_is_l
 
 
 async def test_one_items_error_is_its_own() -> None:
-    batcher = Batcher(Work(), limit=10, concurrency=1)
+    batcher = Batcher(Work(), Load(), limit=10, concurrency=1)
     results = await asyncio.gather(batcher(1), batcher(-1), batcher(2), return_exceptions=True)
     assert (results[0], results[2]) == (2, 4)
     assert isinstance(results[1], ValueError)
@@ -61,7 +61,7 @@ async def test_an_error_of_the_whole_work_reaches_every_caller_and_the_next_batc
             raise OSError
         return list(items)
 
-    batcher = Batcher(work, limit=10, concurrency=1)
+    batcher = Batcher(work, Load(), limit=10, concurrency=1)
     results = await asyncio.gather(batcher(1), batcher(2), return_exceptions=True)
     assert [type(result) for result in results] == [OSError, OSError]
     assert await batcher(3) == 3
@@ -69,7 +69,7 @@ async def test_an_error_of_the_whole_work_reaches_every_caller_and_the_next_batc
 
 async def test_a_result_whose_caller_has_gone_is_discarded_and_not_lost() -> None:
     discarded: list[int] = []
-    batcher = Batcher(Work(), limit=10, concurrency=1, discard=discarded.append)
+    batcher = Batcher(Work(), Load(), limit=10, concurrency=1, discard=discarded.append)
     gone = asyncio.ensure_future(batcher(1))
     stays = asyncio.ensure_future(batcher(2))
     await asyncio.sleep(0)
@@ -83,7 +83,7 @@ async def test_a_result_whose_caller_has_gone_is_discarded_and_not_lost() -> Non
 
 async def test_draining_waits_for_everything_handed_in() -> None:
     work = Work()
-    batcher = Batcher(work, limit=1, concurrency=1)
+    batcher = Batcher(work, Load(), limit=1, concurrency=1)
     pending = [asyncio.ensure_future(batcher(item)) for item in range(5)]
     await asyncio.sleep(0)
     await batcher.drain()

@@ -52,11 +52,10 @@ def test_only_what_needs_no_token_by_design_is_open_to_a_certificate_alone() -> 
 def test_every_reason_has_a_code_and_is_in_the_proto_with_that_code() -> None:
     assert set(CODES) == set(Reason)
     text = (ROOT / "protos/vault/v1/errors.proto").read_text()
-    by_reason = {}
-    for code, reason in re.findall(
-        r"// \(([A-Z_]+)\)(?:(?!ERROR_REASON_).)*?ERROR_REASON_([A-Z_]+) = ", text, re.S
-    ):
-        by_reason[reason] = code
+    documented = re.findall(
+        r"// \(([A-Z_]+)\)(?:(?!ERROR_REASON_).)*?ERROR_REASON_([A-Z_]+) = ", text, re.DOTALL
+    )
+    by_reason = {reason: code for code, reason in documented}
     assert {reason.value: CODES[reason].name for reason in Reason} == by_reason
     assert set(errors_pb2.ErrorReason.keys()) == {f"ERROR_REASON_{r.value}" for r in Reason} | {
         "ERROR_REASON_UNSPECIFIED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,9 @@ def test_without_its_database_the_vault_answers_nothing_says_why_and_comes_back_
             answer = wire.call(GET, name=NAME)
             assert answer.reason in ("REVOCATIONS_UNKNOWN", "AUDIT_UNAVAILABLE")
             message = stream.read()
-            assert message.closed.reason == pb.CLOSE_REASON_REVOCATIONS_UNKNOWN
-            assert message.closed.buffers == message.closed.buffers_wiped == 2
+            # The end of the session cannot be recorded either: then the stream ends with that.
+            assert isinstance(message, Answer)
+            assert message.reason == "AUDIT_UNAVAILABLE"
         finally:
             postgres.start()
     until(lambda: ready(vault), seconds=20)
@@ -323,18 +325,19 @@ def test_what_was_acknowledged_survives_every_kill_and_nothing_is_half_there(fre
     for thread in threads:
         thread.start()
     try:
+        until(lambda: "listening on" in fresh_site.log(), seconds=30)
         for cycle in range(cycles):
-            until(lambda: len(fresh_site.worker_pids()) == 2 and ready(fresh_site), seconds=60)
             before = len(acknowledged)
             until(lambda before=before: len(acknowledged) > before + 3, seconds=30)
-            if cycle % 2:
-                # The whole vault, and not only its workers, whose supervisor waits longer each time.
-                assert fresh_site.process is not None
+            assert fresh_site.process is not None
+            if cycle:
+                # The supervisor too: it waits longer each time before it replaces a worker.
+                fresh_site.process.send_signal(signal.SIGSTOP)
+            fresh_site.kill_workers()
+            if cycle:
                 fresh_site.process.kill()
                 fresh_site.process.wait(10)
                 fresh_site.start()
-            else:
-                fresh_site.kill_workers()
     finally:
         stop.set()
         for thread in threads:

@@ -432,7 +432,46 @@ def test_told_to_stop_it_finishes_what_it_took_on_and_takes_on_nothing_new(runni
     assert set(done) <= recorded, "every token that was handed out has its record"
 
 
-def test_a_health_check_says_that_it_is_stopping(running: VaultSite) -> None:
+@pytest.mark.xfail(
+    strict=True, reason="the supervisor sleeps through the signal while it waits to replace a worker"
+)
+def test_told_to_stop_while_a_worker_cannot_be_replaced_it_stops_at_once(running: VaultSite) -> None:
+    policy = running.folder / "policy.cedar"
+    kept = policy.read_text()
+    policy.write_text("permit (")
+    try:
+        running.log_file.write_text("")
+        running.kill_workers()
+        until(lambda: running.log().count("starting another") == 4, seconds=30)
+        assert running.process is not None
+        running.process.send_signal(signal.SIGTERM)
+        try:
+            assert running.process.wait(2) == 0
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+            raise
+    finally:
+        policy.write_text(kept)
+
+
+@pytest.mark.xfail(strict=True, reason="the supervisor ends without a word")
+def test_a_worker_that_is_killed_while_the_vault_starts_is_said_in_one_line(broken: VaultSite) -> None:
+    broken.write_config()
+    vault = subprocess.Popen(
+        [sys.executable, "-m", "vault.cli", "serve", "--config", str(broken.config_file)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = Path(f"/proc/{vault.pid}/task/{vault.pid}/children")
+    pid = int(until(children.read_text).split()[0])
+    os.kill(pid, signal.SIGKILL)
+    _, errors = vault.communicate(timeout=10)
+    assert vault.returncode != 0
+    assert errors.startswith("strongroom: ")
+    assert errors.count("\n") == 1
+
+
+def test_a_health_check_knows_every_part_and_no_other(running: VaultSite) -> None:
     from vault.client import StrongroomError
     from vault.client.health import check
 

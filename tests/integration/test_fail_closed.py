@@ -131,16 +131,33 @@ def test_without_its_database_the_vault_answers_nothing_says_why_and_comes_back_
             assert message.reason == "AUDIT_UNAVAILABLE"
         finally:
             postgres.start()
-    until(lambda: ready(vault), seconds=20)
     assert vault.process is not None
     assert vault.process.poll() is None
-    assert until(lambda: wire.call(GET, name=NAME).ok)
+    assert until(lambda: wire.call(GET, name=NAME).ok, seconds=20)
+    until(lambda: ready(vault))
     assert reveal(wire).ok
     assert SECRET not in vault.log()
     assert "Traceback" not in vault.log()
     with vault.system() as system:
         report = system.verify_audit()
     assert report.valid, report.findings
+
+
+@pytest.mark.xfail(strict=True, reason="the audit log counts as failed until somebody is let in to write to it")
+def test_a_vault_that_nobody_calls_becomes_ready_again_when_its_database_is_back(
+    vault: VaultSite, wire: Wire, postgres: Postgres
+) -> None:
+    """A load balancer sends no call to what is not ready, so readiness must not wait for one."""
+    postgres.kill()
+    try:
+        assert wire.call(GET, name=NAME).code.name == "UNAVAILABLE"
+        until(lambda: not ready(vault), seconds=5)
+    finally:
+        postgres.start()
+    until(lambda: check(vault.profile("operator"), "database")[0], seconds=10)
+    until(lambda: check(vault.profile("operator"), "revocations")[0], seconds=10)
+    time.sleep(1.5)
+    assert check(vault.profile("operator")) == (True, "")
 
 
 # The audit log cannot be written.

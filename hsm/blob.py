@@ -5,7 +5,7 @@
     scheme 1    AES-256-GCM, 96-bit IV:  iv (12) | ciphertext (= length of the key) | tag (16)
     scheme 2    AES-256-GCM, 128-bit IV: iv (16) | ciphertext | tag (16)      some HSMs in FIPS mode
     scheme 3    AES-KWP (RFC 5649): size of the key (1) | KWP of: key, padded by zeros to eight bytes | digest
-    scheme 4    HashiCorp Vault or OpenBao Transit: the server's ciphertext, ASCII
+    scheme 4    HashiCorp Vault or OpenBao Transit: what follows "vault:v1:", decoded; laid out as scheme 1
 
 What a scheme authenticates beside the caller's AAD are the two leading bytes, so a blob cannot be passed
 off as another scheme: the AAD given to GCM is `format | scheme | aad`, and the digest under KWP is SHA-256 of
@@ -40,7 +40,7 @@ IV_SIZES: Final = {GCM_12: 12, GCM_16: 16}
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A parsed blob. `iv` is empty where the scheme has none; `dek_size` is 0 where only the HSM knows."""
+    """A parsed blob. `iv` is empty where the scheme has none of its own."""
 
     scheme: int
     iv: bytes
@@ -82,7 +82,8 @@ def parse(blob: bytes, *, op: str = "unwrap") -> Wrapped:
         if len(body) != kwp_padded(size) + DIGEST + KWP_OVERHEAD:
             raise HsmIntegrityError(op, "a wrapped key of an impossible length")
     elif scheme == TRANSIT:
-        return Wrapped(scheme, b"", blob[HEADER:], 0)
+        iv, body = b"", blob[HEADER:]
+        size = len(body) - IV_SIZES[GCM_12] - GCM_TAG
     else:
         raise HsmIntegrityError(op, "not a wrapped key of a known scheme")
     if not MIN_DEK <= size <= MAX_DEK:

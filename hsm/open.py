@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hsm.uri import UriError, parse_pkcs11, scheme_of
+from hsm.uri import UriError, parse_pkcs11, parse_transit, scheme_of
 
 if TYPE_CHECKING:
     from hsm.backend import HsmBackend
@@ -28,4 +28,8 @@ def open_backend(
         return Pkcs11Backend(
             parse_pkcs11(uri), sessions=sessions, wait_seconds=wait_seconds, hang_seconds=hang_seconds
         )
+    if scheme == "transit":
+        from hsm.transit import TransitBackend  # noqa: PLC0415
+
+        return TransitBackend(parse_transit(uri), sessions=sessions, wait_seconds=wait_seconds)
     raise UriError(f"no backend for {scheme[:20]!r}: URIs")

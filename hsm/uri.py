@@ -8,10 +8,11 @@ What is not known is refused: a misspelt attribute would otherwise select anothe
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from hsm.model import IvMode, WrapScheme
 from hsm.secretfile import SecretSource, SecretSourceError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PATH: Final = frozenset({"token", "serial", "manufacturer", "model"})
+_TRANSIT: Final = frozenset(
+    {
+        *("auth", "auth-mount", "token-source", "role", "role-id", "secret-id-source", "jwt-source"),
+        *("client-cert", "client-key", "ca-file", "namespace", "timeout", "plaintext-http"),
+    }
+)
 _QUERY: Final = frozenset({"module-path", "pin-source", "x-iv-mode", "x-wrap-scheme", "x-init-string"})
 
 
@@ -46,6 +53,37 @@ class Pkcs11Uri:
     iv_mode: IvMode | None = None
     wrap_scheme: WrapScheme | None = None
     init_string: str | None = None
+
+
+class TransitAuth(enum.StrEnum):
+    """How to log in to the server."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a method
+    APPROLE = "approle"
+    KUBERNETES = "kubernetes"
+    CERT = "cert"
+
+
+@dataclass(frozen=True, slots=True)
+class TransitUri:
+    """Which server and Transit mount, and how to log in.
+
+    `auth=token` reads `token-source`; `approle` takes `role-id` and `secret-id-source`; `kubernetes` takes
+    `role` and `jwt-source` (the pod's own token by default); `cert` takes `client-cert` and `client-key`.
+    `timeout` is in seconds. `plaintext-http=yes` is for tests on one machine.
+    """
+
+    address: str
+    mount: str
+    auth: TransitAuth
+    auth_mount: str
+    source: SecretSource | None
+    role: str
+    client_cert: str | None
+    client_key: str | None
+    ca_file: str | None
+    namespace: str | None
+    timeout: float
 
 
 def scheme_of(uri: str) -> str:
@@ -96,6 +134,57 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
         wrap_scheme=WrapScheme(wrap_scheme) if wrap_scheme else None,
         init_string=options.get("x-init-string"),
     )
+
+
+def parse_transit(uri: str) -> TransitUri:
+    """Read `transit://host:port/mount?auth=...`. Raises `UriError`."""
+    parts = urlsplit(uri)
+    if parts.scheme.lower() != "transit" or not parts.hostname or parts.username or parts.fragment:
+        raise UriError("a Transit URI is transit://host:port/mount?auth=...")
+    options = _attributes(parts.query.split("&"), _TRANSIT)
+    plain = options.get("plaintext-http", "no")
+    if plain not in ("yes", "no"):
+        raise UriError("plaintext-http is yes or no")
+    try:
+        auth = TransitAuth(options.get("auth", "token"))
+        timeout = float(options.get("timeout", "5"))
+    except ValueError:
+        raise UriError("auth is token, approle, kubernetes or cert; timeout is in seconds") from None
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise UriError(f"timeout is at most {_LONGEST_TIMEOUT:.0f} seconds")
+    needs, source_name, default = _LOGINS[auth]
+    for name in needs:
+        if name not in options and name != default:
+            raise UriError(f"auth={auth} needs {name}")
+    source = options.get(source_name, _POD_TOKEN if source_name == "jwt-source" else None)
+    try:
+        parsed = SecretSource.parse(source) if source else None
+    except SecretSourceError as error:
+        raise UriError(f"{source_name}: {error}") from None
+    return TransitUri(
+        address=f"{'http' if plain == 'yes' else 'https'}://{parts.netloc}",
+        mount=parts.path.strip("/") or "transit",
+        auth=auth,
+        auth_mount=options.get("auth-mount", str(auth)),
+        source=parsed,
+        role=options.get("role-id" if auth is TransitAuth.APPROLE else "role", ""),
+        client_cert=options.get("client-cert"),
+        client_key=options.get("client-key"),
+        ca_file=options.get("ca-file"),
+        namespace=options.get("namespace"),
+        timeout=timeout,
+    )
+
+
+_LONGEST_TIMEOUT: Final = 60.0
+_POD_TOKEN: Final = "file:/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a place
+# What each way to log in needs, which of it is the secret, and what of it has a default.
+_LOGINS: Final = {
+    TransitAuth.TOKEN: (("token-source",), "token-source", ""),
+    TransitAuth.APPROLE: (("role-id", "secret-id-source"), "secret-id-source", ""),
+    TransitAuth.KUBERNETES: (("role", "jwt-source"), "jwt-source", "jwt-source"),
+    TransitAuth.CERT: (("client-cert", "client-key"), "", ""),
+}
 
 
 def _attributes(parts: Iterable[str], known: frozenset[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Programs that the suite runs in processes of their own: what they do may crash or hang.
 
 python -m hsm.conformance.children threads URI      16 threads, mixed load, keys made meanwhile
-python -m hsm.conformance.children memory URI       100,000 operations; prints the growth in KiB
+python -m hsm.conformance.children memory URI N     N operations; prints the growth in KiB
 python -m hsm.conformance.children open URI L I B   unwraps blob B of key L/I; prints the key
 """
 
@@ -27,7 +27,6 @@ from hsm import (
 
 THREADS: Final = 16
 ROUNDS: Final = 60
-OPERATIONS: Final = 100_000
 _AAD: Final = b"conformance"
 
 
@@ -90,8 +89,9 @@ class _Load:
             backend.sign(self._signer, SignatureAlgorithm.ES256, dek)
 
 
-def memory(uri: str, operations: int = OPERATIONS) -> int:
+def memory(uri: str, times: str) -> int:
     """Wrap and unwrap so many times in all, and print by how many KiB the process grew."""
+    operations = int(times)
     with open_backend(uri) as backend:
         kek = fresh(backend, "memory", KeyAlgorithm.AES_256)
         opened = memoryview(bytearray(64))

@@ -32,6 +32,7 @@ _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _MAX_SIGNATURES = 100
 _MAX_DIGITS = 20  # of a 64-bit number
 _ROOT_BYTES = 32
+_HEAD_LINES = 3
 _ED25519_KEY = 32
 
 
@@ -111,8 +112,9 @@ def verify_note(note: str, verifiers: Iterable[str]) -> str:
 
 def verify_checkpoint(note: str, verifiers: Iterable[str]) -> CheckpointHead:
     """What a checkpoint says, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
-    lines = verify_note(note, verifiers).split("\n")
-    if len(lines) < 4 or not lines[0] or not _canonical_number(lines[1]):  # noqa: PLR2004 - three lines and the end
+    lines = verify_note(note, verifiers).split("\n")[:-1]
+    # What follows the three lines is opaque, but no line may be empty.
+    if len(lines) < _HEAD_LINES or not all(lines) or not _canonical_number(lines[1]):
         raise FormatError("not a checkpoint")
     root = _base64(lines[2])
     if len(root) != _ROOT_BYTES:
@@ -180,6 +182,9 @@ def _has_controls(text: str) -> bool:
 
 def _base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except ValueError:
         raise FormatError("not base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise FormatError("not the one base64 form of these bytes")
+    return data

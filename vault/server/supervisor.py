@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vault.config import load
+from vault.crypto.hardening import ENVIRONMENT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +81,7 @@ class Supervisor:
             worker = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing)],
                 pass_fds=(writing,),
+                env={**os.environ, **ENVIRONMENT},
                 # Signals come from here, in order, not from the terminal to all at once.
                 start_new_session=True,
             )

@@ -125,7 +125,7 @@ class KeyInfo:
 class Health:
     """Whether the HSM works, and one stable word for why it does not.
 
-    Reasons: `ok`, `closed`, `forked`, `unavailable`, `login lost`, `auth failed`, `hung`, `reconnecting`,
+    Reasons: `ok`, `closed`, `forked`, `unavailable`, `login lost`, `auth failed`, `hung`,
     `canary failed`.
     """
 

@@ -8,6 +8,7 @@ from hsm.uri import UriError, parse_pkcs11, parse_transit, scheme_of
 
 if TYPE_CHECKING:
     from hsm.backend import HsmBackend
+    from hsm.uri import Pkcs11Uri
 
 
 def open_backend(
@@ -23,13 +24,27 @@ def open_backend(
     """
     scheme = scheme_of(uri)
     if scheme == "pkcs11":
-        from hsm.pkcs11.backend import Pkcs11Backend  # noqa: PLC0415 - a native library; only if wanted
+        parsed = parse_pkcs11(uri)
+        if parsed.isolated:
+            from hsm.isolation.backend import IsolatedBackend  # noqa: PLC0415
 
-        return Pkcs11Backend(
-            parse_pkcs11(uri), sessions=sessions, wait_seconds=wait_seconds, hang_seconds=hang_seconds
-        )
+            return IsolatedBackend(
+                uri,
+                sessions=sessions,
+                wait_seconds=wait_seconds,
+                hang_seconds=hang_seconds,
+                source=parsed.pin_source,
+            )
+        return open_pkcs11(parsed, sessions=sessions, wait_seconds=wait_seconds, hang_seconds=hang_seconds)
     if scheme == "transit":
         from hsm.transit import TransitBackend  # noqa: PLC0415
 
         return TransitBackend(parse_transit(uri), sessions=sessions, wait_seconds=wait_seconds)
     raise UriError(f"no backend for {scheme[:20]!r}: URIs")
+
+
+def open_pkcs11(parsed: Pkcs11Uri, *, sessions: int, wait_seconds: float, hang_seconds: float) -> HsmBackend:
+    """Open a token in this very process, whatever its URI says of isolation."""
+    from hsm.pkcs11.backend import Pkcs11Backend  # noqa: PLC0415 - a native library; only if wanted
+
+    return Pkcs11Backend(parsed, sessions=sessions, wait_seconds=wait_seconds, hang_seconds=hang_seconds)

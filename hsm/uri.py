@@ -27,7 +27,9 @@ _TRANSIT: Final = frozenset(
         *("client-cert", "client-key", "ca-file", "namespace", "timeout", "plaintext-http"),
     }
 )
-_QUERY: Final = frozenset({"module-path", "pin-source", "x-iv-mode", "x-wrap-scheme", "x-init-string"})
+_QUERY: Final = frozenset(
+    {"module-path", "pin-source", "x-iv-mode", "x-wrap-scheme", "x-init-string", "x-isolation"}
+)
 
 
 class UriError(ValueError):
@@ -41,7 +43,7 @@ class Pkcs11Uri:
     The token is the only one that matches every attribute given (`serial` is best: labels are not
     unique). `iv_mode` (`x-iv-mode`) and `wrap_scheme` (`x-wrap-scheme`) override what the backend would
     choose by trying; `init_string` (`x-init-string`) is passed to the module in `pReserved`, which some
-    modules want.
+    modules want. `isolated` (`x-isolation=process`) asks for the module to live in a process of its own.
     """
 
     module_path: str
@@ -53,6 +55,7 @@ class Pkcs11Uri:
     iv_mode: IvMode | None = None
     wrap_scheme: WrapScheme | None = None
     init_string: str | None = None
+    isolated: bool = False
 
 
 class TransitAuth(enum.StrEnum):
@@ -120,6 +123,9 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
         iv_mode = IvMode(options["x-iv-mode"]) if "x-iv-mode" in options else None
     except ValueError:
         raise UriError("x-iv-mode is host, hsm or appended") from None
+    isolation = options.get("x-isolation", "none")
+    if isolation not in ("none", "process"):
+        raise UriError("x-isolation is none or process")
     wrap_scheme = options.get("x-wrap-scheme")
     if wrap_scheme not in (None, WrapScheme.AES_GCM, WrapScheme.AES_KWP):
         raise UriError("x-wrap-scheme is aes-gcm or aes-kwp")
@@ -133,6 +139,7 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
         iv_mode=iv_mode,
         wrap_scheme=WrapScheme(wrap_scheme) if wrap_scheme else None,
         init_string=options.get("x-init-string"),
+        isolated=isolation == "process",
     )
 
 

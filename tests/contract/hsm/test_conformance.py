@@ -1,4 +1,4 @@
-"""The conformance suite on SoftHSM, once with each way to wrap."""
+"""The conformance suite on SoftHSM, once with each way to wrap, and in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import pytest
 from hsm.conformance.suite import *  # noqa: F403
 
 
-@pytest.fixture(params=["aes-gcm", "aes-kwp"])
+@pytest.fixture(params=["aes-gcm", "aes-kwp", "isolated"])
 def uri(request: pytest.FixtureRequest, token_uri: str) -> str:
+    if request.param == "isolated":
+        return f"{token_uri}&x-isolation=process"
     return f"{token_uri}&x-wrap-scheme={request.param}"
+
+
+@pytest.fixture
+def operations(uri: str) -> int:
+    return 20_000 if "isolation" in uri else 100_000
 
 
 @pytest.fixture

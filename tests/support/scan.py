@@ -31,8 +31,11 @@ def copies(pid: int, patterns: dict[str, bytes]) -> dict[str, int]:
             start, end = (int(part, 16) for part in where.split("-"))
             try:
                 memory.seek(start)
-                content = memory.read(end - start)
-            except (OSError, ValueError, OverflowError):
+                content = bytearray()
+                while len(content) < end - start and (part := memory.read(end - start - len(content))):
+                    content += part
+            except OSError:
+                # Locked away from everybody, as device memory is: nothing of ours lies there.
                 continue
             for name, pattern in patterns.items():
                 found[name] += content.count(pattern)

@@ -99,6 +99,7 @@ def dev(
     tour: Annotated[bool, typer.Option("--tour", help="Show the main job at work, then stop.")] = False,
 ) -> None:
     """Make a development vault if there is none, and run it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     server = start(data, listen)
     try:

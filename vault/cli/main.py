@@ -1,7 +1,7 @@
 """The `strongroom` command.
 
 Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault, 4 the vault did not answer or is not ready,
-5 something does not verify.
+5 something does not verify, 78 the configuration, the database or the HSM is not as the vault needs it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vault.cli import audit, credentials, keys, server, sessions, tokens
 from vault.cli.dev import dev
 from vault.errors import StartError, VaultError
 
-EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
+EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_CONFIG = 1, 3, 4, 78
 
 app = typer.Typer(
     name="strongroom",
@@ -35,7 +35,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 
 _NEXT = {
-    "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit? Try `strongroom health`",
+    "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit",
     "CERTIFICATE_REJECTED": "the certificate of the profile does not meet the vault's profile (docs/threat-model.md)",
     "TOKEN_EXPIRED": "issue another: `strongroom token issue`",
     "TOKEN_REVOKED": "issue another: `strongroom token issue`",
@@ -53,8 +53,10 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(standalone_mode=True)
-    except (StartError, OSError) as error:
-        _fail(EXIT_HERE, str(error))
+    except StartError as error:
+        _fail(EXIT_CONFIG, str(error))
+    except OSError as error:
+        _fail(EXIT_HERE, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except VaultError as error:
         _fail(EXIT_HERE, f"{error.reason.value}: {error.message}", _NEXT.get(error.reason.value, ""))
     except Exception as error:
@@ -65,10 +67,15 @@ def main() -> None:
 def _fail_remotely(error: Exception) -> None:
     from vault.client.errors import SessionClosedError, StrongroomError  # noqa: PLC0415 - gRPC is slow to import
     from vault.client.profile import ProfileError  # noqa: PLC0415
+    from vault.client.sealing import SealingError  # noqa: PLC0415
 
+    if isinstance(error, SealingError):
+        _fail(EXIT_REFUSED, str(error))
     if isinstance(error, ProfileError):
         _fail(
-            EXIT_HERE, str(error), "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes two"
+            EXIT_HERE,
+            str(error),
+            "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes three",
         )
     if isinstance(error, StrongroomError):
         unreachable = error.code.name == "UNAVAILABLE"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Use and reveal secrets.", no_args_is_help=True)
 
+_SCHEMES = ("stripe", "standard-webhooks")
 Purpose = Annotated[str, typer.Option(help="Why; audited.")]
 
 
@@ -66,6 +67,8 @@ def verify_webhook(
 ) -> None:
     """Verify a webhook's signature; the secret stays in the vault. Exit code 5 if it does not verify."""
     headers = read_pairs(header, ":", "--header")
+    if scheme not in _SCHEMES:
+        raise typer.BadParameter(f"--scheme: must be one of {', '.join(_SCHEMES)}")
     with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
         result = session.verify_webhook(scheme, headers, body.read_bytes(), field_names=[field])
     show(output, result)
@@ -149,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     for operation in (reveal_, verify):
         operation.add_argument("name")
         operation.add_argument("--field", action="append", default=[])
-    verify.add_argument("--scheme", required=True)
+    verify.add_argument("--scheme", required=True, choices=_SCHEMES)
     verify.add_argument("--header", action="append", required=True)
     verify.add_argument("--body", required=True)
     return parser

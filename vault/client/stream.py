@@ -61,6 +61,8 @@ class SessionState:
         self, scheme: str, headers: Mapping[str, str], body: bytes, field_names: Sequence[str], name: str
     ) -> pb.SessionServiceOpenRequest:
         """Asks to verify a webhook."""
+        if scheme not in SCHEMES:
+            raise ValueError(f"the scheme must be one of {', '.join(SCHEMES)}")
         operation = pb.VerifyWebhookOperation(
             name=self._name(name), field_names=field_names, scheme=SCHEMES[scheme], headers=headers, body=body
         )

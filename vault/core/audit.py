@@ -7,6 +7,7 @@ durable in time, the caller gets `AUDIT_UNAVAILABLE` and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,13 @@ class AuditLog:
         commit = Commit(drafts)
         await self.commit(Unit((), lambda _rows, _now: commit))
 
+    async def probe(self) -> bool:
+        """Whether the log can be written, tried if the last batch could not be: a commit of nothing."""
+        if not self.works:
+            with contextlib.suppress(VaultError):
+                await self.commit(Unit((), lambda _rows, _now: Commit(())))
+        return self.works
+
     async def drain(self) -> None:
         """Wait until everything handed in is decided."""
         await self._batcher.drain()
@@ -68,7 +76,7 @@ class AuditLog:
         except RuleBroken as error:
             if len(units) == 1:
                 log.error("a unit broke a rule of the database", extra={"rule": error.rule})  # noqa: TRY400
-                return [VaultError(Reason.INTERNAL, "the change broke a rule of the database")]
+                return [RuntimeError("the change broke a rule of the database")]
             # One bad unit must not take the others with it: each on its own.
             return [result for unit in units for result in await self._commit([unit])]
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be answered without its record

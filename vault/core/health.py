@@ -59,7 +59,7 @@ class Health:
                     "hsm": hsm,
                     "database": database,
                     "audit": READY
-                    if self._log.works
+                    if await self._log.probe()
                     else Part(ready=False, reason="the last record was not written"),
                     "revocations": READY
                     if self._follower.fresh

@@ -17,6 +17,7 @@ from hsm import (
     HsmError,
     HsmIntegrityError,
     KeyAlgorithm,
+    KeyAmbiguous,
     KeyRef,
     SignatureAlgorithm,
     UnwrapItem,
@@ -208,6 +209,11 @@ def translate(error: HsmError) -> VaultError:
     log.warning(
         "hsm call failed", extra={"op": error.op, "error": type(error).__name__, "code": error.code_name}
     )
+    if isinstance(error, KeyAmbiguous):
+        return VaultError(
+            Reason.HSM_UNAVAILABLE,
+            "the HSM holds a key of this name already: another vault's? Then give this one its own hsm.deployment",
+        )
     if isinstance(error, HsmBusy):
         return VaultError(Reason.OVERLOADED, "every HSM session is busy")
     return VaultError(Reason.HSM_UNAVAILABLE, f"the HSM refused or failed ({type(error).__name__})")

@@ -1,7 +1,7 @@
 """Policy: who may be issued which scopes. Written in Cedar, decided when a token is issued, deny by default.
 
-A policy that does not parse, does not fit the schema, or allows nothing at all is refused when it is loaded:
-a vault without a policy issues no token.
+A set of policies that does not parse, does not fit the schema, or is empty is refused when it is loaded: a
+vault without a policy issues no token.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ ACTIONS = frozenset(
         "credential.destroy",
         "session.reveal",
         "session.use.verify_webhook",
-        "session.use.hmac",
         "tenant.create",
         "key.rotate",
         "key.read",

@@ -65,7 +65,6 @@ _OPTIONS = (
     ("grpc.absolute_max_metadata_size", 16 * 1024),
     ("grpc.server_handshake_timeout_ms", 3_000),
     ("grpc.max_connection_age_ms", 600_000),
-    ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -124,7 +123,7 @@ def _open_hsm(config: Config, load: Load) -> Hsm:
             section.uri, sessions=section.sessions, wait_seconds=section.wait_seconds
         )
     except HsmAuthFailed as error:
-        raise StartError(f"hsm: log-in refused, tried once, not again: {error}") from None
+        raise StartError(f"hsm: no log-in: {error}") from None
     except (HsmError, UriError) as error:
         raise StartError(f"hsm: {error}") from None
     return Hsm(backend, load, threads=section.sessions)
@@ -194,7 +193,9 @@ class App:
             base.load,
             max_calls=config.server.max_concurrent_calls,
         )
-        self._server = grpc.aio.server(options=_OPTIONS, compression=grpc.Compression.NoCompression)
+        # A connection that has come of age takes no new call, and lives on for as long as a session on it may.
+        grace = ("grpc.max_connection_age_grace_ms", (config.sessions.max_life_seconds + 30) * 1000)
+        self._server = grpc.aio.server(options=(*_OPTIONS, grace), compression=grpc.Compression.NoCompression)
 
     async def start(self) -> None:
         """Learn keys and revocations, then listen. Raises `StartError`."""

@@ -36,9 +36,11 @@ class AuditService:
         """See the proto."""
         token = requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
         tenant = _tenant(token, request.tenant)
+        for field in ("action", "resource", "identity"):
+            text = getattr(request, field)
+            if len(text) > _MAX_FILTER or not text.isprintable():
+                raise invalid_field(field, f"at most {_MAX_FILTER} printable characters")
         filters = (request.action, request.resource, request.identity)
-        if any(len(text) > _MAX_FILTER or not text.isprintable() for text in filters):
-            raise invalid_field("filter", f"at most {_MAX_FILTER} printable characters")
         size = requests.page_size(request.page_size)
         query = ("audit.list", tenant, *filters)
         first = int(self._pages.position(caller, query, request.page_token) or 0)

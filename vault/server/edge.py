@@ -1,7 +1,7 @@
 """The edge: every call passes here, in this order, and only here do errors become statuses.
 
-1. take it on, unless the worker is full, stopping, or the caller's deadline has passed;
-2. the client certificate, against the profile;
+1. the client certificate, against the profile;
+2. take it on, unless the worker is full, stopping, or the caller's deadline has passed;
 3. the token, unless the method needs none;
 4. the service;
 5. a refusal: its record first, then the status. What is not a `VaultError` is a defect: the caller gets
@@ -24,6 +24,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
 
 from vault.core.tokens import MAX_TOKEN_CHARS
+from vault.crypto import scopes
 from vault.crypto.errors import LockedMemoryExhausted
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
@@ -45,7 +46,7 @@ log = logging.getLogger("strongroom.edge")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DEVICE_ID = re.compile(r"[ -~]{1,128}")
-_RESOURCE = re.compile(r"[A-Za-z0-9_/-]{1,511}")
+_TENANT_OR_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}|[A-Za-z0-9_-]{22}")
 _BEARER = "bearer "
 
 T = TypeVar("T")
@@ -247,4 +248,4 @@ def _resource(rule: Rule, request: Message | None) -> str:
     value = getattr(request, rule.resource) if rule.resource and request is not None else ""
     if not isinstance(value, str):
         value = value[0].name if value else ""
-    return value if _RESOURCE.fullmatch(value) else ""
+    return value if scopes.valid_name(value) or _TENANT_OR_ID.fullmatch(value) else ""

@@ -130,6 +130,9 @@ class _Stream:
             for task in tasks:
                 if task.done():
                     task.result()
+        except VaultError:
+            self._session.end(CloseReason.FAILED)
+            raise
         finally:
             self._session.end(CloseReason.DISCONNECTED)
             running = [*tasks, *self._operations]

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from vault.config import load
 from vault.crypto.hardening import ENVIRONMENT
+from vault.errors import StartError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,21 +29,39 @@ _POLL_SECONDS = 0.2
 _MIN_BACKOFF = 0.5
 _MAX_BACKOFF = 30.0
 _KILL_AFTER_SECONDS = 10.0
+EX_CONFIG = 78
+
+
+def _refuse_busy_port(listen: str) -> None:
+    """Workers share the port with each other, so a stranger's server on it would go unnoticed: look before."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            raise StartError(f"server.listen: cannot listen on {listen}: {error.strerror}") from None
 
 
 class Supervisor:
-    """Starts the workers, keeps them, and stops them on SIGTERM or SIGINT."""
+    """Starts the workers, keeps them, and stops them on SIGTERM or SIGINT.
+
+    A worker that cannot start for a reason that will not go away (exit code 78, a wrong PIN for one) is not tried
+    again.
+    """
 
     def __init__(self, config_file: Path) -> None:
         self._file = config_file
         self._config = load(config_file)
         self._workers: list[subprocess.Popen[bytes]] = []
-        self._stopping = False
+        self._stopping = threading.Event()
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code: 0, or that of a worker that could not start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        _refuse_busy_port(self._config.server.listen)
         for _ in range(self._config.server.workers):
             code = self._start()
             if code is not None:
@@ -49,8 +70,7 @@ class Supervisor:
         print(f"strongroom: listening on {self._config.server.listen}", file=sys.stderr, flush=True)  # noqa: T201
         backoff = _MIN_BACKOFF
         steady_since = time.monotonic()
-        while not self._stopping:
-            time.sleep(_POLL_SECONDS)
+        while not self._stopping.wait(_POLL_SECONDS):
             dead = [worker for worker in self._workers if worker.poll() is not None]
             if not dead:
                 if time.monotonic() - steady_since > _MAX_BACKOFF:
@@ -63,19 +83,21 @@ class Supervisor:
                     file=sys.stderr,
                     flush=True,
                 )
-                time.sleep(backoff)
+                self._stopping.wait(backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF)
-                if not self._stopping:
-                    self._start()
+                if self._start() == EX_CONFIG and not self._workers:
+                    return EX_CONFIG
             steady_since = time.monotonic()
         self._stop()
         return 0
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+        self._stopping.set()
 
     def _start(self) -> int | None:
-        """Start a worker and wait until it listens; its exit code if it does not."""
+        """Start a worker and wait until it listens; its exit code if it does not, 0 if all is to stop."""
+        if self._stopping.is_set():
+            return 0
         reading, writing = os.pipe()
         try:
             worker = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -88,12 +110,13 @@ class Supervisor:
             os.close(writing)
             self._workers.append(worker)
             deadline = time.monotonic() + _START_SECONDS
-            while time.monotonic() < deadline and not self._stopping:
+            while time.monotonic() < deadline and not self._stopping.is_set():
                 if select.select([reading], [], [], _POLL_SECONDS)[0]:
                     if os.read(reading, 1):
                         return None
+                    self._workers.remove(worker)
                     return worker.wait() or 1
-            return 0 if self._stopping else 1
+            return 0 if self._stopping.is_set() else 1
         finally:
             os.close(reading)
 

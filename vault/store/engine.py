@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
-_ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
+ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
 
 
 class Database:
@@ -43,7 +43,7 @@ class Database:
                 except (PostgresError, InterfaceError):
                     await connection.invalidate()
                     raise
-        except _ERRORS as error:
+        except ERRORS as error:
             raise unavailable(error) from None
 
     @contextlib.asynccontextmanager

@@ -10,6 +10,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from vault.errors import StartError
+from vault.store.engine import ERRORS, unavailable
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -44,5 +47,8 @@ async def migrate(database: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    async with database.write() as connection:
-        await connection.run_sync(upgrade)
+    try:
+        async with database.write() as connection:
+            await connection.run_sync(upgrade)
+    except ERRORS as error:
+        raise StartError(f"database: {unavailable(error).message}") from None

@@ -28,9 +28,15 @@ class Work:
         return [ValueError(str(item)) if item < 0 else item * 2 for item in items]
 
 
+def load_of(calls: int) -> Load:
+    load = Load()
+    load.in_flight = calls
+    return load
+
+
 async def test_calls_of_the_same_moment_share_one_batch_and_each_gets_its_own_answer() -> None:
     work = Work()
-    batcher = Batcher(work, Load(), limit=100, concurrency=1)
+    batcher = Batcher(work, load_of(50), limit=100, concurrency=1)
     assert await asyncio.gather(*map(batcher, range(50))) == [item * 2 for item in range(50)]
     assert work.batches == [list(range(50))]
 
@@ -42,6 +48,17 @@ async def test_what_comes_while_a_batch_runs_makes_the_next_one_and_nothing_is_l
     assert results == [item * 2 for item in range(95)]
     assert max(map(len, work.batches)) == 10
     assert work.most == 2
+
+
+async def test_a_lone_call_starts_at_once_and_company_is_not_waited_for_long() -> None:
+    work = Work()
+    batcher = Batcher(work, load_of(1), limit=10, concurrency=1)
+    began = asyncio.get_running_loop().time()
+    await batcher(1)
+    alone = asyncio.get_running_loop().time() - began
+    assert await Batcher(work, load_of(1000), limit=10, concurrency=1)(1) == 2
+    assert alone < 0.1
+    assert work.batches == [[1], [1]]
 
 
 async def test_one_items_error_is_its_own() -> None:
@@ -61,7 +78,7 @@ async def test_an_error_of_the_whole_work_reaches_every_caller_and_the_next_batc
             raise OSError
         return list(items)
 
-    batcher = Batcher(work, Load(), limit=10, concurrency=1)
+    batcher = Batcher(work, load_of(2), limit=10, concurrency=1)
     results = await asyncio.gather(batcher(1), batcher(2), return_exceptions=True)
     assert [type(result) for result in results] == [OSError, OSError]
     assert await batcher(3) == 3

@@ -212,6 +212,8 @@ class Checkpoints:
             return
         if (head.origin, head.size, head.root) != (self._origin, checkpoint.size, checkpoint.root):
             report.find(f"{name}: its columns are not what was signed")
+        if merkle.encode_frontier(frontier) != checkpoint.frontier:
+            report.find(f"{name}: its frontier is not that of the records")
         if (frontier.size, frontier.root()) != (head.size, head.root):
             report.find(f"{name}: the records do not make the tree that was signed")
         report.checkpoints += 1

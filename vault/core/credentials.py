@@ -185,6 +185,7 @@ class Credentials:
         requests.require(caller, "credential.destroy", name)
         if version < 1:
             raise invalid_field("version", "is required, from 1")
+        version = requests.version(version)
         repeat = requests.repeat(caller, "credential.destroy_version", request_id, name, version, etag)
         own = RowKey("credentials", (name,))
         row_key = RowKey("credential_versions", (name, version))
@@ -225,7 +226,7 @@ class Credentials:
 
         Raises `CREDENTIAL_NOT_FOUND`, `VERSION_NOT_FOUND`, `CREDENTIAL_DELETED`, `VERSION_DESTROYED`.
         """
-        found = await self._stored((name, version))
+        found = await self._stored((name, requests.version(version)))
         if found is None:
             raise not_found()
         if isinstance(found, Credential):

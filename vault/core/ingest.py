@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from vault.core import audit
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 OFFERED = datetime.timedelta(days=7)
 GRACE = datetime.timedelta(days=1)
 _REFRESH = datetime.timedelta(hours=1)
-_KEY_ID_CHARS = 43
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class IngestKeys:
@@ -98,7 +99,7 @@ class IngestKeys:
         return known
 
     async def _unwrap(self, key_id: str) -> tuple[IngestKey, hpke.PrivateKey]:
-        if len(key_id) != _KEY_ID_CHARS:
+        if not _KEY_ID.fullmatch(key_id):
             raise _unknown()
         async with self._database.read() as connection:
             key = await keys.get_ingest_key(connection, key_id)

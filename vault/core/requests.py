@@ -30,6 +30,7 @@ _TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _PRINTABLE = re.compile(r"[ -~]*")
 
 MAX_TEXT = 128
+MAX_VERSION = 2**31 - 1
 MAX_LABELS = 32
 MAX_FIELDS = 64
 MAX_PAGE = 1000
@@ -88,6 +89,11 @@ def labels(value: dict[str, str]) -> dict[str, str]:
             raise invalid_field("labels", "keys must be [a-z][a-z0-9_.-]{0,62}")
         printable("labels", text)
     return value
+
+
+def version(value: int) -> int:
+    """A version's number as the database can hold it; none is ever as great as the greatest."""
+    return min(value, MAX_VERSION)
 
 
 def printable(field: str, value: str, *, required: bool = False) -> str:

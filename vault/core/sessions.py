@@ -210,8 +210,8 @@ class Session:
             raise invalid_field("field_names", f"1 to {MAX_SECRETS}")
         if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
             raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
-        if len(body) > MAX_BODY:
-            raise invalid_field("body", f"at most {MAX_BODY} bytes")
+        if not 0 < len(body) <= MAX_BODY:
+            raise invalid_field("body", f"1 to {MAX_BODY} bytes")
         try:
             views = {field: bundle.field_view(content.buffer.view, field) for field in field_names}
         except UnknownField:

@@ -113,7 +113,7 @@ def _read_standard(headers: Mapping[str, str], body: bytes) -> _Signed | None:
 def _mac_standard(secret: memoryview, payload: bytes) -> bytes:
     text = secret[len(_PREFIX) :] if secret[: len(_PREFIX)] == _PREFIX else secret
     try:
-        key = binascii.a2b_base64(text)
+        key = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
         raise VaultError(Reason.SECRET_UNSUITABLE, "the field is not a Standard Webhooks secret") from None
     if len(key) < 2:  # noqa: PLR2004 - shorter ones are shared by the interpreter and must not be wiped

@@ -118,6 +118,8 @@ def _open_hsm(config: Config, load: Load) -> Hsm:
     if section.softhsm_config_file is not None:
         # SoftHSM reads this once, when its library is loaded.
         os.environ["SOFTHSM2_CONF"] = str(section.softhsm_config_file)
+    # What is wrong at start is said in one line, by whoever catches the error.
+    logging.getLogger("hsm").setLevel(logging.CRITICAL)
     try:
         backend = hsm_library.open_backend(
             section.uri, sessions=section.sessions, wait_seconds=section.wait_seconds
@@ -126,6 +128,7 @@ def _open_hsm(config: Config, load: Load) -> Hsm:
         raise StartError(f"hsm: no log-in: {error}") from None
     except (HsmError, UriError) as error:
         raise StartError(f"hsm: {error}") from None
+    logging.getLogger("hsm").setLevel(logging.NOTSET)
     return Hsm(backend, load, threads=section.sessions)
 
 

@@ -65,8 +65,10 @@ class Supervisor:
         for _ in range(self._config.server.workers):
             code = self._start()
             if code is not None:
+                if code not in (0, EX_CONFIG):
+                    print(f"strongroom: a worker ended while it started ({code})", file=sys.stderr)  # noqa: T201
                 self._stop()
-                return code
+                return abs(code)
         print(f"strongroom: listening on {self._config.server.listen}", file=sys.stderr, flush=True)  # noqa: T201
         backoff = _MIN_BACKOFF
         steady_since = time.monotonic()

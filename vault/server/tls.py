@@ -47,7 +47,9 @@ def _check_pair(certificate: bytes, private_key: bytes) -> None:
         key = serialization.load_pem_private_key(private_key, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise StartError("tls.private_key_file: holds no unencrypted PEM private key") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(
+        key.curve, ec.SECP256R1 | ec.SECP384R1
+    ):
         raise StartError("tls.private_key_file: must be an elliptic-curve key (P-256 or P-384)")
     if leaf.public_key() != key.public_key():
         raise StartError("tls: the certificate and the private key do not match")

@@ -143,7 +143,6 @@ def test_without_its_database_the_vault_answers_nothing_says_why_and_comes_back_
     assert report.valid, report.findings
 
 
-@pytest.mark.xfail(strict=True, reason="the audit log counts as failed until somebody is let in to write to it")
 def test_a_vault_that_nobody_calls_becomes_ready_again_when_its_database_is_back(
     vault: VaultSite, wire: Wire, postgres: Postgres
 ) -> None:

@@ -214,7 +214,6 @@ def test_another_tenants_token_looks_like_no_token(acme: Wire, globex: Wire) -> 
     assert acme.call(method, token=issued).response.active
 
 
-@pytest.mark.xfail(strict=True, reason="SCOPE_DENIED tells a live token of the tenant from no token")
 def test_a_token_of_the_same_tenant_looks_like_no_token_without_the_scope(
     site: VaultSite, acme: Wire
 ) -> None:

@@ -104,7 +104,8 @@ class Pkcs11Backend(HsmBackend):
         """
         for pause in (*_LOOK_AGAIN, None):
             try:
-                self._pool.log_in()
+                with self._module.gate.entered("open", self._pool.wait_seconds):
+                    self._pool.log_in()
             except (CryptokiError, PKCS11Error) as error:
                 failure = as_failure("open", error)
                 passing = failure.code.remedy is Remedy.CONNECT

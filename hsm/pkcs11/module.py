@@ -69,8 +69,23 @@ class Gate:
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.Lock())
         self.active = 0
+        self.lost = 0  # calls that were given up but never came out
         self.shut = False
         self.forked = False
+
+    @contextmanager
+    def entered(self, op: str, wait_seconds: float) -> Iterator[None]:
+        """Be inside for a moment. Raises `HsmBusy` if the gate stays shut."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: not self.shut, wait_seconds):
+                raise HsmBusy(op, "a change of keys or a reconnect is under way")
+            self.active += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.active -= 1
+                self.changed.notify_all()
 
     @contextmanager
     def exclusive(self, op: str, wait_seconds: float) -> Iterator[None]:
@@ -105,6 +120,7 @@ class Module:
         self.gate = Gate()
         self.epoch = 0
         self.users = 0
+        self.up = False
         self.salt = secrets.token_bytes(32)
         self.logins: dict[int, bytes] = {}
         try:
@@ -122,6 +138,7 @@ class Module:
                 self._lib = _OsLockingLib(self.path, self.functions, self.reserved)
             else:
                 self._lib.initialize()
+            self.up = True
         except CryptokiError as error:
             if error.rv == CANT_LOCK:
                 raise HsmUnsupported("open", f"{self.path} does not work with threads") from None
@@ -146,6 +163,7 @@ class Module:
                 break
             if attempt > 1:
                 raise CryptokiError(rv)
+        self.up = False
         self.logins.clear()
 
     def tokens(self) -> list[Token]:
@@ -171,7 +189,7 @@ def acquire(path: str, *, reserved: bytes | None = None) -> Module:
             raise forked("open")
         if module is None:
             module = _modules[real] = Module(real, reserved)
-        if not module.users:
+        if not module.up:
             module.reserved = reserved
             module.initialize()
         elif module.reserved != reserved:
@@ -191,13 +209,17 @@ def look_again(module: Module) -> bool:
         return True
 
 
-def release(module: Module) -> None:
-    """Give a module back; the last user's leaving finalises it."""
+def release(module: Module, wait_seconds: float = 1.0) -> None:
+    """Give a module back; the last user's leaving finalises it.
+
+    It stays up if calls do not come out of it in time, as finalising it under them is undefined.
+    """
     with _registry_lock:
         module.users -= 1
-        if not module.users and not module.gate.forked:
-            with suppress(CryptokiError):
-                module.finalize()
+        if module.users or module.gate.forked or module.gate.lost:
+            return
+        with suppress(HsmBusy, CryptokiError), module.gate.exclusive("close", wait_seconds):
+            module.finalize()
 
 
 def forked(op: str) -> HsmError:

@@ -14,7 +14,7 @@ import hmac
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pkcs11.exceptions import PKCS11Error
@@ -79,8 +79,10 @@ class Pool:
     def log_in(self, op: str = "open") -> None:
         """Make sure that the anchor is there and logged in; at most one attempt with the PIN.
 
-        Raises `HsmAuthFailed`, after which nothing is tried again, `HsmUnavailable`, and whatever the
-        module or its binding answers (`CryptokiError`, `PKCS11Error`).
+        The caller must be inside the module's gate.
+
+        Raises `HsmAuthFailed` (if the HSM refused the PIN, nothing is tried ever again), `HsmUnavailable`,
+        and whatever the module or its binding answers (`CryptokiError`, `PKCS11Error`).
         """
         with self._login_lock:
             if self.auth_failed is not None:
@@ -89,8 +91,10 @@ class Pool:
                 self._log_in(op)
                 self._ready_epoch = self._anchor_epoch
             except HsmAuthFailed as error:
-                self.auth_failed = error
-                log.error("the HSM refused the log-in; it will not be tried again: %s", error)  # noqa: TRY400
+                # Only the HSM's own refusal is final; a PIN that cannot be read now costs no attempt.
+                if error.code_name:
+                    self.auth_failed = error
+                    log.error("the HSM refused the log-in; it is not tried again: %s", error)  # noqa: TRY400
                 raise
 
     def _log_in(self, op: str) -> None:
@@ -170,10 +174,11 @@ class Pool:
             self.module.functions.C_CloseSession(_handle(anchor))
 
     def logged_in(self) -> bool | None:
-        """Whether the anchor is logged in; `None` if it does not answer. One cheap call, no lock."""
-        if self._anchor_epoch != self.module.epoch:
-            return None
-        state = self._anchor_state()
+        """Whether the anchor is logged in; `None` if it does not answer. Raises `HsmBusy`."""
+        with self.module.gate.entered("health", self.wait_seconds):
+            if self._anchor_epoch != self.module.epoch:
+                return None
+            state = self._anchor_state()
         return None if state is None else state == cryptoki.CKS_RW_USER
 
     # -- lending workers ---------------------------------------------------------------------------
@@ -187,7 +192,7 @@ class Pool:
             if not self._idle or gate.shut:
                 self._wait_for_turn(op)
             gate.active += 1
-            worker = self._idle.pop() if self._idle else None
+            worker = self._pop_idle()
             if worker is None:
                 self._open += 1
             else:
@@ -205,6 +210,14 @@ class Pool:
         with gate.changed:
             self._busy.add(worker)
         return worker
+
+    def _pop_idle(self) -> Worker | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.epoch == self.module.epoch:
+                return worker
+            self._open -= 1  # another backend has had the module initialised again
+        return None
 
     def release(self, worker: Worker) -> None:
         """Give a worker back whose session is in order."""
@@ -227,8 +240,7 @@ class Pool:
         gate = self.module.gate
         with gate.changed:
             if worker.lost:
-                self.hung -= 1
-                gate.changed.notify_all()
+                self._count_hung(-1)
             else:
                 self._leave(worker)
                 self._open -= 1
@@ -237,8 +249,12 @@ class Pool:
         """Close the session of a call that ended after it had been given up."""
         self._close_quietly(worker)  # before it stops counting as hung, as no reconnect happens until then
         with self.module.gate.changed:
-            self.hung -= 1
-            self.module.gate.changed.notify_all()
+            self._count_hung(-1)
+
+    def _count_hung(self, change: int) -> None:
+        self.hung += change
+        self.module.gate.lost += change
+        self.module.gate.changed.notify_all()
 
     @contextmanager
     def exclusive(self, op: str) -> Iterator[Worker]:
@@ -302,9 +318,8 @@ class Pool:
             worker.lost = True
             self._busy.discard(worker)
             self._open -= 1
-            self.hung += 1
             self.module.gate.active -= 1
-            self.module.gate.changed.notify_all()
+            self._count_hung(1)
             log.error("a call to the HSM has hung for %.1f s; its session is given up", self.hang_seconds)
 
     def check_hung(self) -> int:
@@ -365,7 +380,7 @@ class Pool:
         if self.module.gate.forked:
             return
         self.close_idle()
-        with self._login_lock:
+        with suppress(HsmBusy), self.module.gate.entered("close", self.wait_seconds), self._login_lock:
             self._drop_anchor()
 
     @property

@@ -89,13 +89,14 @@ class Recovery:
         log.warning("the HSM does not answer properly; its module is initialised again")
         try:
             with module.gate.exclusive(op, pool.wait_seconds):
-                if pool.hung:
+                if module.gate.lost:
                     # Finalising a module with a thread inside is undefined. It must come out first.
                     raise HsmUnavailable(op, "a call to the HSM hangs, so it cannot be reconnected")
                 module.finalize()
                 pool.forget()
                 module.initialize()
-            pool.log_in(op)
+            with module.gate.entered(op, pool.wait_seconds):
+                pool.log_in(op)
             worker = pool.acquire(op)
             try:
                 worker.random(16)

@@ -87,7 +87,8 @@ class Runner:
             self._pool.forget_keys()
         elif remedy is Remedy.LOGIN:
             try:
-                self._pool.log_in(op)
+                with self._pool.module.gate.entered(op, self._pool.wait_seconds):
+                    self._pool.log_in(op)
             except (CryptokiError, PKCS11Error):
                 self._recovery.heal(op, epoch)
         elif remedy in (Remedy.CONNECT, Remedy.SUSPECT):

@@ -6,10 +6,12 @@ import os
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from hsm import (
+    HsmAuthFailed,
     HsmBusy,
     HsmError,
     HsmIntegrityError,
@@ -96,6 +98,81 @@ def test_one_reconnect_for_all_threads(shim, backend, bench):
     shim.dead = 1
     assert in_threads(8, bench.unwrap) == []
     assert shim.initializations == before + 1
+
+
+def test_backends_that_share_a_module_survive_each_others_reconnects(shim, uri, backend, bench):
+    with open_backend(uri, sessions=2) as other:
+        other_bench = Bench.__new__(Bench)
+        other_bench.__dict__.update(bench.__dict__, backend=other)
+        for _ in range(5):
+            assert in_threads(4, other_bench.unwrap) == []
+            assert in_threads(4, bench.unwrap) == []
+            shim.dead = 1
+            bench.unwrap()
+            outcome = []
+            crew = [
+                threading.Thread(target=lambda b=b, outcome=outcome: outcome.extend(in_threads(4, b.unwrap)))
+                for b in (bench, other_bench)
+            ]
+            for thread in crew:
+                thread.start()
+            for thread in crew:
+                thread.join()
+            assert outcome == []
+    assert_whole(shim, backend)
+
+
+def test_a_pin_that_cannot_be_read_on_reconnect_is_read_later(shim, uri, backend, bench):
+    pin = Path(uri.rsplit("pin-source=file:", 1)[1])
+    away = pin.with_name("away")
+    before = shim.calls("C_Login")
+    pin.rename(away)
+    try:
+        shim.dead = 1
+        for _ in range(3):
+            with pytest.raises((HsmAuthFailed, HsmUnavailable)):
+                bench.unwrap()
+        assert shim.calls("C_Login") == before
+        assert not backend.health().ok
+    finally:
+        away.rename(pin)
+    recovers(bench.unwrap)
+    assert_whole(shim, backend)
+
+
+def test_health_asked_all_the_time_does_not_disturb_reconnects(shim, backend, bench):
+    stop, answers = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            answers.append(backend.health().reason)
+
+    crew = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in crew:
+        thread.start()
+    for _ in range(20):
+        shim.dead = 1
+        bench.unwrap()
+    stop.set()
+    for thread in crew:
+        thread.join()
+    assert "ok" in answers
+    assert_whole(shim, backend)
+
+
+def test_closing_while_a_call_hangs_leaves_the_module_up_for_the_next(shim, uri):
+    shim.hang("C_GenerateRandom")
+    backend = open_backend(uri, sessions=1, wait_seconds=0.1, hang_seconds=0.1)
+    stuck = threading.Thread(target=in_one, args=(lambda: backend.random(8),))
+    stuck.start()
+    until(lambda: shim.hanging == 1)
+    time.sleep(0.15)
+    assert backend.health().reason == "hung"
+    backend.close()
+    shim.heal()
+    stuck.join(5)
+    with open_backend(uri) as again:
+        assert len(again.random(8)) == 8
 
 
 def test_a_bad_blob_does_not_make_the_module_be_initialised_again(shim, backend, bench):

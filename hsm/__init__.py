@@ -26,6 +26,7 @@ from hsm.errors import (
 from hsm.model import (
     Capabilities,
     Health,
+    IvMode,
     KeyAlgorithm,
     KeyInfo,
     KeyPurpose,
@@ -35,6 +36,7 @@ from hsm.model import (
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
+    WrapScheme,
 )
 from hsm.open import open_backend
 
@@ -49,6 +51,7 @@ __all__ = [
     "HsmPolicyViolation",
     "HsmUnavailable",
     "HsmUnsupported",
+    "IvMode",
     "KeyAlgorithm",
     "KeyAmbiguous",
     "KeyInfo",
@@ -61,5 +64,6 @@ __all__ = [
     "SignatureAlgorithm",
     "UnwrapItem",
     "WrapItem",
+    "WrapScheme",
     "open_backend",
 ]

@@ -281,7 +281,10 @@ def test_ivs_that_the_hsm_makes(shim, uri, mode):
         backend.destroy_key(ref, confirm=ref.label)
 
 
-def test_a_thousand_faults_in_a_steady_load(shim, uri):
+@pytest.mark.parametrize(
+    "faults", [1000, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
+def test_a_thousand_faults_in_a_steady_load(shim, uri, faults):
     """No wrong answer, no leaked session, and whole within two seconds of the last fault."""
     codes = [0x30, 0x05, 0xB3, 0x90, 0x101, 0x82, 0x60, 0x06, 0x91, 0x80000001]
     injected, wrong, refused, done = 0, [], 0, 0
@@ -311,7 +314,7 @@ def test_a_thousand_faults_in_a_steady_load(shim, uri):
         for thread in crew:
             thread.start()
         rng = random.Random(7)
-        while injected < 1000 and not wrong:
+        while injected < faults and not wrong:
             shim.fail("*", rng.choice(codes), skip=rng.randrange(30))
             deadline = time.monotonic() + 2
             while shim.pending() and time.monotonic() < deadline:

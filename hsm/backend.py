@@ -175,7 +175,10 @@ class HsmBackend(ABC):
             raise self._translate("unwrap", error) from None
 
     def wrap_many(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
-        """`wrap` for several, with one session for all; each answer or error in its place."""
+        """`wrap` for several, with one session for all; each answer or error in its place.
+
+        Raises `HsmError` only if none could be tried.
+        """
         for item in items:
             _check_wrap(item.dek, item.aad)
         if not items:
@@ -184,7 +187,10 @@ class HsmBackend(ABC):
             return self._wrap_many(items)
 
     def unwrap_many(self, items: Sequence[UnwrapItem]) -> list[int | HsmError]:
-        """`unwrap` for several, with one session for all; each answer or error in its place."""
+        """`unwrap` for several, with one session for all; each answer or error in its place.
+
+        Raises `HsmError` only if none could be tried.
+        """
         for item in items:
             _check_unwrap(item.blob, item.aad, item.into)
         if not items:

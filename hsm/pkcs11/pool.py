@@ -262,16 +262,14 @@ class Pool:
         gate = self.module.gate
         if gate.forked:
             raise forked(op)
-        self._check_login(op)
         with gate.exclusive(op, self.wait_seconds):
             # A session of its own: one that has lain idle may be dead, and such work is not done twice.
             with gate.changed:
                 spare = self._idle.pop(0) if self._idle and self._open >= self.limit else None
                 gate.active += 1
+                self._open += spare is None
             if spare is not None:
                 self._close_quietly(spare)
-            else:
-                self._open += 1
             try:
                 worker = self._new_worker(op)
             except BaseException:
@@ -279,7 +277,8 @@ class Pool:
                     gate.active -= 1
                     self._open -= 1
                 raise
-            self._busy.add(worker)
+            with gate.changed:
+                self._busy.add(worker)
             try:
                 yield worker
             except BaseException as error:

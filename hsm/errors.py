@@ -5,6 +5,9 @@ made again (`retry_safe`), and the vendor's own word for it (`code_name`, for lo
 ever holds a PIN, a key or plaintext.
 """
 
+# The names say what happened to whom: a suffix on each would say nothing more.
+# ruff: noqa: N818
+
 from __future__ import annotations
 
 from typing import ClassVar

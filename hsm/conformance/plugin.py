@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("hsm.conformance.suite")
+pytest.register_assert_rewrite(
+    *(f"hsm.conformance.{name}" for name in ("support", "data_keys", "key_life", "other_uses"))
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

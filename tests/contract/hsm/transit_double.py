@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - it is no error of the double
     def __init__(self, status: int, *errors: str) -> None:
         super().__init__(status)
         self.status, self.errors = status, list(errors)

@@ -603,16 +603,6 @@ class Watch:
         assert b"defect" not in logged
 
 
-def expect_known_defects(world: World, case: Case, request: pytest.FixtureRequest) -> None:
-    """What PostgreSQL cannot take as a parameter fails there as if the database were gone."""
-    beyond = ("beyond 31 bits" in case.what or "the greatest number" in case.what) and (
-        case.field == "credentials" or case.method.endswith("/DestroyVersion")
-    )
-    if world.site.database_url.startswith("postgresql") and (beyond or case.what == "43 times NUL"):
-        reason = "a parameter that the driver refuses is taken for a database that does not answer"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-
 def test_every_method_and_every_field_has_its_rows() -> None:
     assert set(GOOD) == set(UNARY)
     for method, good in GOOD.items():
@@ -633,7 +623,6 @@ def test_every_reason_is_documented_with_its_code() -> None:
 def test_a_bad_field_is_refused_for_its_own_reason(
     world: World, case: Case, request: pytest.FixtureRequest
 ) -> None:
-    expect_known_defects(world, case, request)
     good = GOOD[case.method]
     wire = world.wires[good.tenant]
     value = case.value(world) if callable(case.value) else case.value
@@ -789,7 +778,6 @@ def opened(world: World) -> Iterator[Stream]:
 def test_a_bad_start_is_refused_for_its_own_reason(
     world: World, case: Case, request: pytest.FixtureRequest
 ) -> None:
-    expect_known_defects(world, case, request)
     world.wires["acme"].token  # noqa: B018
     watch = Watch(world)
     with world.wires["acme"].stream() as stream:
@@ -907,7 +895,6 @@ def test_a_bad_operation_is_refused_and_the_session_goes_on(
     assert closed.buffers == closed.buffers_wiped == 2
 
 
-@pytest.mark.xfail(strict=True, reason="`body` is documented as required, and an empty one is taken")
 def test_a_webhook_without_a_body_is_refused(opened: Stream) -> None:
     assert opened.ask(**webhook(body=b"")).error.reason == "FIELD_INVALID"
 
@@ -918,14 +905,6 @@ def test_an_operation_without_an_id_is_refused(world: World, opened: Stream, fie
     assert answer.operation_id == 0
     assert answer.error.reason == "FIELD_INVALID"
     assert world.books.records(opened.request_id)[-1]["reason"] == "FIELD_INVALID"
-
-
-@pytest.mark.xfail(
-    strict=True, reason="an operation id is documented as unique, and a second use is answered"
-)
-def test_an_operation_id_is_unique_within_its_session(world: World, opened: Stream) -> None:
-    assert opened.ask(**reveal()).WhichOneof("message") == "reveal"
-    assert opened.ask(**reveal()).error.reason in ("FIELD_INVALID", "SESSION_PROTOCOL")
 
 
 def test_a_later_message_that_is_no_protobuf_ends_the_session_with_a_reason(
@@ -943,9 +922,6 @@ def test_a_later_message_that_is_no_protobuf_ends_the_session_with_a_reason(
     assert "session.close" in actions
 
 
-@pytest.mark.xfail(
-    strict=True, reason="base64 is decoded leniently: what is no secret of the scheme is taken for one"
-)
 def test_a_secret_that_does_not_suit_the_scheme_is_told_without_telling_it(
     world: World, opened: Stream
 ) -> None:

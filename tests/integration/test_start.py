@@ -211,7 +211,6 @@ def test_a_file_that_is_missing_or_wrong_is_named(
             (broken.folder / "pki/server-key.pem").rmdir()
 
 
-@pytest.mark.xfail(strict=True, raises=subprocess.TimeoutExpired, reason="any curve is taken; it serves")
 def test_a_key_on_another_curve_is_named(broken: VaultSite) -> None:
     broken.write_config()
     _key(broken, ec.generate_private_key(ec.SECP521R1()), matching=True)
@@ -285,7 +284,6 @@ def with_pin(site: VaultSite, file: Path, **changes: Any) -> None:
     site.write_config(hsm={"uri": site.hsm_uri.replace(path, str(file))}, **changes)
 
 
-@pytest.mark.xfail(strict=True, reason="the HSM's own log line stands before the one that says what is wrong")
 @pytest.mark.parametrize("content", [None, SECRET], ids=["missing", "wrong"])
 def test_a_pin_that_is_no_good_is_said_in_one_line(
     broken: VaultSite, tmp_path: Path, content: str | None
@@ -432,9 +430,6 @@ def test_told_to_stop_it_finishes_what_it_took_on_and_takes_on_nothing_new(runni
     assert set(done) <= recorded, "every token that was handed out has its record"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the supervisor sleeps through the signal while it waits to replace a worker"
-)
 def test_told_to_stop_while_a_worker_cannot_be_replaced_it_stops_at_once(running: VaultSite) -> None:
     policy = running.folder / "policy.cedar"
     kept = policy.read_text()
@@ -454,7 +449,6 @@ def test_told_to_stop_while_a_worker_cannot_be_replaced_it_stops_at_once(running
         policy.write_text(kept)
 
 
-@pytest.mark.xfail(strict=True, reason="the supervisor ends without a word")
 def test_a_worker_that_is_killed_while_the_vault_starts_is_said_in_one_line(broken: VaultSite) -> None:
     broken.write_config()
     vault = subprocess.Popen(

@@ -34,7 +34,9 @@ class AsyncClient:
     def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
         self.profile = profile
         self._operations = Operations(profile)
-        self._channel = grpc.aio.secure_channel(profile.server, profile.channel_credentials())
+        self._channel = grpc.aio.secure_channel(
+            profile.server, profile.channel_credentials(), operations.CHANNEL_OPTIONS
+        )
         self._timeout = timeout
         # Many tasks may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = asyncio.Lock()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_TRIES = 6
+# A client has a connection of its own: a server takes 64 calls and sessions at once on each.
+CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
 _PAGE = 500

@@ -35,7 +35,9 @@ class Client:
     def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
         self.profile = profile
         self._operations = Operations(profile)
-        self._channel = grpc.secure_channel(profile.server, profile.channel_credentials())
+        self._channel = grpc.secure_channel(
+            profile.server, profile.channel_credentials(), operations.CHANNEL_OPTIONS
+        )
         self._timeout = timeout
         # Many threads may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = threading.Lock()

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("strongroom.app")
 
-_OPTIONS = (
+OPTIONS = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", 256 * 1024),
     ("grpc.max_send_message_length", 8 * 1024 * 1024),
@@ -198,7 +198,7 @@ class App:
         )
         # A connection that has come of age takes no new call, and lives on for as long as a session on it may.
         grace = ("grpc.max_connection_age_grace_ms", (config.sessions.max_life_seconds + 30) * 1000)
-        self._server = grpc.aio.server(options=(*_OPTIONS, grace), compression=grpc.Compression.NoCompression)
+        self._server = grpc.aio.server(options=(*OPTIONS, grace), compression=grpc.Compression.NoCompression)
 
     async def start(self) -> None:
         """Learn keys and revocations, then listen. Raises `StartError`."""

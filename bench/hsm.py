@@ -61,7 +61,7 @@ def one_thread(uri, seconds):
         ref = KeyRef("bench/kek", os.urandom(16))
         backend.create_key(KeySpec(ref, KeyAlgorithm.AES_256))
         blob, into = backend.wrap(ref, DEK, AAD), memoryview(bytearray(32))
-        worker = backend._pool.acquire("bench")  # noqa: SLF001 - its session, for the bare calls
+        worker = backend._pool.acquire("bench")
         key = next(iter(list(worker.session.get_objects({Attribute.ID: ref.object_id}))))
 
         def params():
@@ -83,7 +83,7 @@ def one_thread(uri, seconds):
         turns = 40
         rounds = [{name: rate(work, seconds / turns) for name, work in works.items()} for _ in range(turns)]
         found = {name: statistics.median(turn[name] for turn in rounds) for name in works}
-        backend._pool.release(worker)  # noqa: SLF001
+        backend._pool.release(worker)
         backend.destroy_key(ref, confirm=ref.label)
     return found
 

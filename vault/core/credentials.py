@@ -221,21 +221,15 @@ class Credentials:
         result: Version = await self._log.commit(Unit((own, row_key, *repeat.reads), decide))
         return result
 
-    async def stored(self, name: str, version: int) -> StoredVersion:
-        """A version ready to be opened (0: the newest).
+    async def stored(self, wanted: Sequence[tuple[str, int]]) -> list[StoredVersion]:
+        """Versions ready to be opened (0: the newest), all or none.
 
         Raises `CREDENTIAL_NOT_FOUND`, `VERSION_NOT_FOUND`, `CREDENTIAL_DELETED`, `VERSION_DESTROYED`.
         """
-        found = await self._stored((name, requests.version(version)))
-        if found is None:
-            raise not_found()
-        if isinstance(found, Credential):
-            raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
-        if found.credential_state is CredentialState.DELETED:
-            raise deleted()
-        if found.version.state is VersionState.DESTROYED:
-            raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
-        return found
+        keys = [(name, requests.version(version)) for name, version in wanted]
+        if len(keys) == 1:
+            return [_openable(await self._stored(keys[0]))]
+        return [_openable(found) for found in await self._get_stored(keys)]
 
     async def _change(
         self,
@@ -383,6 +377,18 @@ def _check_current(new: _NewVersion, before: Credential | None, tenant: dict[str
         raise invalid_field("kind", "a credential's kind never changes")
     if new.number != (before.latest_version if before else 0) + 1 or tenant["kek_version"] != new.kek.version:
         raise _Moved
+
+
+def _openable(found: StoredVersion | Credential | BaseException | None) -> StoredVersion:
+    if found is None:
+        raise not_found()
+    if not isinstance(found, StoredVersion):
+        raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
+    if found.credential_state is CredentialState.DELETED:
+        raise deleted()
+    if found.version.state is VersionState.DESTROYED:
+        raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
+    return found
 
 
 def _check_prefix(tenant: str, prefix: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core.hsm import Unwrapping, Wrapping, damaged
 from vault.crypto import envelope, suites
@@ -16,6 +15,12 @@ if TYPE_CHECKING:
     from vault.core.keys import Keyring
     from vault.crypto.memory import LockedBuffer
     from vault.model import Key, StoredVersion
+
+
+class _Sealed(NamedTuple):
+    envelope: envelope.Envelope
+    context: envelope.EnvelopeContext
+    unwrapping: Unwrapping
 
 
 class Envelopes:
@@ -33,35 +38,40 @@ class Envelopes:
             wrapped = await self._hsm.wrap(Wrapping(kek, dek, envelope.wrap_aad(suite, context)))
             return envelope.seal(suite, context, dek, wrapped, plaintext.view)
 
-    async def open(self, stored: StoredVersion) -> LockedBuffer:
-        """Decrypt a version into locked memory. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+    async def open_all(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
+        """Decrypt versions into locked memory, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        sealed = [await self._parse(item) for item in stored]
+        deks = await self._hsm.unwrap_all([item.unwrapping for item in sealed])
+        opened: list[LockedBuffer] = []
+        try:
+            for item, dek in zip(sealed, deks, strict=True):
+                opened.append(envelope.open(item.envelope, item.context, dek))
+        except BaseException as error:
+            for buffer in opened:
+                buffer.close()
+            if isinstance(error, CryptoError):
+                raise damaged() from None
+            raise
+        finally:
+            for dek in deks:
+                dek.close()
+        return opened
+
+    async def _parse(self, stored: StoredVersion) -> _Sealed:
         version = stored.version
         try:
             parsed = envelope.parse(stored.envelope)
             suite = suites.suite(parsed.suite)
-            # The row's columns are for queries; what is opened must agree with them.
-            if (parsed.kek_version, parsed.suite) != (version.kek_version, version.suite):
-                raise damaged()
-            kek = await self._key(stored)
-            context = _context(version.name, version.version, kek)
-            aad = envelope.wrap_aad(suite, context)
-            with await self._hsm.unwrap(Unwrapping(kek, parsed.wrapped_dek, aad)) as dek:
-                return envelope.open(parsed, context, dek)
         except CryptoError:
             raise damaged() from None
-
-    async def open_all(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
-        """Decrypt several versions, all or none."""
-        if len(stored) == 1:
-            return [await self.open(stored[0])]
-        results = await asyncio.gather(*map(self.open, stored), return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        buffers = [result for result in results if not isinstance(result, BaseException)]
-        if errors:
-            for buffer in buffers:
-                buffer.close()
-            raise errors[0]
-        return buffers
+        # The row's columns are for queries; what is opened must agree with them.
+        if (parsed.kek_version, parsed.suite) != (version.kek_version, version.suite):
+            raise damaged()
+        kek = await self._key(stored)
+        context = _context(version.name, version.version, kek)
+        return _Sealed(
+            parsed, context, Unwrapping(kek, parsed.wrapped_dek, envelope.wrap_aad(suite, context))
+        )
 
     async def _key(self, stored: StoredVersion) -> Key:
         try:

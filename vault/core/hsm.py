@@ -102,6 +102,19 @@ class Hsm:
         """
         return await self._unwraps(unwrapping)
 
+    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer]:
+        """Unwrap several data keys, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        if len(unwrappings) == 1:
+            return [await self.unwrap(unwrappings[0])]
+        answers = await self._unwrap_batch(unwrappings)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                for other in answers:
+                    if isinstance(other, LockedBuffer):
+                        other.close()
+                raise answer
+        return [answer for answer in answers if isinstance(answer, LockedBuffer)]
+
     async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
         """Sign a message. Raises `HSM_UNAVAILABLE`."""
         return await self._signs(Signing(key, algorithm, message))

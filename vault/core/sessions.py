@@ -338,7 +338,7 @@ class Sessions:
         requests.printable("purpose", purpose, required=True)
         suite = _suite(hpke_suite)
         selected = [requests.field_names(item.field_names) for item in wanted]
-        stored = await asyncio.gather(*(self._credentials.stored(item.name, item.version) for item in wanted))
+        stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
         session_id = new_session_id()
         buffers = await self._envelopes.open_all(stored)
         try:
@@ -386,7 +386,7 @@ class Sessions:
         self._check_limits(caller)
         token = requests.token_of(caller)
         expire_time = min(self._clock.now() + (life or self._settings.max_life), token.expire_time)
-        stored = await asyncio.gather(*(self._credentials.stored(item.name, item.version) for item in wanted))
+        stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
         buffers = await self._envelopes.open_all(stored)
         contents = {
             item.version.name: _Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)

@@ -15,26 +15,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
-from sqlalchemy import bindparam, insert, select, tuple_, update
+from sqlalchemy import Integer, bindparam, insert, select, tuple_, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from vault.clock import micros
 from vault.crypto import merkle
 from vault.crypto.encoding import encode
 from vault.store.engine import driver_of
-from vault.store.rows import KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
+from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
 from vault.store.tables import audit_head, audit_records
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.model import AuditDraft
     from vault.store.engine import Database
-
-_KEYS_PER_LOOK_UP = 512
 
 
 class Rows:
@@ -117,7 +115,7 @@ async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.
 async def _commit(database: Database, units: Sequence[Unit], now: datetime.datetime) -> list[Any]:
     async with database.write() as connection:
         head = await _lock_head(connection, database)
-        rows = Rows(await _load(connection, {key for unit in units for key in unit.reads}))
+        rows = Rows(await _load(connection, database, {key for unit in units for key in unit.reads}))
         results: list[Any] = []
         audit_rows: list[Row] = []
         for unit in units:
@@ -132,7 +130,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
                 audit_rows.append(_seal(draft, head.size + len(audit_rows), now, digests))
             results.append(commit.result)
         if audit_rows:
-            await _flush(connection, rows)
+            await _flush(connection, database, rows)
             await _append(connection, database, head, audit_rows)
     return results
 
@@ -207,32 +205,47 @@ async def _lock_head(connection: AsyncConnection, database: Database) -> Head:
     return Head(found.size, merkle.decode_frontier(found.frontier))
 
 
-async def _load(connection: AsyncConnection, wanted: set[RowKey]) -> dict[RowKey, Row | None]:
+async def _load(
+    connection: AsyncConnection, database: Database, wanted: set[RowKey]
+) -> dict[RowKey, Row | None]:
     loaded: dict[RowKey, Row | None] = dict.fromkeys(wanted)
     by_table: dict[str, list[tuple[str | int, ...]]] = defaultdict(list)
     for key in wanted:
         by_table[key.table].append(key.key)
     for name, keys in by_table.items():
-        table = TABLES[name]
-        columns = [table.c[column] for column in KEY_COLUMNS[name]]
-        for start in range(0, len(keys), _KEYS_PER_LOOK_UP):
-            chunk = keys[start : start + _KEYS_PER_LOOK_UP]
-            one = len(columns) == 1
-            condition = columns[0].in_([key[0] for key in chunk]) if one else tuple_(*columns).in_(chunk)
-            for found in (await connection.execute(select(table).where(condition))).mappings():
-                row = dict(found)
-                loaded[RowKey(name, tuple(row[column] for column in KEY_COLUMNS[name]))] = row
+        for found in await _fetch(connection, database, name, keys):
+            row = dict(found)
+            loaded[RowKey(name, tuple(row[column] for column in KEY_COLUMNS[name]))] = row
     return loaded
 
 
-async def _flush(connection: AsyncConnection, rows: Rows) -> None:
+async def _fetch(
+    connection: AsyncConnection, database: Database, name: str, keys: list[tuple[str | int, ...]]
+) -> Sequence[Mapping[str, Any]]:
+    if database.is_postgresql:
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        found: Sequence[Mapping[str, Any]] = await (await driver_of(connection)).fetch(
+            _FETCHES[name], *columns
+        )
+        return found
+    table = TABLES[name]
+    wanted = tuple_(*(table.c[column] for column in KEY_COLUMNS[name])).in_(keys)
+    return [dict(row) for row in (await connection.execute(select(table).where(wanted))).mappings()]
+
+
+async def _flush(connection: AsyncConnection, database: Database, rows: Rows) -> None:
     inserts, updates = rows.changes()
     for name, changed in updates.items():
         await connection.execute(
             _UPDATES[name], [{f"new_{key}": value for key, value in row.items()} for row in changed]
         )
     for name, added in inserts.items():
-        await connection.execute(insert(TABLES[name]), added)
+        if database.is_postgresql:
+            columns = COLUMNS[name]
+            records = [tuple(row[column] for column in columns) for row in added]
+            await (await driver_of(connection)).copy_records_to_table(name, records=records, columns=columns)
+        else:
+            await connection.execute(insert(TABLES[name]), added)
 
 
 async def _append(connection: AsyncConnection, database: Database, head: Head, audit_rows: list[Row]) -> None:
@@ -262,6 +275,16 @@ def _update_statement(name: str) -> Any:
     return statement.values({c.name: bindparam(f"new_{c.name}") for c in table.columns if c.name not in keys})
 
 
+def _fetch_statement(name: str) -> str:
+    """PostgreSQL's look-up of many rows by their keys, given as one array a column."""
+    table = TABLES[name]
+    keys = KEY_COLUMNS[name]
+    kinds = ["int" if isinstance(table.c[key].type, Integer) else "text" for key in keys]
+    arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(kinds, 1))
+    return f"SELECT * FROM {name} WHERE ({', '.join(keys)}) IN (SELECT * FROM unnest({arrays}))"  # noqa: S608 - our names
+
+
+_FETCHES = {name: _fetch_statement(name) for name in TABLES}
 _UPDATES = {name: _update_statement(name) for name in TABLES}
 
 

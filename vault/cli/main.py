@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from vault.cli import audit, credentials, keys, server, sessions, tokens
+from vault.cli import audit, credentials, hsm, keys, server, sessions, tokens
 from vault.cli.dev import dev
 from vault.errors import StartError, VaultError
 
@@ -33,6 +33,7 @@ app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(hsm.app, name="hsm")
 
 _NEXT = {
     "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit",

@@ -266,7 +266,11 @@ class Tokens:
                 issue_time=datetime.datetime.fromtimestamp(claims["iat"], UTC),
                 expire_time=datetime.datetime.fromtimestamp(claims["exp"], UTC),
             )
-            same = canonical_json(self._claims(token)).encode() == payload
+            texts = (token.identity, token.tenant, token.thumbprint)
+            same = (
+                all(isinstance(text, str) for text in texts)
+                and canonical_json(self._claims(token)).encode() == payload
+            )
         except (
             VaultError,
             LookupError,

@@ -17,7 +17,7 @@ READ = "credential.read"
         "credential.read:acme/**",
         "credential.read:acme/*/live",
         "credential.read:acme/*/**",
-        "session.use.hmac:a/b/c/d/e/f/g/h",
+        "session.use.verify_webhook:a/b/c/d/e/f/g/h",
         "token.revoke:0/1_-",
         "key.read:" + "/".join(["a" * 63] * 8),
     ],

@@ -669,7 +669,6 @@ def test_a_version_that_was_altered_or_swapped_is_data_loss_on_reveal(tamper: Ta
 
 
 @pytest.mark.parametrize("statement", UNSEEN.values(), ids=UNSEEN.keys())
-@pytest.mark.xfail(strict=True, reason="verify does not hold the rows against the digests in their records")
 def test_what_was_rolled_back_or_removed_is_found(tamper: Tamper, statement: str) -> None:
     """By verify, or at the latest when it is revealed."""
     issued = tamper.wire.issue("credential.read:acme/**")

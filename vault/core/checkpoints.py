@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vault.core import audit as audit_log
 from vault.core.hsm import ref
+from vault.core.state import State, explained, odd_rows
 from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, StartError, VaultError
@@ -149,15 +150,17 @@ class Checkpoints:
         return report
 
     async def check(self) -> Report:
-        """Verify the whole log: sequence, leaf hashes, tree, checkpoints and their signatures, anchor."""
+        """Verify the whole log: sequence, hashes, tree, checkpoints, signatures, anchor; and the rows against it."""
         report = Report()
+        state = State()
         async with self._database.read() as connection:
             head = await read_head(connection)
         frontier = merkle.EMPTY
         async for checkpoint in self._checkpoints(head.size):
-            frontier = await self._replay(frontier, checkpoint.size, report)
+            frontier = await self._replay(frontier, checkpoint.size, report, state)
             self._check_checkpoint(checkpoint, frontier, report)
-        frontier = await self._replay(frontier, head.size, report)
+        frontier = await self._replay(frontier, head.size, report, state)
+        await self._check_rows(head.size, state, report)
         if frontier != head.frontier:
             report.find(f"head: the records do not make the tree of {head.size} that the head says")
         self._check_anchor(head.size, report)
@@ -176,11 +179,26 @@ class Checkpoints:
                 return
             after = page[-1].size
 
-    async def _replay(self, frontier: merkle.Frontier, end: int, report: Report) -> merkle.Frontier:
+    async def _check_rows(self, size: int, state: State, report: Report) -> None:
+        """Hold every row against the log, of which `state` knows the first `size` records."""
+        seen: set[str] = set()
+        odd = await odd_rows(self._database, state, seen)
+        for key in state.missing(seen, self._clock.now()):
+            report.find(f"row {key}: it is gone")
+        async with self._database.read() as connection:
+            now = await read_head(connection)
+        later = [row async for rows in audit.stream_rows(self._database, size, now.size) for row in rows]
+        explained(odd, later, report.find)
+
+    async def _replay(
+        self, frontier: merkle.Frontier, end: int, report: Report, state: State | None = None
+    ) -> merkle.Frontier:
         """Hash the records from the frontier's size to `end` anew and let the tree grow by them."""
         async for rows in audit.stream_rows(self._database, frontier.size, end):
             hashes = await asyncio.to_thread(_leaf_hashes, rows, frontier.size, report)
             frontier = frontier.append_many(hashes)
+            if state is not None:
+                state.take(rows)
             report.records += len(rows)
         if frontier.size < end:
             report.find(f"sequence {frontier.size}: {end - frontier.size} records are missing before {end}")

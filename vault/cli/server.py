@@ -25,9 +25,9 @@ def serve(*, config: ConfigFile) -> None:
     raise typer.Exit(Supervisor(config).run())
 
 
-def migrate(*, config: ConfigFile) -> None:
+def migrate(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
     """Bring the database's schema up to date."""
-    print(f"the schema is at {asyncio.run(migrate_database(config))}")
+    show_dict(output, {"schema": asyncio.run(migrate_database(config))})
 
 
 async def migrate_database(config: Path) -> str:

@@ -89,6 +89,7 @@ def open_(
     ttl: Annotated[int | None, typer.Option(help="Seconds the session may last.")] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
+    output: Output = Format.TABLE,
 ) -> None:
     r"""Open a session and take operations from stdin, one a line, until `close` or the end.
 
@@ -101,9 +102,14 @@ def open_(
         session = vault.session(*names, purpose=purpose, ttl_seconds=ttl)
         with session:
             for opened in session.opened:
-                print(f"opened {opened.name} version {opened.version} ({', '.join(opened.field_names)})")
-            _operate(session, sys.stdin)
-    if session.closed is not None:
+                if output is Format.JSON:
+                    show(output, opened)
+                else:
+                    print(f"opened {opened.name} version {opened.version} ({', '.join(opened.field_names)})")
+            _operate(session, sys.stdin, output)
+    if session.closed is not None and output is Format.JSON:
+        show(output, session.closed)
+    elif session.closed is not None:
         closed = session.closed
         print(
             f"closed: {closed.reveals} revealed, {closed.uses} used; "
@@ -111,7 +117,7 @@ def open_(
         )
 
 
-def _operate(session: Session, lines: Iterable[str]) -> None:
+def _operate(session: Session, lines: Iterable[str], output: Format) -> None:
     parser = _parser()
     for line in lines:
         words = shlex.split(line, comments=True)
@@ -135,7 +141,7 @@ def _operate(session: Session, lines: Iterable[str]) -> None:
                 field_names=operation.field or ["webhook_secret"],
                 name=operation.name,
             )
-            show(Format.TABLE, result)
+            show(output, result)
 
 
 class _Parser(argparse.ArgumentParser):

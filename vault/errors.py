@@ -68,6 +68,10 @@ class VaultError(Exception):
         self.metadata = metadata
 
 
+EX_CONFIG = 78
+"""The exit code for what only an operator can mend: configuration, database, HSM (sysexits.h)."""
+
+
 class StartError(Exception):
     """The vault cannot start: one line that says what is wrong and what to do."""
 

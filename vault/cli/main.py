@@ -13,9 +13,9 @@ import typer
 
 from vault.cli import audit, credentials, hsm, keys, server, sessions, tokens
 from vault.cli.dev import dev
-from vault.errors import StartError, VaultError
+from vault.errors import EX_CONFIG, StartError, VaultError
 
-EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_CONFIG = 1, 3, 4, 78
+EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
 
 app = typer.Typer(
     name="strongroom",
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except StartError as error:
-        _fail(EXIT_CONFIG, str(error))
+        _fail(EX_CONFIG, str(error))
     except OSError as error:
         _fail(EXIT_HERE, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except VaultError as error:

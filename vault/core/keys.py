@@ -131,7 +131,7 @@ class Keyring:
         requests.require(caller, "key.read", f"{tenant}/keys")
         async with self._database.read() as connection:
             found = await keys.list_keys(connection, tenant, KeyPurpose.KEK, before=before, limit=limit)
-        if not found and before >= _NEWEST:
+        if not found and before >= requests.MAX_VERSION:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
         return found
 
@@ -186,9 +186,6 @@ class Keyring:
         self._versions[tenant, purpose, active.version] = active
         self._active[tenant, purpose] = active
         return active
-
-
-_NEWEST = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from vault.model import Caller
     from vault.server.pages import Pages
 
-_NEWEST = 2**31 - 1
-
 
 class CredentialService:
     """Stores credentials and tells about them."""
@@ -80,7 +78,7 @@ class CredentialService:
         """See the proto."""
         size = requests.page_size(request.page_size)
         query = ("credential.list_versions", request.name)
-        before = int(self._pages.position(caller, query, request.page_token) or _NEWEST)
+        before = int(self._pages.position(caller, query, request.page_token) or requests.MAX_VERSION)
         found = await self._credentials.list_versions(caller, request.name, before=before, limit=size + 1)
         page = found[:size]
         return pb.CredentialServiceListVersionsResponse(

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from vault.model import Caller
     from vault.server.pages import Pages
 
-_NEWEST = 2**31 - 1
-
 
 class KeyService:
     """Makes, rotates and describes tenants' keys."""
@@ -43,7 +41,7 @@ class KeyService:
         """See the proto."""
         size = requests.page_size(request.page_size)
         query = ("key.list", request.tenant)
-        before = int(self._pages.position(caller, query, request.page_token) or _NEWEST)
+        before = int(self._pages.position(caller, query, request.page_token) or requests.MAX_VERSION)
         found = await self._keyring.list_keys(caller, request.tenant, before=before, limit=size + 1)
         await self._log.record(audit.granted(caller, "key.list", f"{request.tenant}/keys"))
         page = found[:size]

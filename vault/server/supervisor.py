@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from vault.config import load
 from vault.crypto.hardening import ENVIRONMENT
-from vault.errors import StartError
+from vault.errors import EX_CONFIG, StartError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ _POLL_SECONDS = 0.2
 _MIN_BACKOFF = 0.5
 _MAX_BACKOFF = 30.0
 _KILL_AFTER_SECONDS = 10.0
-EX_CONFIG = 78
 
 
 def _refuse_busy_port(listen: str) -> None:

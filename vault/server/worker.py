@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 
 from vault.crypto.hardening import end_with_parent, harden_process
-from vault.errors import StartError, VaultError
+from vault.errors import EX_CONFIG, StartError, VaultError
 
-EX_CONFIG = 78
 # Before gRPC is imported: it leaves TLS 1.2 no cipher (see `tls.py`).
 CIPHER_SUITES = {"GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES256-GCM-SHA384"}
 

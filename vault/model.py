@@ -121,6 +121,37 @@ class StoredVersion:
     envelope: bytes = field(repr=False)
 
 
+class HandoverState(enum.StrEnum):
+    """Whether a hand-over still holds its secret. It does while it waits, and only then."""
+
+    WAITING = "waiting"
+    OPENED = "opened"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A secret wrapped for one identity."""
+
+    name: str
+    handover_id: str
+    sender: str
+    recipient: str
+    state: HandoverState
+    suite: int
+    kek_version: int
+    field_names: tuple[str, ...]
+    create_time: datetime.datetime
+    expire_time: datetime.datetime
+    end_time: datetime.datetime | None
+    envelope: bytes = field(repr=False)
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.name.partition("/")[0]
+
+
 class KeyState(enum.StrEnum):
     """Where a key version is in its life."""
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from tests.integration.wire import DOCUMENTED, METHODS, OPEN, UNARY, Answer, Books, Stream, Wire
+from tests.support.vault import TRUST_DOMAIN
 from vault.client import sealing
 from vault.crypto import contexts, hpke, memory
 from vault.server.methods import RULES
@@ -159,6 +160,7 @@ class World:
             "globex": Wire(site.profile("globex"), "globex"),
             "system": Wire(site.profile("operator"), "system"),
         }
+        self.identity = f"spiffe://{TRUST_DOMAIN}/payments"
         self.recipient = sealing.Recipient()
         for client in (site.client(), site.client("globex", "globex")):
             with client:
@@ -178,6 +180,16 @@ class World:
 
     def seal(self, name: str = NAME, kind: str = KIND) -> bytes:
         return sealing.seal_fields({"password": CANARY}, name, kind, self.ingest_key)
+
+    def seal_handover(self) -> bytes:
+        return sealing.seal_handover({"password": CANARY}, NAME, self.identity, self.ingest_key)
+
+    def handover(self) -> str:
+        """A hand-over that waits for the caller of these tests."""
+        made = self.wires["acme"].call("/vault.v1.HandoverService/Wrap", **_wrap(self))
+        assert made.ok
+        handover_id: str = made.response.handover_id
+        return handover_id
 
     def seal_bytes(self, plain: bytes, name: str = NAME) -> bytes:
         """Whatever bytes, sealed as if they were a bundle."""
@@ -264,6 +276,13 @@ REVEAL_SUITES = (*SUITES, ("not that of the key", 2, "RECIPIENT_KEY_INVALID"))
 def _put(world: World) -> dict[str, Any]:
     return {
         "name": NAME, "kind": KIND, "labels": {"team": "a"}, "sealed": world.seal(),
+        "ingest_key_id": world.ingest_key.key_id,
+    }  # fmt: skip
+
+
+def _wrap(world: World) -> dict[str, Any]:
+    return {
+        "name": NAME, "recipient": world.identity, "sealed": world.seal_handover(),
         "ingest_key_id": world.ingest_key.key_id,
     }  # fmt: skip
 
@@ -460,6 +479,47 @@ GOOD: dict[str, Good] = {
             "request_id": REQUEST_IDS,
         },
     ),
+    "/vault.v1.HandoverService/Wrap": Good(
+        _wrap,
+        {
+            "name": NAMES,
+            "recipient": (
+                *PURPOSES,
+                ("another than it was sealed for", "spiffe://test/else", "SEALED_PAYLOAD_INVALID"),
+            ),
+            "sealed": (
+                ("missing", b"", F),
+                ("98,305 bytes", b"\0" * 98_305, F),
+                ("zeros", b"\0" * 200, "SEALED_PAYLOAD_INVALID"),
+                ("in the clear", CANARY.encode(), "SEALED_PAYLOAD_INVALID"),
+                ("sealed as a credential", lambda w: w.seal(), "SEALED_PAYLOAD_INVALID"),
+                ("one bit flipped", lambda w: _flip(w.seal_handover(), -1), "SEALED_PAYLOAD_INVALID"),
+            ),
+            "ingest_key_id": (("missing", "", F), ("unknown", "A" * 43, "INGEST_KEY_UNKNOWN")),
+            "ttl": (
+                ("zero", {"seconds": 0}, F),
+                ("negative", {"seconds": -1}, F),
+                ("24 hours and a second", {"seconds": 86_401}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+            ),
+            "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.HandoverService/Unwrap": Good(
+        lambda w: {"name": NAME, "handover_id": w.handover(), "recipient_key": w.recipient.public_bytes},
+        {
+            "name": (*NAMES, ("of another hand-over", ABSENT, "HANDOVER_NOT_FOUND")),
+            "handover_id": (
+                ("missing", "", F),
+                ("21 characters", "A" * 21, F),
+                ("100,000 characters", "A" * 100_000, F),
+                ("another alphabet", "\u00e9" * 22, F),
+                ("absent", "A" * 22, "HANDOVER_NOT_FOUND"),
+            ),
+            "recipient_key": KEYS,
+            "hpke_suite": REVEAL_SUITES,
+        },
+    ),
     "/vault.v1.SessionService/Reveal": Good(
         _reveal,
         {
@@ -647,9 +707,10 @@ def test_a_bad_field_is_refused_for_its_own_reason(
 def test_a_call_without_a_good_token_is_refused(
     world: World, method: str, token: str | None, reason: str
 ) -> None:
-    watch = Watch(world)
     wire = world.wires[GOOD[method].tenant]
-    watch.refused(wire.call(method, bearer=token, **GOOD[method].fields(world)), method, reason)
+    fields = GOOD[method].fields(world)
+    watch = Watch(world)
+    watch.refused(wire.call(method, bearer=token, **fields), method, reason)
 
 
 @pytest.mark.parametrize("method", UNARY)
@@ -676,8 +737,9 @@ def test_bytes_that_are_no_message_are_refused_and_recorded(
 def test_a_device_id_of_the_wrong_form_is_refused(world: World, method: str) -> None:
     wire = world.wires[GOOD[method].tenant]
     wire.token  # noqa: B018
+    fields = GOOD[method].fields(world)
     watch = Watch(world)
-    answer = wire.call(method, metadata=[("x-device-id", "d" * 129)], **GOOD[method].fields(world))
+    answer = wire.call(method, metadata=[("x-device-id", "d" * 129)], **fields)
     watch.refused(answer, method, "FIELD_INVALID", value="d" * 129)
 
 

@@ -32,6 +32,12 @@ BY_NAME: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.CredentialService/Delete": lambda name: {"name": name},
     "/vault.v1.CredentialService/Undelete": lambda name: {"name": name},
     "/vault.v1.CredentialService/DestroyVersion": lambda name: {"name": name, "version": 1},
+    "/vault.v1.HandoverService/Wrap": lambda name: {
+        "name": name, "recipient": "a", "sealed": b"\0" * 100, "ingest_key_id": "A" * 43,
+    },
+    "/vault.v1.HandoverService/Unwrap": lambda name: {
+        "name": name, "handover_id": "A" * 22, "recipient_key": KEY,
+    },
     "/vault.v1.SessionService/Reveal": lambda name: {
         "credentials": [pb.CredentialSelector(name=name)], "purpose": "test", "recipient_key": KEY,
     },

@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.vault import ALL_SCOPES
 from vault.server.methods import RULES
-from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
     from vault.client import Profile
 
-MODULES = (token_pb2, credential_pb2, session_pb2, key_pb2, audit_pb2)
+MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2)
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for module in MODULES
@@ -253,7 +253,15 @@ class Books:
 
     def state(self) -> str:
         """A digest of everything that a call could change; the audit log apart."""
-        tables = ("tenants", "keys", "credentials", "credential_versions", "requests", "revocations")
+        tables = (
+            "tenants",
+            "keys",
+            "credentials",
+            "credential_versions",
+            "handovers",
+            "requests",
+            "revocations",
+        )
         digest = hashlib.sha256()
         for table in tables:
             for row in sorted(repr(sorted(row.items())) for row in self.rows(f"SELECT * FROM {table}")):

@@ -37,7 +37,7 @@ permit (principal, action, resource) when { principal.path like "bench*" && reso
 """
 ALL_SCOPES = (
     "credential.write", "credential.read", "credential.delete", "credential.destroy",
-    "session.reveal", "session.use.verify_webhook",
+    "session.reveal", "session.use.verify_webhook", "handover.wrap", "handover.unwrap",
 )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"credential.read:{TENANT}/**",
             f"session.reveal:{TENANT}/**",
             f"session.use.verify_webhook:{TENANT}/**",
+            f"handover.wrap:{TENANT}/**",
+            f"handover.unwrap:{TENANT}/**",
         ),
     ),
     "operator": (
@@ -82,6 +84,8 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"token.revoke:{TENANT}/tokens",
             f"token.introspect:{TENANT}/tokens",
             f"audit.read:{TENANT}/audit",
+            f"handover.wrap:{TENANT}/**",
+            f"handover.unwrap:{TENANT}/**",
         ),
     ),
     "auditor": (

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from vault.cli import audit, credentials, hsm, keys, server, sessions, tokens
+from vault.cli import audit, credentials, handovers, hsm, keys, server, sessions, tokens
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
 
@@ -31,6 +31,7 @@ app.command()(server.health)
 app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")
+app.add_typer(handovers.app, name="handover")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")

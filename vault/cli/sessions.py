@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -15,11 +13,12 @@ import typer
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import read_pairs
 from vault.cli.output import Format, Output, show
+from vault.cli.secret_output import show_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vault.client import Secrets, Session
+    from vault.client import Session
 
 app = typer.Typer(help="Use and reveal secrets.", no_args_is_help=True)
 
@@ -49,7 +48,7 @@ def reveal(
                 sys.stdout.buffer.write(secrets[field[0]])
                 sys.stdout.flush()
             else:
-                _print_secrets(secrets)
+                show_secrets(secrets)
 
 
 @app.command("verify-webhook")
@@ -132,7 +131,7 @@ def _operate(session: Session, lines: Iterable[str], output: Format) -> None:
             return
         if operation.operation == "reveal":
             with session.reveal(*operation.field, name=operation.name) as secrets:
-                _print_secrets(secrets)
+                show_secrets(secrets)
         else:
             result = session.verify_webhook(
                 operation.scheme,
@@ -162,14 +161,3 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--header", action="append", required=True)
     verify.add_argument("--body", required=True)
     return parser
-
-
-def _print_secrets(secrets: Secrets) -> None:
-    """The one place where this command shows secrets: they were asked for, by name, and the vault agreed."""
-    values = {}
-    for name in secrets:
-        try:
-            values[name] = secrets.text(name)
-        except UnicodeDecodeError:
-            values[name] = "base64:" + base64.b64encode(secrets[name]).decode()
-    print(json.dumps(values, indent=2))

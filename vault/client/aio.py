@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vault.client.operations import Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
-    from vault.v1 import credential_pb2, key_pb2, token_pb2
+    from vault.v1 import credential_pb2, handover_pb2, key_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -77,6 +77,22 @@ class AsyncClient:
     async def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
         """Reveal up to 100 credentials in one call. Close each, or use each in a `async with` block."""
         return await self._run(self._operations.reveal(names, purpose, field_names))
+
+    async def wrap(
+        self,
+        name: str,
+        fields: Mapping[str, str | bytes | bytearray | memoryview],
+        *,
+        recipient: str,
+        ttl_seconds: int = 3600,
+    ) -> handover_pb2.HandoverServiceWrapResponse:
+        """Wrap a secret that `recipient`, an identity, can open once with the id that this returns."""
+        await self._fetch_ingest_key()
+        return await self._run(self._operations.wrap(name, fields, recipient, ttl_seconds))
+
+    async def unwrap(self, name: str, handover_id: str) -> Secrets:
+        """Open a secret that was wrapped for this client: once. Close it, or use it in a `with` block."""
+        return await self._run(self._operations.unwrap(name, handover_id))
 
     async def get(self, name: str) -> credential_pb2.Credential:
         """A credential's metadata."""
@@ -199,7 +215,7 @@ class AsyncClient:
                 return await invoke(call.request, timeout=self._timeout, metadata=sent)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
-                if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt == MAX_TRIES - 1:
+                if not call.may_repeat(failure, attempt):
                     raise failure from None
                 await asyncio.sleep(operations.pause(attempt))
         raise AssertionError("unreachable")

@@ -12,14 +12,15 @@ import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from vault.client.errors import StrongroomError
-from vault.client.sealing import IngestKey, Recipient, seal_fields, verify_ingest_key
-from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2, token_pb2
+from vault.client.sealing import IngestKey, Recipient, seal_fields, seal_handover, verify_ingest_key
+from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -33,17 +34,27 @@ MAX_TRIES = 6
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
+_NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
 _PAGE = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call on the wire. All calls of this SDK are safe to repeat: reads, and writes with a request_id."""
+    """One call on the wire. Safe to repeat, being a read or a write with a request_id, unless it says otherwise."""
 
     method: str
     request: Message
     response: type[Message]
     token: str = dataclasses.field(default="", repr=False)
+    repeatable: bool = True
+
+    def may_repeat(self, failure: StrongroomError, attempt: int) -> bool:
+        """Whether to try once more after this failure of try number `attempt`, counted from 0."""
+        return (
+            failure.code is grpc.StatusCode.UNAVAILABLE
+            and attempt < MAX_TRIES - 1
+            and (self.repeatable or failure.reason in _NOT_BEGUN)
+        )
 
 
 Steps = Generator[Call, Any, T]
@@ -97,9 +108,11 @@ class Operations:
             self._renew_time = time.time() + left * _RENEW_AT
         return self._token.token
 
-    def authorised(self, method: str, request: Message, response: type[T]) -> Steps[T]:
+    def authorised(
+        self, method: str, request: Message, response: type[T], *, repeatable: bool = True
+    ) -> Steps[T]:
         """A call with the client's token; tried once more with a new one if this one has ended."""
-        call = Call(method, request, response)  # type: ignore[arg-type]  # T is always a message
+        call = Call(method, request, response, repeatable=repeatable)  # type: ignore[arg-type]  # T is always a message
         token = yield from self.token()
         try:
             return (yield dataclasses.replace(call, token=token))  # type: ignore[no-any-return]
@@ -120,9 +133,9 @@ class Operations:
     ) -> Steps[credential_pb2.Credential]:
         """Seal and store a credential."""
         request_id = random.token_urlsafe(16)
-        for last in (False, True):
-            key = yield from self.ingest_key()
-            request = credential_pb2.CredentialServicePutRequest(
+
+        def request(key: IngestKey) -> Message:
+            return credential_pb2.CredentialServicePutRequest(
                 name=name,
                 kind=kind,
                 labels=labels or {},
@@ -131,17 +144,52 @@ class Operations:
                 etag=etag,
                 request_id=request_id,
             )
-            try:
-                response = yield from self.authorised(
-                    "/vault.v1.CredentialService/Put", request, credential_pb2.CredentialServicePutResponse
-                )
-            except StrongroomError as error:
-                if last or error.reason != "INGEST_KEY_UNKNOWN":
-                    raise
-                self._ingest_key = None
-            else:
-                return response.credential
-        raise AssertionError("unreachable")
+
+        response = yield from self._sealed(
+            "/vault.v1.CredentialService/Put", request, credential_pb2.CredentialServicePutResponse
+        )
+        return response.credential
+
+    def wrap(
+        self,
+        name: str,
+        fields: Mapping[str, str | bytes | bytearray | memoryview],
+        recipient: str,
+        ttl_seconds: int,
+    ) -> Steps[handover_pb2.HandoverServiceWrapResponse]:
+        """Seal and wrap a secret for one identity."""
+        request_id = random.token_urlsafe(16)
+
+        def request(key: IngestKey) -> Message:
+            return handover_pb2.HandoverServiceWrapRequest(
+                name=name,
+                recipient=recipient,
+                sealed=seal_handover(fields, name, recipient, key),
+                ingest_key_id=key.key_id,
+                ttl=Duration(seconds=ttl_seconds),
+                request_id=request_id,
+            )
+
+        return self._sealed(
+            "/vault.v1.HandoverService/Wrap", request, handover_pb2.HandoverServiceWrapResponse
+        )
+
+    def unwrap(self, name: str, handover_id: str) -> Steps[Secrets]:
+        """Open a wrapped secret, once."""
+        recipient = Recipient()
+        request = handover_pb2.HandoverServiceUnwrapRequest(
+            name=name,
+            handover_id=handover_id,
+            recipient_key=recipient.public_bytes,
+            hpke_suite=recipient.hpke_suite,
+        )
+        response = yield from self.authorised(
+            "/vault.v1.HandoverService/Unwrap",
+            request,
+            handover_pb2.HandoverServiceUnwrapResponse,
+            repeatable=False,
+        )
+        return recipient.open_handover(name, handover_id, response)
 
     def get(self, name: str) -> Steps[credential_pb2.Credential]:
         """A credential's metadata."""
@@ -325,6 +373,18 @@ class Operations:
             audit_pb2.AuditServiceVerifyRequest(),
             audit_pb2.AuditServiceVerifyResponse,
         )
+
+    def _sealed(self, method: str, request: Callable[[IngestKey], Message], response: type[T]) -> Steps[T]:
+        """A call whose request is sealed to the ingest key; sealed anew, once, if the vault forgot that key."""
+        for last in (False, True):
+            key = yield from self.ingest_key()
+            try:
+                return (yield from self.authorised(method, request(key), response))
+            except StrongroomError as error:
+                if last or error.reason != "INGEST_KEY_UNKNOWN":
+                    raise
+                self._ingest_key = None
+        raise AssertionError("unreachable")
 
     def ingest_key(self) -> Steps[IngestKey]:
         """The vault's ingest key, verified; fetched when it is first needed."""

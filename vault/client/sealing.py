@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vault.crypto.memory import LockedBuffer
-    from vault.v1 import session_pb2
+    from vault.v1 import handover_pb2, session_pb2
 
 _TYPE = "ingest-key+jwt"
 _DEFAULT = hpke.DEFAULT_SUITE
@@ -67,9 +67,19 @@ def seal_fields(
     fields: Mapping[str, str | bytes | bytearray | memoryview], name: str, kind: str, key: IngestKey
 ) -> bytes:
     """Seal a credential's fields so that only the vault can open them, and only as this credential."""
+    return _seal(fields, contexts.put_info(name, kind, key.key_id), key)
+
+
+def seal_handover(
+    fields: Mapping[str, str | bytes | bytearray | memoryview], name: str, recipient: str, key: IngestKey
+) -> bytes:
+    """Seal a hand-over's fields so that only the vault can open them, and only for this recipient."""
+    return _seal(fields, contexts.wrap_info(name, recipient, key.key_id), key)
+
+
+def _seal(fields: Mapping[str, str | bytes | bytearray | memoryview], info: bytes, key: IngestKey) -> bytes:
     plain = {field: value.encode() if isinstance(value, str) else value for field, value in fields.items()}
     with bundle.pack_into(plain, memory.allocate) as packed:
-        info = contexts.put_info(name, kind, key.key_id)
         return hpke.seal(hpke.SUITES[key.hpke_suite], key.public_bytes, info, packed.view)
 
 
@@ -95,6 +105,13 @@ class Recipient:
                 Secrets(opened.name, opened.version, bundle.select(part, bundle.field_names(part)))
                 for opened, part in zip(response.credentials, parts, strict=True)
             ]
+
+    def open_handover(
+        self, name: str, handover_id: str, response: handover_pb2.HandoverServiceUnwrapResponse
+    ) -> Secrets:
+        """Open a hand-over."""
+        info = contexts.unwrap_info(handover_id, name, response.field_names)
+        return Secrets(name, 1, hpke.open(self._suite, self._pair.private, info, response.sealed))
 
     def open_session_key(self, opened: session_pb2.SessionOpened) -> LockedBuffer:
         """Open the key of a session."""

@@ -61,9 +61,8 @@ class AuditLog:
     async def probe(self) -> bool:
         """Whether the log can be written. Tried if the last batch could not be: by a record that it goes on."""
         if not self.works:
-            resumed = AuditDraft("", "strongroom", "audit.resume", "", Outcome.GRANTED, Origin())
             with contextlib.suppress(VaultError):
-                await self.record(resumed)
+                await self.record(by_vault("", "audit.resume", ""))
         return self.works
 
     async def drain(self) -> None:
@@ -106,3 +105,8 @@ def granted(
         before_state=before,
         after_state=after,
     )
+
+
+def by_vault(tenant: str, action: str, resource: str) -> AuditDraft:
+    """The record of something that the vault did of itself."""
+    return AuditDraft(tenant, "strongroom", action, resource, Outcome.GRANTED, Origin())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vault.store.engine import Database
     from vault.store.rows import Row
 
-TABLES = ("tenants", "keys", "ingest_keys", "credentials", "credential_versions", "revocations")
+TABLES = ("tenants", "keys", "ingest_keys", "credentials", "credential_versions", "handovers", "revocations")
 _REVOCATION = "revocations:"
 
 

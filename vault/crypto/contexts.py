@@ -38,6 +38,16 @@ def put_info(name: str, kind: str, ingest_key_id: str) -> bytes:
     return encode("strongroom/put/v1", name, kind, ingest_key_id)
 
 
+def wrap_info(name: str, recipient: str, ingest_key_id: str) -> bytes:
+    """HPKE info of `Wrap.sealed`: opens only as this hand-over to this recipient."""
+    return encode("strongroom/wrap/v1", name, recipient, ingest_key_id)
+
+
+def unwrap_info(handover_id: str, name: str, field_names: Sequence[str]) -> bytes:
+    """HPKE info of `UnwrapResponse.sealed`."""
+    return encode("strongroom/unwrap/v1", handover_id, name, len(field_names), *field_names)
+
+
 def session_key_info(session_id: str) -> bytes:
     """HPKE info of `SessionOpened.sealed_session_key`."""
     return encode("strongroom/session-key/v1", session_id)

@@ -23,6 +23,8 @@ ACTIONS = frozenset(
         "credential.destroy",
         "session.reveal",
         "session.use.verify_webhook",
+        "handover.wrap",
+        "handover.unwrap",
         "tenant.create",
         "key.rotate",
         "key.read",

@@ -25,6 +25,7 @@ from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
 from vault.core.envelopes import Envelopes
 from vault.core.follower import Follower
+from vault.core.handovers import Handovers
 from vault.core.health import Health
 from vault.core.hsm import Hsm, ref
 from vault.core.ingest import IngestKeys
@@ -38,6 +39,7 @@ from vault.server import tls
 from vault.server.audit import AuditService
 from vault.server.credentials import CredentialService
 from vault.server.edge import Edge
+from vault.server.handovers import HandoverService
 from vault.server.health import HealthService
 from vault.server.identity import Identities
 from vault.server.keys import KeyService
@@ -46,7 +48,7 @@ from vault.server.sessions import SessionService
 from vault.server.tokens import TokenService
 from vault.store.engine import connect
 from vault.store.schema import current_revision, wanted_revision
-from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -185,6 +187,7 @@ class App:
             base.load,
             clock,
         )
+        self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
         self._checkpoints = Checkpoints(
             config.audit.origin, config.audit.anchor_file, database, hsm, keyring, log_, clock
         )
@@ -210,6 +213,7 @@ class App:
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._base.log)),
             (credential_pb2.DESCRIPTOR, CredentialService(self._credentials, self._ingest, pages)),
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
+            (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
             (
                 audit_pb2.DESCRIPTOR,
@@ -232,6 +236,7 @@ class App:
         for work in (
             self._follower.run(),
             self._sessions.run(),
+            self._handovers.run(),
             self._checkpoints.run(self._config.audit.checkpoint_seconds),
             upkeep.run(self._base.database, self._base.clock),
         ):
@@ -271,7 +276,7 @@ class App:
 
         names = [
             descriptor.full_name
-            for module in (token_pb2, credential_pb2, session_pb2, key_pb2, audit_pb2)
+            for module in (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2)
             for descriptor in module.DESCRIPTOR.services_by_name.values()
         ]
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)

@@ -36,6 +36,8 @@ RULES: dict[str, Rule] = {
     "/vault.v1.CredentialService/DestroyVersion": Rule("credential.destroy_version", "name"),
     "/vault.v1.SessionService/Open": Rule("session.open"),
     "/vault.v1.SessionService/Reveal": Rule("session.reveal", "credentials"),
+    "/vault.v1.HandoverService/Wrap": Rule("handover.wrap", "name"),
+    "/vault.v1.HandoverService/Unwrap": Rule("handover.unwrap", "name"),
     "/vault.v1.KeyService/CreateTenant": Rule("key.create_tenant", "tenant"),
     "/vault.v1.KeyService/Rotate": Rule("key.rotate", "tenant"),
     "/vault.v1.KeyService/List": Rule("key.list", "tenant"),

@@ -67,7 +67,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a unit decided: its records (at least one), its writes, and what to answer."""
+    """What a unit decided: its records (none only if it writes nothing), its writes, and what to answer."""
 
     records: tuple[AuditDraft, ...]
     writes: tuple[Write, ...] = ()

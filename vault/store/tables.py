@@ -132,6 +132,25 @@ credential_versions = Table(
 )
 Index("versions_by_kek", credential_versions.c.tenant, credential_versions.c.kek_version)
 
+handovers = Table(
+    "handovers",
+    metadata,
+    C("name", String(511), primary_key=True),
+    C("handover_id", String(22), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("sender", String(512), nullable=False),
+    C("recipient", String(512), nullable=False),
+    C("state", String(16), nullable=False),
+    C("suite", Integer, nullable=False),
+    C("kek_version", Integer, nullable=False),
+    C("field_names", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("expire_time", UtcDateTime, nullable=False),
+    C("end_time", UtcDateTime),
+    C("envelope", LargeBinary, nullable=False),
+)
+Index("handovers_by_state", handovers.c.state, handovers.c.expire_time)
+
 requests = Table(
     "requests",
     metadata,

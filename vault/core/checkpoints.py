@@ -12,22 +12,21 @@ import asyncio
 import contextlib
 import logging
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vault.core import audit as audit_log
 from vault.core.hsm import ref
 from vault.core.state import State, explained, odd_rows
+from vault.core.verification import Report, Verification
 from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, Checkpoint, KeyPurpose
 from vault.store import audit
-from vault.store.ledger import leaf_hash, read_head
+from vault.store.ledger import read_head
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from vault.clock import Clock
@@ -36,26 +35,9 @@ if TYPE_CHECKING:
     from vault.core.keys import Keyring
     from vault.model import Caller, Key
     from vault.store.engine import Database
-    from vault.store.rows import Row
+    from vault.store.ledger import Head
 
 log = logging.getLogger("strongroom.checkpoints")
-
-_MAX_FINDINGS = 100
-
-
-@dataclass
-class Report:
-    """What a verification of the log found. No findings: it is whole."""
-
-    records: int = 0
-    checkpoints: int = 0
-    root: bytes = b""
-    findings: list[str] = field(default_factory=list)
-
-    def find(self, text: str) -> None:
-        """Note a finding; the first hundred are enough."""
-        if len(self.findings) < _MAX_FINDINGS:
-            self.findings.append(text)
 
 
 class Checkpoints:
@@ -124,12 +106,7 @@ class Checkpoints:
                 raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "the log is empty")
             if last is not None and last.size == head.size:
                 return last
-            report = Report()
-            frontier = self._verified_frontier(last)
-            frontier = await self._replay(frontier, head.size, report)
-            if report.findings or frontier != head.frontier:
-                log.critical("the log does not verify; not signed", extra={"findings": report.findings[:3]})
-                raise VaultError(Reason.STORED_DATA_DAMAGED, "the log does not verify; nothing was signed")
+            frontier = await self._verified(last, head)
             body = notes.checkpoint_body(self._origin, head.size, frontier.root())
             checkpoint = Checkpoint(
                 size=head.size,
@@ -155,29 +132,17 @@ class Checkpoints:
         state = State()
         async with self._database.read() as connection:
             head = await read_head(connection)
-        frontier = merkle.EMPTY
-        async for checkpoint in self._checkpoints(head.size):
-            frontier = await self._replay(frontier, checkpoint.size, report, state)
-            self._check_checkpoint(checkpoint, frontier, report)
-        frontier = await self._replay(frontier, head.size, report, state)
+        verification = Verification(self._origin, self._verifiers, report)
+        anchored = self._read_anchor()
+        if anchored is not None:
+            verification.expect("anchor", anchored)
+        async for checkpoint in audit.stream_checkpoints(self._database, head.size):
+            await self._replay(verification, checkpoint.size, state)
+            verification.checkpoint(checkpoint.size, checkpoint.note, checkpoint.frontier, checkpoint.root)
+        await self._replay(verification, head.size, state)
         await self._check_rows(head.size, state, report)
-        if frontier != head.frontier:
-            report.find(f"head: the records do not make the tree of {head.size} that the head says")
-        self._check_anchor(head.size, report)
-        report.root = frontier.root()
+        verification.finish(head.size, head.frontier)
         return report
-
-    async def _checkpoints(self, size: int) -> AsyncIterator[Checkpoint]:
-        after = 0
-        while True:
-            async with self._database.read() as connection:
-                page = await audit.list_checkpoints(connection, after, 500)
-            for checkpoint in page:
-                if checkpoint.size <= size:
-                    yield checkpoint
-            if not page:
-                return
-            after = page[-1].size
 
     async def _check_rows(self, size: int, state: State, report: Report) -> None:
         """Hold every row against the log, of which `state` knows the first `size` records."""
@@ -190,56 +155,34 @@ class Checkpoints:
         later = [row async for rows in audit.stream_rows(self._database, size, now.size) for row in rows]
         explained(odd, later, report.find)
 
-    async def _replay(
-        self, frontier: merkle.Frontier, end: int, report: Report, state: State | None = None
-    ) -> merkle.Frontier:
-        """Hash the records from the frontier's size to `end` anew and let the tree grow by them."""
-        async for rows in audit.stream_rows(self._database, frontier.size, end):
-            hashes = await asyncio.to_thread(_leaf_hashes, rows, frontier.size, report)
-            frontier = frontier.append_many(hashes)
+    async def _replay(self, verification: Verification, end: int, state: State | None = None) -> None:
+        """Have the records from the verification's frontier to `end` judged."""
+        async for rows in audit.stream_rows(self._database, verification.next, end):
+            await asyncio.to_thread(verification.take, rows)
             if state is not None:
                 state.take(rows)
-            report.records += len(rows)
-        if frontier.size < end:
-            report.find(f"sequence {frontier.size}: {end - frontier.size} records are missing before {end}")
-        return frontier
+        verification.missing(end)
 
-    def _verified_frontier(self, last: Checkpoint | None) -> merkle.Frontier:
-        """Where the last checkpoint ended, if its signature holds and its frontier makes its root."""
-        if last is None:
-            return merkle.EMPTY
+    async def _verified(self, last: Checkpoint | None, head: Head) -> merkle.Frontier:
+        """The frontier at the head, if the last checkpoint and everything since verify.
+
+        Raises `STORED_DATA_DAMAGED`.
+        """
         report = Report()
-        try:
-            frontier = merkle.decode_frontier(last.frontier)
-        except CryptoError:
-            frontier = merkle.EMPTY
-        self._check_checkpoint(last, frontier, report)
+        start = merkle.EMPTY
+        if last is not None:
+            with contextlib.suppress(CryptoError):
+                start = merkle.decode_frontier(last.frontier)
+        verification = Verification(self._origin, self._verifiers, report, start=start)
+        if last is not None:
+            verification.checkpoint(last.size, last.note, last.frontier, last.root)
+        if not report.findings:
+            await self._replay(verification, head.size)
+            verification.finish(head.size, head.frontier)
         if report.findings:
-            log.critical("the last checkpoint does not verify", extra={"findings": report.findings[:3]})
-            raise VaultError(
-                Reason.STORED_DATA_DAMAGED, "the last checkpoint does not verify; nothing was signed"
-            )
-        return frontier
-
-    def _check_checkpoint(self, checkpoint: Checkpoint, frontier: merkle.Frontier, report: Report) -> None:
-        name = f"checkpoint {checkpoint.size}"
-        try:
-            head = notes.verify_checkpoint(checkpoint.note, self._verifiers)
-        except CryptoError:
-            report.find(f"{name}: its signature does not verify")
-            return
-        if (head.origin, head.size, head.root) != (self._origin, checkpoint.size, checkpoint.root):
-            report.find(f"{name}: its columns are not what was signed")
-        if merkle.encode_frontier(frontier) != checkpoint.frontier:
-            report.find(f"{name}: its frontier is not that of the records")
-        if (frontier.size, frontier.root()) != (head.size, head.root):
-            report.find(f"{name}: the records do not make the tree that was signed")
-        report.checkpoints += 1
-
-    def _check_anchor(self, size: int, report: Report) -> None:
-        head = self._read_anchor()
-        if head is not None and head.size > size:
-            report.find(f"anchor: it has seen {head.size} records, the database holds {size}")
+            log.critical("the log does not verify; not signed", extra={"findings": report.findings[:3]})
+            raise VaultError(Reason.STORED_DATA_DAMAGED, "the log does not verify; nothing was signed")
+        return verification.frontier
 
     async def _refuse_rollback(self) -> None:
         head = self._read_anchor()
@@ -292,15 +235,3 @@ class Checkpoints:
     async def _verifier(self, key: Key) -> str:
         spki = await self._hsm.call(self._hsm.backend.public_key, ref(key))
         return notes.verifier_key(self._origin, spki)
-
-
-def _leaf_hashes(rows: list[Row], first: int, report: Report) -> list[bytes]:
-    hashes = []
-    for expected, row in enumerate(rows, first):
-        if row["sequence"] != expected:
-            report.find(f"sequence {row['sequence']}: {expected} was expected")
-        computed = leaf_hash(row)
-        if computed != row["leaf_hash"]:
-            report.find(f"sequence {row['sequence']}: the record was altered")
-        hashes.append(computed)
-    return hashes

@@ -7,17 +7,16 @@ hold nothing but answers. Memory grows with the number of rows, not with the log
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vault.core.follower import MAX_TOKEN_LIFE
 from vault.store.state import digests
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from vault.store.engine import Database
-    from vault.store.rows import Row
 
 TABLES = ("tenants", "keys", "ingest_keys", "credentials", "credential_versions", "handovers", "revocations")
 _REVOCATION = "revocations:"
@@ -29,7 +28,7 @@ class State:
     def __init__(self) -> None:
         self._last: dict[str, tuple[str, datetime.datetime]] = {}
 
-    def take(self, records: Iterable[Row]) -> None:
+    def take(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Take in records, in the order of the log."""
         for record in records:
             if record["rows_written"]:
@@ -61,7 +60,7 @@ async def odd_rows(database: Database, state: State, seen: set[str]) -> dict[str
     return odd
 
 
-def explained(odd: dict[str, str], records: Iterable[Row], find: Callable[[str], None]) -> None:
+def explained(odd: dict[str, str], records: Iterable[Mapping[str, Any]], find: Callable[[str], None]) -> None:
     """Report the odd rows, but for those that were written while they were read, as later records say."""
     written: set[tuple[str, str]] = set()
     for record in records:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vault.crypto.errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 HASH_BYTES = 32
 _SIZE_BYTES = 8
+LEVEL_BITS = 8
+"""A stored level of the tree is this many levels of nodes above the one before: tiles of 256 hashes, as in C2SP."""
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -29,6 +31,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+class Node(NamedTuple):
+    """The root of a complete subtree of `256 ** level` leaves, the `position`-th of its kind from the left."""
+
+    level: int
+    position: int
+    hash: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """A log's size and the roots of its complete subtrees, largest first."""
@@ -38,17 +48,24 @@ class Frontier:
 
     def append_many(self, leaves: Iterable[bytes]) -> Frontier:
         """The frontier after these leaf hashes."""
+        return self.grow(leaves)[0]
+
+    def grow(self, leaves: Iterable[bytes]) -> tuple[Frontier, list[Node]]:
+        """The frontier after these leaf hashes, and the nodes of the stored levels that they complete."""
         size, stack = self.size, list(self.hashes)
+        nodes: list[Node] = []
         for leaf in leaves:
             stack.append(leaf)
             # Each trailing one-bit of the old size is a complete subtree that now has its equal beside it.
-            bits = size
+            bits, height = size, 0
             while bits & 1:
                 right = stack.pop()
                 stack.append(node_hash(stack.pop(), right))
-                bits >>= 1
+                bits, height = bits >> 1, height + 1
+                if height % LEVEL_BITS == 0:
+                    nodes.append(Node(height // LEVEL_BITS, bits, stack[-1]))
             size += 1
-        return Frontier(size, tuple(stack))
+        return Frontier(size, tuple(stack)), nodes
 
     def append(self, leaf: bytes) -> Frontier:
         """The frontier after this leaf hash."""
@@ -87,17 +104,78 @@ def tree_root(leaves: Sequence[bytes]) -> bytes:
     return EMPTY.append_many(leaves).root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """The audit path of a leaf (RFC 9162, 2.1.3.1), from the leaf up."""
-    size = len(leaves)
+class Span(NamedTuple):
+    """A run of leaves, from `first` to before `end`."""
+
+    first: int
+    end: int
+
+
+def inclusion_path(index: int, size: int) -> list[Span]:
+    """The subtrees whose roots are the audit path of a leaf (RFC 9162, 2.1.3.1), from the leaf up."""
     if not 0 <= index < size:
         raise ValueError("no such leaf")
-    if size == 1:
-        return []
-    split = _split(size)
-    if index < split:
-        return [*inclusion_proof(leaves[:split], index), tree_root(leaves[split:])]
-    return [*inclusion_proof(leaves[split:], index - split), tree_root(leaves[:split])]
+    path: list[Span] = []
+    span = Span(0, size)
+    while span.end - span.first > 1:
+        middle = span.first + _split(span.end - span.first)
+        left, right = Span(span.first, middle), Span(middle, span.end)
+        span, other = (left, right) if index < middle else (right, left)
+        path.append(other)
+    return path[::-1]
+
+
+def consistency_path(old_size: int, size: int) -> list[Span]:
+    """The subtrees whose roots prove that the log of `old_size` is the beginning of this one (RFC 9162, 2.1.4.1)."""
+    if not 0 < old_size <= size:
+        raise ValueError("no such older log")
+    path: list[Span] = []
+    span, complete = Span(0, size), True
+    while span.end != old_size:
+        middle = span.first + _split(span.end - span.first)
+        left, right = Span(span.first, middle), Span(middle, span.end)
+        if old_size <= middle:
+            span = left
+            path.append(right)
+        else:
+            span, complete = right, False
+            path.append(left)
+    if not complete:
+        path.append(span)
+    return path[::-1]
+
+
+def stored_nodes(span: Span) -> list[tuple[int, int]]:
+    """The nodes of the stored levels (level 0: leaves), as (level, position), that a subtree's root is made of."""
+    wanted: list[tuple[int, int]] = []
+    for height, position in _complete(span):
+        level, rest = divmod(height, LEVEL_BITS)
+        wanted.extend((level, (position << rest) + place) for place in range(1 << rest))
+    return wanted
+
+
+def subtree_root(span: Span, nodes: Mapping[tuple[int, int], bytes]) -> bytes:
+    """A subtree's root from the nodes that `stored_nodes` names. Raises `KeyError` if one is missing."""
+    roots = []
+    for height, position in _complete(span):
+        level, rest = divmod(height, LEVEL_BITS)
+        roots.append(tree_root([nodes[level, (position << rest) + place] for place in range(1 << rest)]))
+    return Frontier(span.end - span.first, tuple(roots)).root()
+
+
+def _complete(span: Span) -> list[tuple[int, int]]:
+    """The complete subtrees that a subtree consists of, as (height, position), largest first."""
+    found, first = [], span.first
+    while first < span.end:
+        height = (span.end - first).bit_length() - 1
+        found.append((height, first >> height))
+        first += 1 << height
+    return found
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The audit path of a leaf, from the leaf up, from all leaf hashes."""
+    return [tree_root(leaves[first:end]) for first, end in inclusion_path(index, len(leaves))]
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
@@ -120,10 +198,8 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Proof that the log of `old_size` leaves is the beginning of this one (RFC 9162, 2.1.4.1)."""
-    if not 0 < old_size <= len(leaves):
-        raise ValueError("no such older log")
-    return _subproof(leaves, old_size, complete=True)
+    """Proof that the log of `old_size` leaves is the beginning of this one, from all leaf hashes."""
+    return [tree_root(leaves[first:end]) for first, end in consistency_path(old_size, len(leaves))]
 
 
 def verify_consistency(  # noqa: C901 - the RFC's own steps, in its order
@@ -157,16 +233,6 @@ def verify_consistency(  # noqa: C901 - the RFC's own steps, in its order
         node, last = node >> 1, last >> 1
     if last != 0 or old != old_root or new != root:
         raise IntegrityError("the older log is not the beginning of the newer")
-
-
-def _subproof(leaves: Sequence[bytes], old_size: int, *, complete: bool) -> list[bytes]:
-    size = len(leaves)
-    if old_size == size:
-        return [] if complete else [tree_root(leaves)]
-    split = _split(size)
-    if old_size <= split:
-        return [*_subproof(leaves[:split], old_size, complete=complete), tree_root(leaves[split:])]
-    return [*_subproof(leaves[split:], old_size - split, complete=False), tree_root(leaves[:split])]
 
 
 def _split(size: int) -> int:

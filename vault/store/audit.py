@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 
 from vault.model import AuditRecord, Checkpoint, Outcome
+from vault.store.engine import driver_of
 from vault.store.tables import audit_records, checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -87,21 +88,45 @@ async def granted_between(
 
 async def stream_rows(
     database: Database, first: int, end: int, *, page: int = 2000
-) -> AsyncIterator[list[Row]]:
+) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
     """The rows of the log from `first` to before `end`, in pages, so that memory stays flat."""
     while first < end:
         async with database.read() as connection:
-            statement = (
-                select(audit_records)
-                .where(audit_records.c.sequence >= first, audit_records.c.sequence < end)
-                .order_by(audit_records.c.sequence)
-                .limit(page)
-            )
-            rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
+            if database.is_postgresql:
+                rows = await (await driver_of(connection)).fetch(_STREAM, first, end, page)
+            else:
+                statement = (
+                    select(audit_records)
+                    .where(audit_records.c.sequence >= first, audit_records.c.sequence < end)
+                    .order_by(audit_records.c.sequence)
+                    .limit(page)
+                )
+                rows = (await connection.execute(statement)).mappings().all()
         if not rows:
             return
         yield rows
         first = rows[-1]["sequence"] + 1
+
+
+_STREAM = (
+    f"SELECT {', '.join(column.name for column in audit_records.columns)} FROM audit_records "  # noqa: S608 - our names
+    "WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence LIMIT $3"
+)
+
+
+async def stream_checkpoints(database: Database, size: int, *, page: int = 500) -> AsyncIterator[Checkpoint]:
+    """The checkpoints up to a size, in the order of their sizes."""
+    after = 0
+    while True:
+        async with database.read() as connection:
+            found = await list_checkpoints(connection, after, page)
+        for checkpoint in found:
+            if checkpoint.size > size:
+                return
+            yield checkpoint
+        if not found:
+            return
+        after = found[-1].size
 
 
 async def latest_checkpoint(connection: AsyncConnection) -> Checkpoint | None:

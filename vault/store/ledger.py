@@ -135,7 +135,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
     return results
 
 
-def leaf_hash(row: Row) -> bytes:
+def leaf_hash(row: Mapping[str, Any]) -> bytes:
     """The RFC 9162 leaf hash of a record's canonical encoding (`docs/formats.md`, "Audit record")."""
     return merkle.leaf_hash(
         encode(

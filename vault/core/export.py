@@ -1,0 +1,235 @@
+"""The log as a file that anybody can verify: JSON lines, `docs/formats.md`, "Export".
+
+A header, then every record in the order of the log, and each checkpoint after the last record that it covers, then an
+end. `verify_file` judges it with nothing but public keys: no database, no HSM, no vault.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vault.core.verification import Report, Verification
+from vault.crypto import merkle
+from vault.crypto.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+
+    from vault.model import Checkpoint
+
+FORMAT = "strongroom/audit-export/v1"
+
+COLUMNS = (
+    "sequence", "id", "created_at", "tenant", "user_id", "action_type", "resource", "outcome", "reason",
+    "ip_address", "device_id", "request_id", "token_id", "session_id", "before_state", "after_state",
+    "rows_written", "leaf_hash",
+)  # fmt: skip
+"""The members of a record, as the columns of `audit_records` are called."""
+
+_PAGE = 2000
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class Header(NamedTuple):
+    """What an export is of: the log's origin, its verifier keys, and the frontier before its first record."""
+
+    origin: str
+    verifier_keys: tuple[str, ...]
+    start: merkle.Frontier
+
+
+class Source(NamedTuple):
+    """A log to be exported: its header, its records in pages, and its checkpoints, each in the order of the log."""
+
+    header: Header
+    records: AsyncIterator[Sequence[Mapping[str, Any]]]
+    checkpoints: AsyncIterator[Checkpoint]
+
+
+async def lines(source: Source) -> AsyncIterator[str]:
+    """The lines of an export, each with its end."""
+    header = source.header
+    yield _line(
+        {
+            "format": FORMAT,
+            "origin": header.origin,
+            "verifier_keys": list(header.verifier_keys),
+            "start": merkle.encode_frontier(header.start).hex(),
+        }
+    )
+    size = header.start.size
+    waiting = await anext(source.checkpoints, None)
+    async for rows in source.records:
+        for row in rows:
+            yield record_line(row)
+            size += 1
+            while waiting is not None and waiting.size <= size:
+                yield _checkpoint_line(waiting)
+                waiting = await anext(source.checkpoints, None)
+    yield _line({"end": {"size": size}})
+
+
+def record_line(row: Mapping[str, Any]) -> str:
+    """A record's line. Moments in RFC 3339 with microseconds, bytes in hexadecimal."""
+    record = {name: row[name] for name in COLUMNS}
+    record["created_at"] = row["created_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    record["leaf_hash"] = row["leaf_hash"].hex()
+    return _line({"record": record})
+
+
+class Page(NamedTuple):
+    """Records of an export, as their rows were."""
+
+    rows: list[dict[str, Any]]
+
+
+class Signed(NamedTuple):
+    """A checkpoint of an export."""
+
+    size: int
+    note: str
+    frontier: bytes
+
+
+class End(NamedTuple):
+    """The end of an export, and the size that the log had."""
+
+    size: int
+
+
+def read(text: Iterable[str]) -> Iterator[Header | Page | Signed | End]:
+    """What an export holds: one header, then pages and checkpoints in the order of the log, then one end.
+
+    Raises `FormatError` for what is not of this form. An export that was cut lacks its end.
+    """
+    numbered = enumerate(text, 1)
+    yield _header(_parse(*next(numbered, (1, "{}"))))
+    page: list[dict[str, Any]] = []
+    for number, line in numbered:
+        item = _parse(number, line)
+        match item:
+            case {"record": dict(record)}:
+                page.append(_record(number, record))
+                if len(page) < _PAGE:
+                    continue
+                found: Signed | End | None = None
+            case {"checkpoint": {"size": int(size), "note": str(note), "frontier": str(frontier)}}:
+                found = Signed(size, note, _hex(frontier))
+            case {"end": {"size": int(size)}}:
+                found = End(size)
+            case _:
+                raise FormatError(f"line {number}: neither a record nor a checkpoint")
+        if page:
+            yield Page(page)
+            page = []
+        if found is not None:
+            yield found
+    if page:
+        yield Page(page)
+
+
+def verify_file(
+    text: Iterable[str],
+    keys: Iterable[str],
+    *,
+    origin: str = "",
+    anchors: Iterable[tuple[str, str]] = (),
+    watch: Callable[[int], None] = lambda _records: None,
+) -> Report:
+    """Judge an export by the public keys of its checkpoints, and by anchored notes as (name, note).
+
+    What the header says is believed of nothing but where the log begins, and that is held against the first
+    checkpoint; without `origin` the keys' own name is it. `watch` is told how many records were read so far. Raises
+    `FormatError` for what is no export at all; what is wrong with one is a finding.
+    """
+    keys = tuple(keys)
+    if not keys:
+        raise FormatError("an export is verified by at least one public key")
+    report = Report()
+    items = read(text)
+    header = next(items)
+    assert isinstance(header, Header)
+    verification = Verification(origin or keys[0].partition("+")[0], keys, report, start=header.start)
+    for name, note in anchors:
+        verification.anchor(name, note)
+    end: int | None = None
+    for item in items:
+        if end is not None:
+            report.find("something follows the end of the file")
+            break
+        match item:
+            case Page(rows):
+                verification.take(rows)
+                watch(report.records)
+            case Signed():
+                verification.checkpoint(*item)
+            case End(size):
+                end = size
+    if end is None:
+        report.find("the file has no end: it was cut")
+    if report.records and not report.signed_size:
+        report.find("no checkpoint that verifies: no key vouches for these records")
+    verification.finish(verification.frontier.size if end is None else end)
+    return report
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return _dumps(value) + "\n"
+
+
+def _checkpoint_line(checkpoint: Checkpoint) -> str:
+    return _line(
+        {
+            "checkpoint": {
+                "size": checkpoint.size,
+                "create_time": checkpoint.create_time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "note": checkpoint.note,
+                "frontier": checkpoint.frontier.hex(),
+            }
+        }
+    )
+
+
+def _parse(number: int, line: str) -> dict[str, Any]:
+    try:
+        item = json.loads(line)
+    except ValueError:
+        raise FormatError(f"line {number}: not JSON") from None
+    if not isinstance(item, dict):
+        raise FormatError(f"line {number}: not an object")
+    return item
+
+
+def _header(item: Mapping[str, Any]) -> Header:
+    match item:
+        case {"format": "strongroom/audit-export/v1", "origin": str(origin), "verifier_keys": list(keys)}:
+            return Header(origin, tuple(keys), merkle.decode_frontier(_hex(item.get("start", ""))))
+    raise FormatError(f"not an export in the form {FORMAT}")
+
+
+def _record(number: int, record: dict[str, Any]) -> dict[str, Any]:
+    """A record as its row was. What cannot have been a row raises `FormatError`."""
+    try:
+        if record.keys() != _KEYS or type(record["sequence"]) is not int:
+            raise FormatError(f"line {number}: not the members of a record")
+        record["created_at"] = datetime.datetime.fromisoformat(record["created_at"])
+        record["leaf_hash"] = bytes.fromhex(record["leaf_hash"])
+        if record["created_at"].tzinfo is None:
+            raise FormatError(f"line {number}: a moment without a zone")
+        "".join(map(record.__getitem__, _TEXTS)).encode()
+    except (TypeError, ValueError):
+        raise FormatError(f"line {number}: not the values of a record") from None
+    return record
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise FormatError("not hexadecimal") from None
+
+
+_KEYS = set(COLUMNS)
+_TEXTS = tuple(name for name in COLUMNS if name not in ("sequence", "created_at", "leaf_hash"))

@@ -92,6 +92,7 @@ class Credential:
     delete_time: datetime.datetime | None
     created_by: str
     updated_by: str
+    subject_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ class KeyPurpose(enum.StrEnum):
     CHECKPOINT = "checkpoint"
     INGEST = "ingest"
     PAGE = "page"
+    SUBJECT = "subject"
+    SUBJECT_INDEX = "index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,26 @@ class Key:
     object_id: bytes
     create_time: datetime.datetime
     created_by: str
+
+
+class SubjectState(enum.StrEnum):
+    """Whether a data subject has a key."""
+
+    ACTIVE = "active"
+    ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A data subject of a tenant, known by a pseudonym, and its key, wrapped by the tenant's subject key."""
+
+    tenant: str
+    subject_id: str
+    state: SubjectState
+    key_version: int
+    wrapped_key: bytes = field(repr=False)
+    create_time: datetime.datetime
+    erase_time: datetime.datetime | None
 
 
 @dataclass(frozen=True, slots=True)

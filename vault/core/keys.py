@@ -7,6 +7,7 @@ in the transaction that its audit record is in.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import secrets
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from vault.store.ledger import Rows
 
 _LABEL_NAME = 20
+_TRIES = 6
+_PAUSE_SECONDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Keyring:
         self._deployment = deployment
         self._versions: dict[tuple[str, KeyPurpose, int], Key] = {}
         self._active: dict[tuple[str, KeyPurpose], Key] = {}
+        self._ensuring = asyncio.Lock()
 
     def forget(self, record: AuditRecord) -> None:
         """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
@@ -99,6 +103,7 @@ class Keyring:
             (KeyPurpose.CHECKPOINT, checkpoint),
             (KeyPurpose.INGEST, KeyAlgorithm.AES_256),
             (KeyPurpose.PAGE, KeyAlgorithm.HMAC_SHA256),
+            (KeyPurpose.SUBJECT_INDEX, KeyAlgorithm.HMAC_SHA256),
         )
         made = []
         for purpose, algorithm in wanted:
@@ -124,6 +129,25 @@ class Keyring:
         repeat = requests.repeat(caller, "key.rotate", request_id, tenant)
         draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
         return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
+
+    async def ensure_subject_key(self, tenant: str, draft: AuditDraft) -> Key:
+        """The key that wraps the keys of a tenant's data subjects, made if there is none. `draft` says who asks."""
+        making = dataclasses.replace(draft, action="key.create", resource=f"{tenant}/subject")
+        for attempt in range(_TRIES):
+            await self._learn(tenant, KeyPurpose.SUBJECT)
+            if (key := self._active.get((tenant, KeyPurpose.SUBJECT))) is not None:
+                return key
+            async with self._ensuring:
+                if (key := self._active.get((tenant, KeyPurpose.SUBJECT))) is not None:
+                    return key
+                try:
+                    return await self._make(tenant, KeyPurpose.SUBJECT, KeyAlgorithm.AES_256, making, None)
+                except (VaultError, RuntimeError) as error:
+                    if isinstance(error, VaultError) and error.reason is not Reason.KEY_CHANGED:
+                        raise
+            # Another worker is making it at this moment.
+            await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
+        raise VaultError(Reason.KEY_CHANGED, "another worker is making this key; try again")
 
     async def list_keys(self, caller: Caller, tenant: str, *, before: int, limit: int) -> list[Key]:
         """A tenant's key versions, newest first. Raises `TENANT_NOT_FOUND`."""

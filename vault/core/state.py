@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from vault.store.engine import Database
 
-TABLES = ("tenants", "keys", "ingest_keys", "credentials", "credential_versions", "handovers", "revocations")
+TABLES = (
+    "tenants",
+    "keys",
+    "subjects",
+    "ingest_keys",
+    "credentials",
+    "credential_versions",
+    "handovers",
+    "revocations",
+)
 _REVOCATION = "revocations:"
 
 

@@ -31,6 +31,7 @@ from vault.core.hsm import Hsm, ref
 from vault.core.ingest import IngestKeys
 from vault.core.keys import Keyring
 from vault.core.sessions import Sessions, SessionSettings
+from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
@@ -171,6 +172,7 @@ class App:
             clock,
         )
         self._ingest = IngestKeys(config.tokens.issuer, database, hsm, keyring, log_, self._tokens, clock)
+        self._subjects = Subjects(database, hsm, log_, keyring)
         envelopes = Envelopes(hsm, keyring)
         self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes, base.load)
         self._sessions = Sessions(
@@ -207,6 +209,7 @@ class App:
         """Learn keys and revocations, then listen. Raises `StartError`."""
         pages = Pages(await self._page_key())
         await self._tokens.start()
+        await self._subjects.start()
         await self._follower.start()
         await self._checkpoints.start()
         for descriptor, service in (

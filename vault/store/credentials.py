@@ -43,6 +43,7 @@ def credential_from(row: Row) -> Credential:
         delete_time=row["delete_time"],
         created_by=row["created_by"],
         updated_by=row["updated_by"],
+        subject_id=row["subject_id"] or "",
     )
 
 
@@ -62,6 +63,7 @@ def credential_row(credential: Credential) -> Row:
         "delete_time": credential.delete_time,
         "created_by": credential.created_by,
         "updated_by": credential.updated_by,
+        "subject_id": credential.subject_id or None,
     }
 
 

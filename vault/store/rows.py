@@ -48,12 +48,23 @@ class Write:
 TABLES: Mapping[str, Table] = metadata.tables
 KEY_COLUMNS = {name: tuple(column.name for column in table.primary_key) for name, table in TABLES.items()}
 COLUMNS = {name: tuple(column.name for column in table.columns) for name, table in TABLES.items()}
+_LATER = {
+    name: frozenset(column.name for column in table.columns if column.info.get("later"))
+    for name, table in TABLES.items()
+}
 
 
 def row_digest(table: str, row: Row) -> bytes:
-    """SHA-256 over the canonical encoding of a whole row: table, then every column in the table's order."""
+    """SHA-256 over the canonical encoding of a whole row: table, then every column in the table's order.
+
+    Columns that were added later are left out at the end of a row while they are NULL: what was written before they
+    existed has the digest that it had.
+    """
+    names = list(COLUMNS[table])
+    while names[-1] in _LATER[table] and row[names[-1]] is None:
+        names.pop()
     return hashlib.sha256(
-        encode("strongroom/row/v1", table, *(_canonical(row[name]) for name in COLUMNS[table]))
+        encode("strongroom/row/v1", table, *(_canonical(row[name]) for name in names))
     ).digest()
 
 

@@ -52,6 +52,10 @@ class UtcDateTime(TypeDecorator[datetime.datetime]):
 
 metadata = MetaData()
 
+# A column that a table did not have at first: it stands at the end, may be NULL, and as long as it is, a row's digest
+# is what it was before (`rows.py`).
+LATER = {"later": True}
+
 tenants = Table(
     "tenants",
     metadata,
@@ -85,6 +89,20 @@ Index(
     sqlite_where=text("state = 'active'"),
 )
 
+# Data subjects by pseudonym. An erased one has no key.
+subjects = Table(
+    "subjects",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("subject_id", String(22), primary_key=True),
+    C("state", String(16), nullable=False),
+    C("key_version", Integer, nullable=False),
+    C("wrapped_key", LargeBinary, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("erase_time", UtcDateTime),
+)
+Index("subjects_by_key", subjects.c.tenant, subjects.c.key_version)
+
 ingest_keys = Table(
     "ingest_keys",
     metadata,
@@ -113,7 +131,9 @@ credentials = Table(
     C("delete_time", UtcDateTime),
     C("created_by", String(512), nullable=False),
     C("updated_by", String(512), nullable=False),
+    C("subject_id", String(22), info=LATER),
 )
+Index("credentials_by_subject", credentials.c.tenant, credentials.c.subject_id)
 
 credential_versions = Table(
     "credential_versions",

@@ -451,6 +451,17 @@ GOOD: dict[str, Good] = {
             "show_deleted": (),
         },
     ),
+    "/vault.v1.CredentialService/Watch": Good(
+        lambda _: {"prefix": "acme/bad-input"},
+        {
+            "prefix": (
+                *((what, value, F) for what, value in BAD_NAMES.items() if value != "acme"),
+                ("of another tenant", "globex/bad-input", S),
+                ("another tenant", "globex", F),
+            ),
+            "cursor": PAGES,
+        },
+    ),
     "/vault.v1.CredentialService/ListVersions": Good(
         lambda _: {"name": NAME}, {"name": KNOWN, "page_size": PAGE_SIZES, "page_token": PAGES}
     ),

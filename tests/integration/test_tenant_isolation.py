@@ -29,6 +29,7 @@ BY_NAME: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.CredentialService/Get": lambda name: {"name": name},
     "/vault.v1.CredentialService/List": lambda name: {"prefix": name},
     "/vault.v1.CredentialService/ListVersions": lambda name: {"name": name},
+    "/vault.v1.CredentialService/Watch": lambda name: {"prefix": name},
     "/vault.v1.CredentialService/Delete": lambda name: {"name": name},
     "/vault.v1.CredentialService/Undelete": lambda name: {"name": name},
     "/vault.v1.CredentialService/DestroyVersion": lambda name: {"name": name, "version": 1},
@@ -118,7 +119,7 @@ def test_another_tenants_credential_looks_like_none(globex: Wire, books: Books, 
 
 
 @pytest.mark.parametrize(
-    "method", [method for method in BY_NAME if not method.endswith("CredentialService/List")]
+    "method", [method for method in BY_NAME if not method.endswith(("Service/List", "Service/Watch"))]
 )
 def test_a_credential_of_the_own_tenant_outside_the_scope_looks_like_none(
     acme: Wire, books: Books, method: str

@@ -147,16 +147,23 @@ class Wire:
         wait_for_ready: bool = True,
         **fields: Any,
     ) -> Answer:
-        """Call a method with a message, with fields of one, or with any bytes at all."""
+        """Call a method with a message, with fields of one, or with any bytes; of many answers, the first."""
         descriptor = METHODS[method]
         if request is None:
             request = message_factory.GetMessageClass(descriptor.input_type)(**fields)
         payload = request if isinstance(request, bytes) else request.SerializeToString()
         response_class = message_factory.GetMessageClass(descriptor.output_type)
         sent, request_id = self._metadata(method, bearer, metadata)
-        invoke = self.channel.unary_unary(method, response_deserializer=response_class.FromString)
+        options = {"metadata": sent, "timeout": timeout, "wait_for_ready": wait_for_ready}
         try:
-            response = invoke(payload, metadata=sent, timeout=timeout, wait_for_ready=wait_for_ready)
+            if descriptor.server_streaming:
+                answers = self.channel.unary_stream(method, response_deserializer=response_class.FromString)
+                running = answers(payload, **options)
+                response = next(running)
+                running.cancel()
+            else:
+                invoke = self.channel.unary_unary(method, response_deserializer=response_class.FromString)
+                response = invoke(payload, **options)
         except grpc.RpcError as error:
             return failure(error, request_id)
         return Answer(grpc.StatusCode.OK, response=response, request_id=request_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import read_fields, read_pairs
-from vault.cli.output import Format, Output, show, show_all
+from vault.cli.output import Format, Output, show, show_all, show_line
 
 app = typer.Typer(help="Store credentials and look at their metadata.", no_args_is_help=True)
 
@@ -68,6 +69,21 @@ def list_(
     show_all(
         output, found, ("name", "kind", "state", "latest_version", "field_names", "update_time", "updated_by")
     )
+
+
+@app.command()
+def watch(
+    prefix: Annotated[str, typer.Argument(help="Only this credential and those under it.")] = "",
+    *,
+    cursor: Annotated[str, typer.Option(help="Go on behind this cursor of an earlier change.")] = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what changes, as it happens, until Ctrl-C. In JSON: one line a change, with its cursor."""
+    with client(profile, token_file) as vault, contextlib.suppress(KeyboardInterrupt):
+        for change in vault.watch(prefix, cursor=cursor):
+            show_line(output, change, ("create_time", "change", "name", "version", "changed_by"))
 
 
 @app.command()

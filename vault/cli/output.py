@@ -48,6 +48,13 @@ def show_dict(output: Format, values: dict[str, Any]) -> None:
             print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
 
 
+def show_line(output: Format, message: Message, columns: Sequence[str]) -> None:
+    """Show one of things that come one by one, on a line of its own: all of it as JSON, else these columns."""
+    row = as_dict(message)
+    line = json.dumps(row) if output is Format.JSON else "  ".join(_text(row[name]) for name in columns)
+    print(line, flush=True)
+
+
 def show_all(output: Format, messages: Iterable[Message], columns: Sequence[str]) -> None:
     """Show a list: all of it as JSON, these columns as a table."""
     rows = [as_dict(message) for message in messages]
@@ -72,6 +79,7 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value))
     text = str(value)
     for prefix in (
+        "CREDENTIAL_CHANGE_",
         "CREDENTIAL_STATE_",
         "VERSION_STATE_",
         "KEY_STATE_",

@@ -9,18 +9,18 @@ import grpc
 
 from vault.client import operations
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
-from vault.client.operations import MAX_TRIES, Operations
+from vault.client.operations import MAX_TRIES, Operations, Watching
 from vault.client.stream import SessionState
-from vault.v1 import audit_pb2, session_pb2
+from vault.v1 import audit_pb2, credential_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from types import TracebackType
 
     from vault.client.operations import Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
-    from vault.v1 import credential_pb2, handover_pb2, key_pb2, token_pb2
+    from vault.v1 import handover_pb2, key_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -103,6 +103,31 @@ class AsyncClient:
     ) -> list[credential_pb2.Credential]:
         """The metadata of the credentials under a prefix; by default the whole tenant's."""
         return await self._run(self._operations.list_credentials(prefix, show_deleted=show_deleted))
+
+    async def watch(
+        self, prefix: str = "", *, cursor: str = ""
+    ) -> AsyncGenerator[credential_pb2.CredentialServiceWatchResponse]:
+        """Changes of the credentials under a prefix, as they happen, across lost connections, without end.
+
+        Nothing is missed after the first connection; with the `cursor` of an earlier change, nothing since that.
+        """
+        watching = Watching(self._operations, prefix, cursor)
+        invoke = self._channel.unary_stream(
+            Watching.METHOD,
+            request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
+            response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
+        )
+        while True:
+            token = await self._drive(self._operations.token())
+            call = invoke(watching.request, metadata=operations.metadata(self.profile, token))
+            try:
+                async for answer in call:
+                    if watching.take(answer):
+                        yield answer
+            except grpc.RpcError as error:
+                await asyncio.sleep(watching.after(from_rpc(error)))
+            finally:
+                call.cancel()
 
     async def list_versions(self, name: str) -> list[credential_pb2.CredentialVersion]:
         """A credential's versions, newest first."""

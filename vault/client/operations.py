@@ -108,6 +108,13 @@ class Operations:
             self._renew_time = time.time() + left * _RENEW_AT
         return self._token.token
 
+    def renews(self, failure: StrongroomError) -> bool:
+        """Whether a new token mends this failure; then the old one is forgotten."""
+        if failure.reason not in _RENEW_REASONS or self._renew_time == float("inf"):
+            return False
+        self._token = None
+        return True
+
     def authorised(
         self, method: str, request: Message, response: type[T], *, repeatable: bool = True
     ) -> Steps[T]:
@@ -117,9 +124,8 @@ class Operations:
         try:
             return (yield dataclasses.replace(call, token=token))  # type: ignore[no-any-return]
         except StrongroomError as error:
-            if error.reason not in _RENEW_REASONS or self._renew_time == float("inf"):
+            if not self.renews(error):
                 raise
-        self._token = None
         token = yield from self.token()
         return (yield dataclasses.replace(call, token=token))  # type: ignore[no-any-return]
 
@@ -397,6 +403,33 @@ class Operations:
             )
             self._ingest_key = verify_ingest_key(response.signed_key, jwks)
         return self._ingest_key
+
+
+class Watching:
+    """A watch across lost connections: what to ask for next, and what a failure means for it."""
+
+    METHOD = "/vault.v1.CredentialService/Watch"
+
+    def __init__(self, operations: Operations, prefix: str, cursor: str) -> None:
+        self.request = credential_pb2.CredentialServiceWatchRequest(prefix=prefix, cursor=cursor)
+        self._operations = operations
+        self._failures = 0
+
+    def take(self, answer: credential_pb2.CredentialServiceWatchResponse) -> bool:
+        """Remember how far it has come; whether something changed."""
+        self._failures = 0
+        self.request.cursor = answer.cursor
+        return answer.change != credential_pb2.CREDENTIAL_CHANGE_UNSPECIFIED
+
+    def after(self, failure: StrongroomError) -> float:
+        """How long to wait before asking again, in seconds. Raises the failure if asking again is no use."""
+        if self._operations.renews(failure):
+            return 0.0
+        never_answered = not self.request.cursor and self._failures >= MAX_TRIES
+        if failure.code is not grpc.StatusCode.UNAVAILABLE or never_answered:
+            raise failure
+        self._failures += 1
+        return pause(min(self._failures, MAX_TRIES))
 
 
 def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:

@@ -122,7 +122,7 @@ class Credentials:
         May give fewer than `limit` only at the end.
         """
         token = requests.token_of(caller)
-        prefix = _check_prefix(token.tenant, prefix)
+        prefix = requests.prefix(token.tenant, prefix)
         readable = [scope for scope in token.scopes if scope.action == "credential.read"]
         if not readable:
             raise VaultError(Reason.SCOPE_DENIED, "the token has no scope to read", action="credential.read")
@@ -389,17 +389,6 @@ def _openable(found: StoredVersion | Credential | BaseException | None) -> Store
     if found.version.state is VersionState.DESTROYED:
         raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
     return found
-
-
-def _check_prefix(tenant: str, prefix: str) -> str:
-    if not prefix or prefix == tenant:
-        return tenant
-    requests.credential_name(prefix, "prefix")
-    if prefix.partition("/")[0] != tenant:
-        raise VaultError(
-            Reason.SCOPE_DENIED, "the token's scopes do not cover this", action="credential.read"
-        )
-    return prefix
 
 
 def _field_names(plaintext: LockedBuffer) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ FOLLOWED = (
     REVOKE,
     "credential.put",
     "credential.delete",
+    "credential.undelete",
     "credential.destroy_version",
     "key.create_tenant",
     "key.rotate",

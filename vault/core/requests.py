@@ -59,6 +59,21 @@ def credential_name(value: str, field: str = "name") -> str:
     return value
 
 
+def prefix(tenant: str, value: str) -> str:
+    """What a caller that may read looks at: its whole tenant, or one credential and those under it.
+
+    Raises `FIELD_INVALID`, `SCOPE_DENIED`.
+    """
+    if not value or value == tenant:
+        return tenant
+    credential_name(value, "prefix")
+    if value.partition("/")[0] != tenant:
+        raise VaultError(
+            Reason.SCOPE_DENIED, "the token's scopes do not cover this", action="credential.read"
+        )
+    return value
+
+
 def tenant_name(value: str) -> str:
     """A tenant's name. Raises `FIELD_INVALID`."""
     if not _TENANT.fullmatch(value):

@@ -33,6 +33,7 @@ from vault.core.keys import Keyring
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
+from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, KeyPurpose
@@ -189,6 +190,7 @@ class App:
             base.load,
             clock,
         )
+        self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
         self._checkpoints = Checkpoints(
             config.audit.origin, config.audit.anchor_file, database, hsm, keyring, log_, clock
@@ -214,7 +216,10 @@ class App:
         await self._checkpoints.start()
         for descriptor, service in (
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._base.log)),
-            (credential_pb2.DESCRIPTOR, CredentialService(self._credentials, self._ingest, pages)),
+            (
+                credential_pb2.DESCRIPTOR,
+                CredentialService(self._credentials, self._watches, self._ingest, pages),
+            ),
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
@@ -253,6 +258,7 @@ class App:
         self._health.stop()
         self._edge.stop()
         self._sessions.stop()
+        self._watches.stop()
         await self._server.stop(self._config.server.drain_seconds)
         for task in self._background:
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from vault.core import requests
@@ -10,8 +11,11 @@ from vault.server import wire
 from vault.v1 import credential_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from vault.core.credentials import Credentials
     from vault.core.ingest import IngestKeys
+    from vault.core.watches import Watches
     from vault.model import Caller
     from vault.server.pages import Pages
 
@@ -19,8 +23,9 @@ if TYPE_CHECKING:
 class CredentialService:
     """Stores credentials and tells about them."""
 
-    def __init__(self, credentials: Credentials, ingest: IngestKeys, pages: Pages) -> None:
+    def __init__(self, credentials: Credentials, watches: Watches, ingest: IngestKeys, pages: Pages) -> None:
         self._credentials = credentials
+        self._watches = watches
         self._ingest = ingest
         self._pages = pages
 
@@ -110,3 +115,15 @@ class CredentialService:
             caller, request.name, request.version, request.etag, request.request_id
         )
         return pb.CredentialServiceDestroyVersionResponse(version=wire.version(version))
+
+    async def watch(
+        self, request: pb.CredentialServiceWatchRequest, caller: Caller
+    ) -> AsyncGenerator[pb.CredentialServiceWatchResponse]:
+        """See the proto."""
+        query = ("credential.watch", request.prefix)
+        position = self._pages.position(caller, query, request.cursor)
+        seen = self._watches.watch(caller, request.prefix, None if position is None else int(position))
+        async with contextlib.aclosing(seen) as all_seen:
+            async for change, behind in all_seen:
+                cursor = self._pages.token(caller, query, str(behind))
+                yield wire.change(change, cursor)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import logging
@@ -32,7 +33,7 @@ from vault.server import status
 from vault.server.methods import RULES, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -93,6 +94,12 @@ class Edge:
                 request_deserializer=_parser(request_class),
                 response_serializer=response_class.SerializeToString,
             )
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._answers(rule, implementation),
+                request_deserializer=_parser(request_class),
+                response_serializer=response_class.SerializeToString,
+            )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(rule, implementation),
             request_deserializer=_parser(request_class),
@@ -112,6 +119,26 @@ class Edge:
                     failure = await self._refuse(rule, visit, error, _resource(rule, request))
             await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
             raise AssertionError("abort does not return")
+
+        return call
+
+    def _answers(
+        self, rule: Rule, implementation: Callable[[Any, Caller], AsyncGenerator[Message]]
+    ) -> Callable[[Any, Context], Awaitable[None]]:
+        """One request, and as many answers as come, until the caller or the implementation ends it."""
+
+        async def call(request: Message | None, context: Context) -> None:
+            visit = _Visit()
+            try:
+                caller = self._admit(rule, context, visit)
+                async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
+                    async for answer in answers:
+                        await context.write(answer)
+            except Exception as error:  # noqa: BLE001
+                failure = await self._refuse(rule, visit, error, _resource(rule, request))
+            else:
+                return
+            await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
 
         return call
 

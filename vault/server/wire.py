@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from vault.core.sessions import Opened
+    from vault.core.watches import Change
     from vault.model import AuditRecord, Credential, Key, Version
 
 _MAX_SECONDS = 10 * 366 * 86_400
@@ -27,6 +28,12 @@ _CREDENTIAL_STATES = {
 _VERSION_STATES = {
     VersionState.ENABLED: credential_pb2.VERSION_STATE_ENABLED,
     VersionState.DESTROYED: credential_pb2.VERSION_STATE_DESTROYED,
+}
+_CHANGES = {
+    "credential.put": credential_pb2.CREDENTIAL_CHANGE_PUT,
+    "credential.delete": credential_pb2.CREDENTIAL_CHANGE_DELETED,
+    "credential.undelete": credential_pb2.CREDENTIAL_CHANGE_UNDELETED,
+    "credential.destroy_version": credential_pb2.CREDENTIAL_CHANGE_VERSION_DESTROYED,
 }
 _KEY_STATES = {
     KeyState.PENDING: key_pb2.KEY_STATE_PENDING,
@@ -85,6 +92,20 @@ def version(value: Version) -> credential_pb2.CredentialVersion:
         create_time=timestamp(value.create_time),
         created_by=value.created_by,
         destroy_time=timestamp(value.destroy_time),
+    )
+
+
+def change(value: Change | None, cursor: str) -> credential_pb2.CredentialServiceWatchResponse:
+    """A change, or a sign of life."""
+    if value is None:
+        return credential_pb2.CredentialServiceWatchResponse(cursor=cursor)
+    return credential_pb2.CredentialServiceWatchResponse(
+        cursor=cursor,
+        change=_CHANGES[value.action],
+        name=value.name,
+        version=value.version,
+        create_time=timestamp(value.time),
+        changed_by=value.identity,
     )
 
 

@@ -86,6 +86,26 @@ async def granted_between(
     return [record_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
+async def granted_of_tenant(
+    connection: AsyncConnection, tenant: str, first: int, end: int, actions: Sequence[str], *, limit: int
+) -> list[AuditRecord]:
+    """What a tenant was granted from sequence `first` to before `end`, among these actions; at most `limit`."""
+    table = audit_records
+    statement = (
+        select(table)
+        .where(
+            table.c.tenant == tenant,
+            table.c.sequence >= first,
+            table.c.sequence < end,
+            table.c.action_type.in_(actions),
+            table.c.outcome == Outcome.GRANTED.value,
+        )
+        .order_by(table.c.sequence)
+        .limit(limit)
+    )
+    return [record_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
 async def stream_rows(
     database: Database, first: int, end: int, *, page: int = 2000
 ) -> AsyncIterator[Sequence[Mapping[str, Any]]]:

@@ -21,12 +21,25 @@ class VersionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERSION_STATE_UNSPECIFIED: _ClassVar[VersionState]
     VERSION_STATE_ENABLED: _ClassVar[VersionState]
     VERSION_STATE_DESTROYED: _ClassVar[VersionState]
+
+class CredentialChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CREDENTIAL_CHANGE_UNSPECIFIED: _ClassVar[CredentialChange]
+    CREDENTIAL_CHANGE_PUT: _ClassVar[CredentialChange]
+    CREDENTIAL_CHANGE_DELETED: _ClassVar[CredentialChange]
+    CREDENTIAL_CHANGE_UNDELETED: _ClassVar[CredentialChange]
+    CREDENTIAL_CHANGE_VERSION_DESTROYED: _ClassVar[CredentialChange]
 CREDENTIAL_STATE_UNSPECIFIED: CredentialState
 CREDENTIAL_STATE_ACTIVE: CredentialState
 CREDENTIAL_STATE_DELETED: CredentialState
 VERSION_STATE_UNSPECIFIED: VersionState
 VERSION_STATE_ENABLED: VersionState
 VERSION_STATE_DESTROYED: VersionState
+CREDENTIAL_CHANGE_UNSPECIFIED: CredentialChange
+CREDENTIAL_CHANGE_PUT: CredentialChange
+CREDENTIAL_CHANGE_DELETED: CredentialChange
+CREDENTIAL_CHANGE_UNDELETED: CredentialChange
+CREDENTIAL_CHANGE_VERSION_DESTROYED: CredentialChange
 
 class Credential(_message.Message):
     __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by")
@@ -227,3 +240,27 @@ class CredentialServiceDestroyVersionResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     version: CredentialVersion
     def __init__(self, version: _Optional[_Union[CredentialVersion, _Mapping]] = ...) -> None: ...
+
+class CredentialServiceWatchRequest(_message.Message):
+    __slots__ = ("prefix", "cursor")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    cursor: str
+    def __init__(self, prefix: _Optional[str] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class CredentialServiceWatchResponse(_message.Message):
+    __slots__ = ("cursor", "change", "name", "version", "create_time", "changed_by")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_BY_FIELD_NUMBER: _ClassVar[int]
+    cursor: str
+    change: CredentialChange
+    name: str
+    version: int
+    create_time: _timestamp_pb2.Timestamp
+    changed_by: str
+    def __init__(self, cursor: _Optional[str] = ..., change: _Optional[_Union[CredentialChange, str]] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_by: _Optional[str] = ...) -> None: ...

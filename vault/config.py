@@ -85,6 +85,21 @@ class Policy(_Section):
     files: tuple[Path, ...] = Field(min_length=1)
 
 
+Approvers = Annotated[int, Field(ge=1, le=16)]
+
+
+class Approvals(_Section):
+    """`[approvals]`: how many people beside the one who asks. None has a default: 0 or nothing is an error."""
+
+    life_seconds: int = Field(default=86_400, ge=60, le=604_800)
+    destroy_key: Approvers
+    delete_tenant: Approvers
+    change_policy: Approvers
+    recover_database: Approvers
+    break_glass: Approvers
+    issue_token: Approvers
+
+
 class Sessions(_Section):
     """`[sessions]`: the limits of sessions."""
 
@@ -114,6 +129,7 @@ class Config(_Section):
     database: Database
     tokens: Tokens = Tokens()
     policy: Policy
+    approvals: Approvals
     sessions: Sessions = Sessions()
     audit: Audit = Audit()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import datetime
 
+    from vault.crypto.approvals import Operation
     from vault.crypto.scopes import Scope
 
 SYSTEM_TENANT = "system"
@@ -24,6 +25,8 @@ class Certificate:
     """SHA-256 of the DER form, base64url without padding (RFC 8705, `x5t#S256`)."""
     not_before: datetime.datetime
     not_after: datetime.datetime
+    der: bytes = field(default=b"", repr=False)
+    """The certificate itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,3 +282,36 @@ class Checkpoint:
     frontier: bytes
     note: str
     create_time: datetime.datetime
+
+
+class ApprovalState(enum.StrEnum):
+    """Where an approval is in its life. Whether enough people have signed, and whether it expired, is worked out."""
+
+    OPEN = "open"
+    CONSUMED = "consumed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalSignature:
+    """One person's approval: the certificate (DER), and the signature by its key."""
+
+    identity: str
+    certificate: bytes
+    signature: bytes
+    create_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approval of one operation."""
+
+    approval_id: str
+    operation: Operation
+    requested_by: str
+    purpose: str
+    required: int
+    state: ApprovalState
+    signatures: tuple[ApprovalSignature, ...]
+    create_time: datetime.datetime
+    expire_time: datetime.datetime

@@ -13,6 +13,7 @@ from tests.support.vault import TRUST_DOMAIN
 from vault.client import sealing
 from vault.crypto import contexts, hpke, memory
 from vault.server.methods import RULES
+from vault.v1 import approval_pb2
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ class World:
         jwks = wire.call("/vault.v1.TokenService/GetJwks").response.jwks
         signed = wire.call("/vault.v1.CredentialService/GetIngestKey").response.signed_key
         self.ingest_key = sealing.verify_ingest_key(signed, jwks)
+        asked = wire.call("/vault.v1.ApprovalService/Request", operation=_operation(), purpose="test")
+        self.approval_id = asked.response.approval.approval_id
 
     def close(self) -> None:
         self.books.close()
@@ -291,6 +294,19 @@ def _reveal(world: World) -> dict[str, Any]:
     return {"credentials": [selector()], "purpose": "test", "recipient_key": world.recipient.public_bytes}
 
 
+def _operation(
+    action: str = "key.destroy", resource: str = "acme/keys", **arguments: str
+) -> approval_pb2.Operation:
+    return approval_pb2.Operation(action=action, resource=resource, arguments=arguments)
+
+
+APPROVAL_IDS = (
+    ("missing", "", F),
+    ("21 characters", "A" * 21, F),
+    ("100,000 characters", "A" * 100_000, F),
+    ("NUL", "A" * 21 + "\0", F),
+    ("absent", "B" * 22, "APPROVAL_NOT_FOUND"),
+)
 GOOD: dict[str, Good] = {
     "/vault.v1.TokenService/Issue": Good(
         lambda _: {"tenant": "acme", "scopes": [SCOPE], "ttl": {"seconds": 60}, "purpose": "test"},
@@ -550,7 +566,43 @@ GOOD: dict[str, Good] = {
             "purpose": PURPOSES,
             "recipient_key": KEYS,
             "hpke_suite": REVEAL_SUITES,
+            # With an approval another scope is asked for, and this token has it not.
+            "approval_id": (("any", "A" * 22, S), ("malformed", "*", S)),
         },
+    ),
+    "/vault.v1.ApprovalService/Request": Good(
+        lambda _: {"operation": _operation(), "purpose": "test"},
+        {
+            "operation": (
+                ("missing", None, F),
+                ("an action that needs no approval", _operation(action="credential.read"), F),
+                ("an unknown action", _operation(action="*"), F),
+                *(
+                    (f"a resource that is {what}", _operation(resource=name), F)
+                    for what, name in BAD_NAMES.items()
+                ),
+                ("a resource of another tenant", _operation(resource="globex/keys"), S),
+                ("17 arguments", _operation(**{f"a{n}": "x" for n in range(17)}), F),
+                ("an argument's name in upper case", _operation(Version="1"), F),
+                ("a control character", _operation(version="1\n"), F),
+                ("129 characters", _operation(version="1" * 129), F),
+            ),
+            "purpose": PURPOSES,
+            "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.ApprovalService/Approve": Good(
+        lambda _: {"approval_id": "A" * 22, "signature": b"x"},
+        {"approval_id": APPROVAL_IDS, "signature": (("of nothing", b"x" * 64, "APPROVAL_NOT_FOUND"),)},
+    ),
+    "/vault.v1.ApprovalService/Get": Good(
+        lambda world: {"approval_id": world.approval_id}, {"approval_id": APPROVAL_IDS}
+    ),
+    "/vault.v1.ApprovalService/List": Good(
+        lambda _: {}, {"only_open": (), "page_size": PAGE_SIZES, "page_token": PAGES}
+    ),
+    "/vault.v1.ApprovalService/Cancel": Good(
+        lambda _: {"approval_id": "A" * 22}, {"approval_id": APPROVAL_IDS}
     ),
     "/vault.v1.KeyService/CreateTenant": Good(
         lambda _: {"tenant": "initech"},
@@ -827,7 +879,7 @@ def test_a_page_token_is_good_for_its_own_query_and_caller_only(world: World) ->
 
 def test_every_good_request_is_answered(world: World) -> None:
     """The oracle of all the others: what they spoil was good."""
-    changing = {"Put", "Delete", "Undelete", "DestroyVersion", "CreateTenant", "Rotate"}
+    changing = {"Put", "Delete", "Undelete", "DestroyVersion", "CreateTenant", "Rotate", "Approve", "Cancel"}
     for method, good in GOOD.items():
         if method.rpartition("/")[2] not in changing:
             assert world.wires[good.tenant].call(method, **good.fields(world)).ok, method

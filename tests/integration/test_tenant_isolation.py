@@ -51,6 +51,11 @@ BY_TENANT: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.AuditService/List": lambda tenant: {"tenant": tenant},
 }
 ON_THEIR_OWN = {
+    "/vault.v1.ApprovalService/Request",
+    "/vault.v1.ApprovalService/Approve",
+    "/vault.v1.ApprovalService/Get",
+    "/vault.v1.ApprovalService/List",
+    "/vault.v1.ApprovalService/Cancel",
     OPEN,
     "/vault.v1.TokenService/Issue",
     "/vault.v1.TokenService/Revoke",

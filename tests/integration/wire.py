@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.vault import ALL_SCOPES
 from vault.server.methods import RULES
-from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
     from vault.client import Profile
 
-MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2)
+MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2, approval_pb2)
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for module in MODULES
@@ -55,6 +55,9 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
         f"audit.read:{tenant}/audit",
         f"token.revoke:{tenant}/tokens",
         f"token.introspect:{tenant}/tokens",
+        f"approval.read:{tenant}/**",
+        f"approval.approve:{tenant}/**",
+        f"key.destroy:{tenant}/keys",
     )
 
 
@@ -261,6 +264,7 @@ class Books:
     def state(self) -> str:
         """A digest of everything that a call could change; the audit log apart."""
         tables = (
+            "approvals",
             "tenants",
             "keys",
             "credentials",

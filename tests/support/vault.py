@@ -93,6 +93,14 @@ class VaultSite:
                 "deployment": f"t{self.port}"[:6],
             },
             "database": {"url": self.database_url},
+            "approvals": {
+                "destroy_key": 2,
+                "delete_tenant": 2,
+                "change_policy": 1,
+                "recover_database": 2,
+                "break_glass": 2,
+                "issue_token": 1,
+            },
             "policy": {"files": ["policy.cedar"]},
             "audit": {"checkpoint_seconds": 3600.0, "anchor_file": "anchor.txt"},
         }

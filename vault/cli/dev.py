@@ -49,6 +49,15 @@ url = "sqlite:///strongroom.db"
 [policy]
 files = ["policy.cedar"]
 
+# How many others must sign. One is for a laptop; a bank takes two or more.
+[approvals]
+destroy_key = 1
+delete_tenant = 1
+change_policy = 1
+recover_database = 1
+break_glass = 1
+issue_token = 1
+
 [audit]
 anchor_file = "audit-anchor.txt"
 """

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from vault.cli import audit, credentials, handovers, hsm, keys, server, sessions, tokens
+from vault.cli import approvals, audit, credentials, handovers, hsm, keys, server, sessions, tokens
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
 
@@ -33,6 +33,7 @@ app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")
 app.add_typer(handovers.app, name="handover")
 app.add_typer(keys.app, name="keys")
+app.add_typer(approvals.app, name="approval")
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")
 
@@ -46,6 +47,7 @@ _NEXT = {
     "POLICY_DENIED": "ask for a policy that grants this identity the scope",
     "ETAG_MISMATCH": "somebody changed it: read it again, then decide again",
     "CREDENTIAL_DELETED": "bring it back first: `strongroom credential undelete`",
+    "APPROVAL_REQUIRED": "ask others: `strongroom approval request`, then let them `strongroom approval approve`",
     "TENANT_NOT_FOUND": "make it first: `strongroom keys create-tenant`",
 }
 

@@ -84,6 +84,7 @@ def _text(value: object) -> str:
         "VERSION_STATE_",
         "KEY_STATE_",
         "OUTCOME_",
+        "APPROVAL_STATE_",
         "CLOSE_REASON_",
         "WEBHOOK_VERDICT_",
     ):

@@ -35,6 +35,7 @@ def reveal(
     raw: Annotated[
         bool, typer.Option("--raw", help="Only the bytes of the one --field, for a pipe.")
     ] = False,
+    approval: Annotated[str, typer.Option(help="Break the glass with this approval.")] = "",
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
 ) -> None:
@@ -42,7 +43,7 @@ def reveal(
     if raw and len(field) != 1:
         raise typer.BadParameter("--raw needs exactly one --field")
     with client(profile, token_file) as vault:
-        (secrets,) = vault.reveal(name, purpose=purpose, field_names=field)
+        (secrets,) = vault.reveal(name, purpose=purpose, field_names=field, approval_id=approval)
         with secrets:
             if raw:
                 sys.stdout.buffer.write(secrets[field[0]])

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vault.client.operations import Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
-    from vault.v1 import handover_pb2, key_pb2, token_pb2
+    from vault.crypto.approvals import Operation
+    from vault.v1 import approval_pb2, handover_pb2, key_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -74,9 +75,14 @@ class AsyncClient:
         await self._fetch_ingest_key()
         return await self._run(self._operations.put(name, fields, kind, labels, etag))
 
-    async def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
-        """Reveal up to 100 credentials in one call. Close each, or use each in a `async with` block."""
-        return await self._run(self._operations.reveal(names, purpose, field_names))
+    async def reveal(
+        self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""
+    ) -> list[Secrets]:
+        """Reveal up to 100 credentials in one call. Close each, or use each in a `async with` block.
+
+        With `approval_id` it breaks the glass on one.
+        """
+        return await self._run(self._operations.reveal(names, purpose, field_names, approval_id))
 
     async def wrap(
         self,
@@ -180,6 +186,26 @@ class AsyncClient:
     async def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
         """What is known of a key version; 0 is the active one."""
         return await self._run(self._operations.describe_key(tenant, version))
+
+    async def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
+        """Ask for an approval of an operation."""
+        return await self._run(self._operations.request_approval(operation, purpose))
+
+    async def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
+        """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
+        return await self._run(self._operations.approve(approval))
+
+    async def get_approval(self, approval_id: str) -> approval_pb2.Approval:
+        """One approval."""
+        return await self._run(self._operations.get_approval(approval_id))
+
+    async def list_approvals(self, *, only_open: bool = False) -> list[approval_pb2.Approval]:
+        """The approvals that the caller may see, newest first."""
+        return await self._run(self._operations.list_approvals(only_open=only_open))
+
+    async def cancel_approval(self, approval_id: str) -> approval_pb2.Approval:
+        """Take an approval back."""
+        return await self._run(self._operations.cancel_approval(approval_id))
 
     async def audit_records(
         self, *, tenant: str = "", action: str = "", resource: str = "", identity: str = "", most: int = 1000

@@ -17,7 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from vault.client.errors import StrongroomError
 from vault.client.sealing import IngestKey, Recipient, seal_fields, seal_handover, verify_ingest_key
-from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.crypto import approvals
+from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -269,7 +270,9 @@ class Operations:
         )
         return response.version
 
-    def reveal(self, names: Sequence[str], purpose: str, field_names: Sequence[str]) -> Steps[list[Secrets]]:
+    def reveal(
+        self, names: Sequence[str], purpose: str, field_names: Sequence[str], approval_id: str = ""
+    ) -> Steps[list[Secrets]]:
         """Reveal several credentials in one call."""
         recipient = Recipient()
         request = session_pb2.SessionServiceRevealRequest(
@@ -279,6 +282,7 @@ class Operations:
             purpose=purpose,
             recipient_key=recipient.public_bytes,
             hpke_suite=recipient.hpke_suite,
+            approval_id=approval_id,
         )
         response = yield from self.authorised(
             "/vault.v1.SessionService/Reveal", request, session_pb2.SessionServiceRevealResponse
@@ -348,6 +352,71 @@ class Operations:
             key_pb2.KeyServiceDescribeRequest(tenant=tenant, version=version),
             key_pb2.KeyServiceDescribeResponse,
         )
+
+    def request_approval(self, operation: approvals.Operation, purpose: str) -> Steps[approval_pb2.Approval]:
+        """Ask for an approval of an operation."""
+        response = yield from self.authorised(
+            "/vault.v1.ApprovalService/Request",
+            approval_pb2.ApprovalServiceRequestRequest(
+                operation=approval_pb2.Operation(
+                    action=operation.action, resource=operation.resource, arguments=operation.arguments
+                ),
+                purpose=purpose,
+                request_id=random.token_urlsafe(16),
+            ),
+            approval_pb2.ApprovalServiceRequestResponse,
+        )
+        return response.approval
+
+    def approve(self, approval: approval_pb2.Approval) -> Steps[approval_pb2.Approval]:
+        """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
+        shown = approval.operation
+        message = approvals.statement(
+            approval.approval_id,
+            approvals.Operation(shown.action, shown.resource, dict(shown.arguments)),
+            approval.requested_by,
+            approval.expire_time.ToMicroseconds(),
+        )
+        response = yield from self.authorised(
+            "/vault.v1.ApprovalService/Approve",
+            approval_pb2.ApprovalServiceApproveRequest(
+                approval_id=approval.approval_id,
+                signature=approvals.sign(self.profile.private_key(), message),
+            ),
+            approval_pb2.ApprovalServiceApproveResponse,
+        )
+        return response.approval
+
+    def get_approval(self, approval_id: str) -> Steps[approval_pb2.Approval]:
+        """One approval."""
+        response = yield from self.authorised(
+            "/vault.v1.ApprovalService/Get",
+            approval_pb2.ApprovalServiceGetRequest(approval_id=approval_id),
+            approval_pb2.ApprovalServiceGetResponse,
+        )
+        return response.approval
+
+    def list_approvals(self, *, only_open: bool) -> Steps[list[approval_pb2.Approval]]:
+        """The approvals that the caller may see, newest first."""
+        request = approval_pb2.ApprovalServiceListRequest(only_open=only_open, page_size=_PAGE)
+        found: list[approval_pb2.Approval] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.ApprovalService/List", request, approval_pb2.ApprovalServiceListResponse
+            )
+            found.extend(page.approvals)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def cancel_approval(self, approval_id: str) -> Steps[approval_pb2.Approval]:
+        """Take an approval back."""
+        response = yield from self.authorised(
+            "/vault.v1.ApprovalService/Cancel",
+            approval_pb2.ApprovalServiceCancelRequest(approval_id=approval_id),
+            approval_pb2.ApprovalServiceCancelResponse,
+        )
+        return response.approval
 
     def audit_records(
         self, request: audit_pb2.AuditServiceListRequest, most: int

@@ -5,8 +5,13 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
+from cryptography.hazmat.primitives import serialization
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 
 class ProfileError(Exception):
@@ -50,6 +55,15 @@ class Profile:
         except TypeError:
             missing = {"server", "ca_file", "certificate_file", "private_key_file", "tenant"} - set(values)
             raise ProfileError(f"{path}: missing {', '.join(sorted(missing))}") from None
+
+    def private_key(self) -> PrivateKeyTypes:
+        """The private key of this profile's certificate. Raises `ProfileError`."""
+        try:
+            return serialization.load_pem_private_key(self.private_key_file.read_bytes(), None)
+        except OSError as error:
+            raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise ProfileError(f"{self.private_key_file}: not an unencrypted PEM private key") from None
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Mutual TLS with this profile's certificate. Raises `ProfileError`."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from vault.client.operations import Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
-    from vault.v1 import handover_pb2, key_pb2, token_pb2
+    from vault.crypto.approvals import Operation
+    from vault.v1 import approval_pb2, handover_pb2, key_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -75,9 +76,14 @@ class Client:
         self._fetch_ingest_key()
         return self._run(self._operations.put(name, fields, kind, labels, etag))
 
-    def reveal(self, *names: str, purpose: str, field_names: Sequence[str] = ()) -> list[Secrets]:
-        """Reveal up to 100 credentials in one call. Close each, or use each in a `with` block."""
-        return self._run(self._operations.reveal(names, purpose, field_names))
+    def reveal(
+        self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""
+    ) -> list[Secrets]:
+        """Reveal up to 100 credentials in one call. Close each, or use each in a `with` block.
+
+        With `approval_id` it breaks the glass on one.
+        """
+        return self._run(self._operations.reveal(names, purpose, field_names, approval_id))
 
     def wrap(
         self,
@@ -179,6 +185,26 @@ class Client:
     def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
         """What is known of a key version; 0 is the active one."""
         return self._run(self._operations.describe_key(tenant, version))
+
+    def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
+        """Ask for an approval of an operation."""
+        return self._run(self._operations.request_approval(operation, purpose))
+
+    def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
+        """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
+        return self._run(self._operations.approve(approval))
+
+    def get_approval(self, approval_id: str) -> approval_pb2.Approval:
+        """One approval."""
+        return self._run(self._operations.get_approval(approval_id))
+
+    def list_approvals(self, *, only_open: bool = False) -> list[approval_pb2.Approval]:
+        """The approvals that the caller may see, newest first."""
+        return self._run(self._operations.list_approvals(only_open=only_open))
+
+    def cancel_approval(self, approval_id: str) -> approval_pb2.Approval:
+        """Take an approval back."""
+        return self._run(self._operations.cancel_approval(approval_id))
 
     def audit_records(
         self, *, tenant: str = "", action: str = "", resource: str = "", identity: str = "", most: int = 1000

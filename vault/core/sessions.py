@@ -15,26 +15,30 @@ import json
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from vault.core import audit, requests, webhooks
+from vault.core import approvals, audit, requests, webhooks
 from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
+from vault.crypto.approvals import Operation
 from vault.crypto.bundle import UnknownField
 from vault.crypto.errors import FormatError
 from vault.crypto.stream import SessionSealer
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, Outcome
+from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vault.clock import Clock
+    from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
     from vault.core.credentials import Credentials
     from vault.core.envelopes import Envelopes
     from vault.core.follower import Follower
     from vault.crypto.memory import LockedBuffer
-    from vault.model import AuditRecord, Caller, StoredVersion
+    from vault.model import AuditDraft, AuditRecord, Caller, StoredVersion
+    from vault.store.ledger import Rows
 
 MAX_CREDENTIALS = 100
 MAX_BODY = 65_536
@@ -311,10 +315,12 @@ class Sessions:
         envelopes: Envelopes,
         log: AuditLog,
         follower: Follower,
+        approvals_: Approvals,
         load: Load,
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._approvals = approvals_
         self._credentials = credentials
         self._envelopes = envelopes
         self._log = log
@@ -332,9 +338,15 @@ class Sessions:
         purpose: str,
         recipient_key: bytes,
         hpke_suite: int,
+        approval_id: str = "",
     ) -> Revealed:
-        """A session of one call: reveal several credentials, all or none, in one sealed parcel."""
-        _authorise(caller, wanted, (REVEAL,))
+        """A session of one call: reveal several credentials, all or none, in one sealed parcel.
+
+        With an approval it breaks the glass: one credential, by the scope `session.break_glass`.
+        """
+        _authorise(caller, wanted, (approvals.BREAK_GLASS if approval_id else REVEAL,))
+        if approval_id and len(wanted) != 1:
+            raise invalid_field("credentials", "exactly one with an approval")
         requests.printable("purpose", purpose, required=True)
         suite = _suite(hpke_suite)
         selected = [requests.field_names(item.field_names) for item in wanted]
@@ -350,21 +362,34 @@ class Sessions:
         finally:
             for buffer in buffers:
                 buffer.close()
-        await self._log.record(
-            *(
-                audit.granted(
-                    caller,
-                    REVEAL,
-                    item.name,
-                    session_id=session_id,
-                    after=canonical_json(
-                        {"version": item.version, "fields": list(item.field_names), "purpose": purpose}
-                    ),
-                )
-                for item in opened
+        records = tuple(
+            audit.granted(
+                caller,
+                approvals.BREAK_GLASS if approval_id else REVEAL,
+                item.name,
+                session_id=session_id,
+                after=canonical_json(
+                    {"version": item.version, "fields": list(item.field_names), "purpose": purpose}
+                ),
             )
+            for item in opened
         )
+        if approval_id:
+            await self._break_glass(caller, wanted[0], approval_id, records)
+        else:
+            await self._log.record(*records)
         return Revealed(session_id, opened, sealed)
+
+    async def _break_glass(
+        self, caller: Caller, wanted: Selector, approval_id: str, records: tuple[AuditDraft, ...]
+    ) -> None:
+        """Use the approval up in the transaction of the record, without which nothing is answered."""
+        operation = break_glass(wanted)
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            return Commit(records, self._approvals.consume(rows, caller, operation, approval_id, now))
+
+        await self._log.commit(Unit(self._approvals.reads(approval_id), decide))
 
     async def open(
         self,
@@ -483,6 +508,15 @@ class Sessions:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions of this identity", limit="sessions_per_identity"
             )
+
+
+def break_glass(wanted: Selector) -> Operation:
+    """The operation that is approved when the glass is broken."""
+    return Operation(
+        approvals.BREAK_GLASS,
+        wanted.name,
+        {"version": str(wanted.version), "fields": ",".join(sorted(wanted.field_names))},
+    )
 
 
 def new_session_id() -> str:

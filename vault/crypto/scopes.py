@@ -30,6 +30,15 @@ ACTIONS = frozenset(
         "key.read",
         "audit.read",
         "audit.verify",
+        "approval.approve",
+        "approval.read",
+        "key.destroy",
+        "tenant.delete",
+        "policy.read",
+        "policy.write",
+        "database.recover",
+        "session.break_glass",
+        "token.issue",
     }
 )
 MIN_SEGMENTS, MAX_SEGMENTS = 2, 8

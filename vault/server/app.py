@@ -18,7 +18,8 @@ from hsm import HsmAuthFailed, HsmError
 from hsm.uri import UriError
 from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
-from vault.core import policy, upkeep
+from vault.core import approvals, policy, upkeep
+from vault.core.approvals import Approvals, ApprovalSettings
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.core.checkpoints import Checkpoints
@@ -38,6 +39,7 @@ from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, KeyPurpose
 from vault.server import tls
+from vault.server.approvals import ApprovalService
 from vault.server.audit import AuditService
 from vault.server.credentials import CredentialService
 from vault.server.edge import Edge
@@ -50,7 +52,7 @@ from vault.server.sessions import SessionService
 from vault.server.tokens import TokenService
 from vault.store.engine import connect
 from vault.store.schema import current_revision, wanted_revision
-from vault.v1 import audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -172,6 +174,7 @@ class App:
             policy.load(config.policy.files),
             clock,
         )
+        self._approvals = Approvals(_approval_settings(config), database, log_, clock)
         self._ingest = IngestKeys(config.tokens.issuer, database, hsm, keyring, log_, self._tokens, clock)
         self._subjects = Subjects(database, hsm, log_, keyring)
         envelopes = Envelopes(hsm, keyring)
@@ -187,6 +190,7 @@ class App:
             envelopes,
             log_,
             self._follower,
+            self._approvals,
             base.load,
             clock,
         )
@@ -223,6 +227,7 @@ class App:
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
+            (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
             (
                 audit_pb2.DESCRIPTOR,
                 AuditService(self._base.database, self._checkpoints, pages, self._base.log),
@@ -285,10 +290,33 @@ class App:
 
         names = [
             descriptor.full_name
-            for module in (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2)
+            for module in (
+                token_pb2,
+                credential_pb2,
+                session_pb2,
+                handover_pb2,
+                key_pb2,
+                audit_pb2,
+                approval_pb2,
+            )
             for descriptor in module.DESCRIPTOR.services_by_name.values()
         ]
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+
+def _approval_settings(config: Config) -> ApprovalSettings:
+    section = config.approvals
+    return ApprovalSettings(
+        {
+            approvals.DESTROY_KEY: section.destroy_key,
+            approvals.DELETE_TENANT: section.delete_tenant,
+            approvals.CHANGE_POLICY: section.change_policy,
+            approvals.RECOVER_DATABASE: section.recover_database,
+            approvals.BREAK_GLASS: section.break_glass,
+            approvals.ISSUE_TOKEN: section.issue_token,
+        },
+        seconds(section.life_seconds),
+    )
 
 
 async def _forever(work: Coroutine[Any, Any, None]) -> None:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from vault.errors import Reason, VaultError
@@ -82,6 +82,7 @@ def parse(pem: bytes, trust_domains: frozenset[str]) -> Certificate:
         thumbprint=thumbprint,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
+        der=certificate.public_bytes(serialization.Encoding.DER),
     )
 
 

@@ -68,6 +68,7 @@ class SessionService:
             request.purpose,
             request.recipient_key,
             request.hpke_suite,
+            request.approval_id,
         )
         return pb.SessionServiceRevealResponse(
             session_id=revealed.session_id,

@@ -194,6 +194,25 @@ revocations = Table(
     C("forget_time", UtcDateTime, nullable=False),
 )
 
+approvals = Table(
+    "approvals",
+    metadata,
+    C("approval_id", String(22), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("action", String(64), nullable=False),
+    C("resource", String(511), nullable=False),
+    C("arguments", Text, nullable=False),
+    C("requested_by", String(512), nullable=False),
+    C("purpose", String(128), nullable=False),
+    C("required", Integer, nullable=False),
+    C("state", String(16), nullable=False),
+    # Who signed, in order: small, bounded, and always read and written as a whole.
+    C("signatures", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("expire_time", UtcDateTime, nullable=False),
+)
+Index("approvals_by_tenant", approvals.c.tenant, approvals.c.create_time, approvals.c.approval_id)
+
 audit_records = Table(
     "audit_records",
     metadata,

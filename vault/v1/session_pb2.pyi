@@ -81,16 +81,18 @@ class OpenedCredential(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SessionServiceRevealRequest(_message.Message):
-    __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite")
+    __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "approval_id")
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_KEY_FIELD_NUMBER: _ClassVar[int]
     HPKE_SUITE_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     credentials: _containers.RepeatedCompositeFieldContainer[CredentialSelector]
     purpose: str
     recipient_key: bytes
     hpke_suite: int
-    def __init__(self, credentials: _Optional[_Iterable[_Union[CredentialSelector, _Mapping]]] = ..., purpose: _Optional[str] = ..., recipient_key: _Optional[bytes] = ..., hpke_suite: _Optional[int] = ...) -> None: ...
+    approval_id: str
+    def __init__(self, credentials: _Optional[_Iterable[_Union[CredentialSelector, _Mapping]]] = ..., purpose: _Optional[str] = ..., recipient_key: _Optional[bytes] = ..., hpke_suite: _Optional[int] = ..., approval_id: _Optional[str] = ...) -> None: ...
 
 class SessionServiceRevealResponse(_message.Message):
     __slots__ = ("session_id", "credentials", "sealed")

@@ -25,6 +25,13 @@ uri = "pkcs11:token=x"
 url = "sqlite:///vault.db"
 [policy]
 files = ["p.cedar"]
+[approvals]
+destroy_key = 2
+delete_tenant = 2
+change_policy = 2
+recover_database = 2
+break_glass = 2
+issue_token = 2
 """
 
 
@@ -56,6 +63,8 @@ def test_paths_are_relative_to_the_files_folder(tmp_path: Path) -> None:
         ),
         (("[tls]", "[server]\nworkers = 0\n[tls]"), r"server\.workers"),
         (("[tls]", '[server]\nlisten = "everywhere"\n[tls]'), r"server\.listen"),
+        (("destroy_key = 2", "destroy_key = 0"), r"approvals\.destroy_key"),
+        (("break_glass = 2\n", ""), r"approvals\.break_glass"),
         (("[tls]", "[tls"), "TOML"),
     ],
 )

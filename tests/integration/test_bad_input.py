@@ -181,6 +181,16 @@ class World:
         for wire in self.wires.values():
             wire.channel.close()
 
+    def own_record(self) -> int:
+        """The sequence of a record of the caller of these tests."""
+        answer = self.wires["acme"].call("/vault.v1.AuditService/List", page_size=1)
+        return int(answer.response.records[0].sequence)
+
+    def signed_size(self) -> int:
+        """The size of a checkpoint."""
+        note = self.wires["acme"].call("/vault.v1.AuditService/GetCheckpoint").response.note
+        return int(note.split("\n")[1])
+
     def seal(self, name: str = NAME, kind: str = KIND) -> bytes:
         return sealing.seal_fields({"password": CANARY}, name, kind, self.ingest_key)
 
@@ -650,6 +660,31 @@ GOOD: dict[str, Good] = {
     ),
     "/vault.v1.AuditService/GetCheckpoint": Good(lambda _: {}, {}),
     "/vault.v1.AuditService/Verify": Good(lambda _: {}, {}, tenant="system"),
+    "/vault.v1.AuditService/ListCheckpoints": Good(
+        lambda _: {"page_size": 1}, {"page_size": PAGE_SIZES, "page_token": PAGES}
+    ),
+    "/vault.v1.AuditService/GetInclusionProof": Good(
+        lambda world: {"sequence": world.own_record()},
+        {
+            "sequence": (
+                ("absent", 10**9, "RECORD_NOT_FOUND"),
+                ("another tenant's", 0, "RECORD_NOT_FOUND"),
+                ("beyond any number", 2**64 - 1, F),
+            ),
+            "size": (("no checkpoint", 10**9, "CHECKPOINT_NOT_FOUND"), ("beyond any number", 2**64 - 1, F)),
+        },
+    ),
+    "/vault.v1.AuditService/GetConsistencyProof": Good(
+        lambda world: {"old_size": world.signed_size()},
+        {
+            "old_size": (
+                ("none", 0, "CHECKPOINT_NOT_FOUND"),
+                ("no checkpoint", 10**9, "CHECKPOINT_NOT_FOUND"),
+                ("beyond any number", 2**64 - 1, F),
+            ),
+            "size": (("no checkpoint", 10**9, "CHECKPOINT_NOT_FOUND"), ("beyond any number", 2**64 - 1, F)),
+        },
+    ),
 }
 START: dict[str, tuple[tuple[str, Any, str], ...]] = {
     "credentials": (

@@ -66,6 +66,9 @@ WITHOUT_OBJECT = {
     "/vault.v1.CredentialService/GetIngestKey",
     "/vault.v1.AuditService/GetCheckpoint",
     "/vault.v1.AuditService/Verify",
+    "/vault.v1.AuditService/ListCheckpoints",
+    "/vault.v1.AuditService/GetInclusionProof",
+    "/vault.v1.AuditService/GetConsistencyProof",
 }
 
 

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from vault.cli import export, verification
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.output import Format, Output, show, show_all
 
 app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
-
-EXIT_NOT_VALID = 5
 
 
 @app.command("list")
@@ -49,13 +48,8 @@ def checkpoint(
         print(f"{found.note}\nverifier key  {found.verifier_key}")
 
 
-@app.command()
-def verify(
-    *, profile: ProfileFile = DEFAULT_PROFILE, token_file: TokenFile = None, output: Output = Format.TABLE
-) -> None:
-    """Verify the whole log. Exit code 5 if it does not verify."""
-    with client(profile, token_file) as vault:
-        report = vault.verify_audit()
-    show(output, report)
-    if not report.valid:
-        raise typer.Exit(EXIT_NOT_VALID)
+app.command()(export.export)
+app.command()(verification.verify)
+app.command()(verification.prove)
+app.command("prove-consistency")(verification.prove_consistency)
+app.command("verify-proof")(verification.verify_proof)

@@ -25,11 +25,11 @@ TokenFile = Annotated[
 DEFAULT_PROFILE = Path(".strongroom/operator.toml")
 
 
-def client(profile: Path, token_file: Path | None = None) -> Client:
-    """A client for this profile."""
+def client(profile: Path, token_file: Path | None = None, *, timeout: float = 15.0) -> Client:
+    """A client for this profile. `timeout`: how long one call may take, in seconds."""
     from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
 
-    made = Client(Profile.load(profile))
+    made = Client(Profile.load(profile), timeout=timeout)
     if token_file is not None:
         made.use_token(token_file.read_text().strip())
     return made

@@ -224,6 +224,28 @@ class AsyncClient:
         """Have the vault verify its whole audit log."""
         return await self._run(self._operations.verify_audit())
 
+    async def audit_page(
+        self, request: audit_pb2.AuditServiceListRequest
+    ) -> audit_pb2.AuditServiceListResponse:
+        """One page of audit records, to read a log of any length."""
+        return await self._run(self._operations.audit_page(request))
+
+    async def list_checkpoints(self) -> list[audit_pb2.Checkpoint]:
+        """Every checkpoint of the audit log, by size."""
+        return await self._run(self._operations.list_checkpoints())
+
+    async def inclusion_proof(
+        self, sequence: int, *, size: int = 0
+    ) -> audit_pb2.AuditServiceGetInclusionProofResponse:
+        """A record, and the proof that the checkpoint of `size` (0: the newest) covers it."""
+        return await self._run(self._operations.inclusion_proof(sequence, size))
+
+    async def consistency_proof(
+        self, old_size: int, *, size: int = 0
+    ) -> audit_pb2.AuditServiceGetConsistencyProofResponse:
+        """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
+        return await self._run(self._operations.consistency_proof(old_size, size))
+
     async def _fetch_token(self) -> None:
         if not self._operations.has_token:
             async with self._fetching:

@@ -433,6 +433,47 @@ class Operations:
             if not page.next_page_token or len(found) >= most:
                 return found
 
+    def audit_page(
+        self, request: audit_pb2.AuditServiceListRequest
+    ) -> Steps[audit_pb2.AuditServiceListResponse]:
+        """One page of audit records."""
+        return self.authorised("/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse)
+
+    def list_checkpoints(self) -> Steps[list[audit_pb2.Checkpoint]]:
+        """Every checkpoint, by size."""
+        request = audit_pb2.AuditServiceListCheckpointsRequest(page_size=_PAGE)
+        found: list[audit_pb2.Checkpoint] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.AuditService/ListCheckpoints",
+                request,
+                audit_pb2.AuditServiceListCheckpointsResponse,
+            )
+            found.extend(page.checkpoints)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def inclusion_proof(
+        self, sequence: int, size: int
+    ) -> Steps[audit_pb2.AuditServiceGetInclusionProofResponse]:
+        """The proof that a record is in the log."""
+        return self.authorised(
+            "/vault.v1.AuditService/GetInclusionProof",
+            audit_pb2.AuditServiceGetInclusionProofRequest(sequence=sequence, size=size),
+            audit_pb2.AuditServiceGetInclusionProofResponse,
+        )
+
+    def consistency_proof(
+        self, old_size: int, size: int
+    ) -> Steps[audit_pb2.AuditServiceGetConsistencyProofResponse]:
+        """The proof that one checkpoint is the beginning of another."""
+        return self.authorised(
+            "/vault.v1.AuditService/GetConsistencyProof",
+            audit_pb2.AuditServiceGetConsistencyProofRequest(old_size=old_size, size=size),
+            audit_pb2.AuditServiceGetConsistencyProofResponse,
+        )
+
     def checkpoint(self) -> Steps[audit_pb2.AuditServiceGetCheckpointResponse]:
         """The newest checkpoint of the audit log."""
         return self.authorised(

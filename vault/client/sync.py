@@ -223,6 +223,26 @@ class Client:
         """Have the vault verify its whole audit log."""
         return self._run(self._operations.verify_audit())
 
+    def audit_page(self, request: audit_pb2.AuditServiceListRequest) -> audit_pb2.AuditServiceListResponse:
+        """One page of audit records, to read a log of any length."""
+        return self._run(self._operations.audit_page(request))
+
+    def list_checkpoints(self) -> list[audit_pb2.Checkpoint]:
+        """Every checkpoint of the audit log, by size."""
+        return self._run(self._operations.list_checkpoints())
+
+    def inclusion_proof(
+        self, sequence: int, *, size: int = 0
+    ) -> audit_pb2.AuditServiceGetInclusionProofResponse:
+        """A record, and the proof that the checkpoint of `size` (0: the newest) covers it."""
+        return self._run(self._operations.inclusion_proof(sequence, size))
+
+    def consistency_proof(
+        self, old_size: int, *, size: int = 0
+    ) -> audit_pb2.AuditServiceGetConsistencyProofResponse:
+        """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
+        return self._run(self._operations.consistency_proof(old_size, size))
+
     def _fetch_token(self) -> None:
         if not self._operations.has_token:
             with self._fetching:

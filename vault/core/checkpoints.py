@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from vault.core import audit as audit_log
 from vault.core.hsm import ref
-from vault.core.state import State, explained, odd_rows
+from vault.core.inspection import inspect, replay
 from vault.core.verification import Report, Verification
 from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, Checkpoint, KeyPurpose
-from vault.store import audit
+from vault.store import audit, tree
 from vault.store.ledger import read_head
 from vault.store.rows import canonical_json
 
@@ -65,8 +65,7 @@ class Checkpoints:
 
     async def start(self) -> None:
         """Fetch the verifier keys from the HSM; refuse a database that is older than its anchor."""
-        for key in await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.CHECKPOINT):
-            self._verifiers.append(await self._verifier(key))
+        self._verifiers = await verifier_keys(self._origin, self._keyring, self._hsm)
         await self._refuse_rollback()
 
     @property
@@ -106,7 +105,7 @@ class Checkpoints:
                 raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "the log is empty")
             if last is not None and last.size == head.size:
                 return last
-            frontier = await self._verified(last, head)
+            frontier, nodes = await self._verified(last, head)
             body = notes.checkpoint_body(self._origin, head.size, frontier.root())
             checkpoint = Checkpoint(
                 size=head.size,
@@ -115,74 +114,60 @@ class Checkpoints:
                 note=await self._note(body),
                 create_time=self._clock.now(),
             )
-            await audit.insert_checkpoint(self._database, checkpoint)
+            await audit.insert_checkpoint(self._database, checkpoint, nodes)
             await asyncio.to_thread(self._write_anchor, checkpoint)
             return checkpoint
 
     async def verify(self, caller: Caller) -> Report:
         """Verify the whole log from the database; the verdict is audited."""
-        report = await self.check()
+        anchored = self._anchored()
+        report = await inspect(
+            self._database,
+            self._origin,
+            self._verifiers,
+            self._clock.now(),
+            anchors=[("anchor", anchored)] if anchored is not None else [],
+        )
         state = canonical_json({"valid": not report.findings, "records": report.records})
         await self._log.record(audit_log.granted(caller, "audit.verify", "", after=state))
         return report
 
-    async def check(self) -> Report:
-        """Verify the whole log: sequence, hashes, tree, checkpoints, signatures, anchor; and the rows against it."""
-        report = Report()
-        state = State()
-        async with self._database.read() as connection:
-            head = await read_head(connection)
-        verification = Verification(self._origin, self._verifiers, report)
-        anchored = self._read_anchor()
-        if anchored is not None:
-            verification.expect("anchor", anchored)
-        async for checkpoint in audit.stream_checkpoints(self._database, head.size):
-            await self._replay(verification, checkpoint.size, state)
-            verification.checkpoint(checkpoint.size, checkpoint.note, checkpoint.frontier, checkpoint.root)
-        await self._replay(verification, head.size, state)
-        await self._check_rows(head.size, state, report)
-        verification.finish(head.size, head.frontier)
-        return report
-
-    async def _check_rows(self, size: int, state: State, report: Report) -> None:
-        """Hold every row against the log, of which `state` knows the first `size` records."""
-        seen: set[str] = set()
-        odd = await odd_rows(self._database, state, seen)
-        for key in state.missing(seen, self._clock.now()):
-            report.find(f"row {key}: it is gone")
-        async with self._database.read() as connection:
-            now = await read_head(connection)
-        later = [row async for rows in audit.stream_rows(self._database, size, now.size) for row in rows]
-        explained(odd, later, report.find)
-
-    async def _replay(self, verification: Verification, end: int, state: State | None = None) -> None:
-        """Have the records from the verification's frontier to `end` judged."""
-        async for rows in audit.stream_rows(self._database, verification.next, end):
-            await asyncio.to_thread(verification.take, rows)
-            if state is not None:
-                state.take(rows)
-        verification.missing(end)
-
-    async def _verified(self, last: Checkpoint | None, head: Head) -> merkle.Frontier:
-        """The frontier at the head, if the last checkpoint and everything since verify.
+    async def _verified(
+        self, last: Checkpoint | None, head: Head
+    ) -> tuple[merkle.Frontier, list[merkle.Node]]:
+        """The frontier at the head and the nodes to store, if the last checkpoint and everything since verify.
 
         Raises `STORED_DATA_DAMAGED`.
         """
         report = Report()
         start = merkle.EMPTY
-        if last is not None:
+        async with self._database.read() as connection:
+            kept = await tree.stored_until(connection)
+        if last is not None and kept >= last.size >> merkle.LEVEL_BITS:
             with contextlib.suppress(CryptoError):
                 start = merkle.decode_frontier(last.frontier)
         verification = Verification(self._origin, self._verifiers, report, start=start)
+        nodes: list[merkle.Node] = []
         if last is not None:
+            nodes += await replay(self._database, verification, last.size)
             verification.checkpoint(last.size, last.note, last.frontier, last.root)
         if not report.findings:
-            await self._replay(verification, head.size)
+            nodes += await replay(self._database, verification, head.size)
             verification.finish(head.size, head.frontier)
         if report.findings:
             log.critical("the log does not verify; not signed", extra={"findings": report.findings[:3]})
             raise VaultError(Reason.STORED_DATA_DAMAGED, "the log does not verify; nothing was signed")
-        return verification.frontier
+        return verification.frontier, nodes
+
+    def signed_head(self, checkpoint: Checkpoint) -> notes.CheckpointHead:
+        """What a stored checkpoint's note says, if it is signed. Raises `STORED_DATA_DAMAGED`."""
+        try:
+            head = notes.verify_checkpoint(checkpoint.note, self._verifiers)
+        except CryptoError:
+            head = None
+        if head is None or (head.origin, head.size) != (self._origin, checkpoint.size):
+            raise VaultError(Reason.STORED_DATA_DAMAGED, "a checkpoint does not verify")
+        return head
 
     async def _refuse_rollback(self) -> None:
         head = self._read_anchor()
@@ -205,12 +190,21 @@ class Checkpoints:
                 f"audit: the database's tree of {head.size} records is not the one in the anchor"
             )
 
-    def _read_anchor(self) -> notes.CheckpointHead | None:
+    def _anchored(self) -> str | None:
         if self._anchor is None or not self._anchor.exists():
             return None
         try:
-            return notes.verify_checkpoint(self._anchor.read_text(), self._verifiers)
-        except (CryptoError, OSError, UnicodeDecodeError):
+            return self._anchor.read_text()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _read_anchor(self) -> notes.CheckpointHead | None:
+        note = self._anchored()
+        if note is None:
+            return None
+        try:
+            return notes.verify_checkpoint(note, self._verifiers)
+        except CryptoError:
             raise StartError(f"audit.anchor_file: {self._anchor} does not verify") from None
 
     def _write_anchor(self, checkpoint: Checkpoint) -> None:
@@ -230,8 +224,14 @@ class Checkpoints:
     async def _note(self, body: str) -> str:
         key = await self._keyring.active(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
         signature = await self._hsm.sign(key, key.algorithm, body.encode())
-        return notes.sign_with(body, await self._verifier(key), signature)
+        return notes.sign_with(body, await _verifier(self._origin, self._hsm, key), signature)
 
-    async def _verifier(self, key: Key) -> str:
-        spki = await self._hsm.call(self._hsm.backend.public_key, ref(key))
-        return notes.verifier_key(self._origin, spki)
+
+async def verifier_keys(origin: str, keyring: Keyring, hsm: Hsm) -> list[str]:
+    """The verifier keys of all keys in the HSM that signed checkpoints, newest first. Raises `HSM_UNAVAILABLE`."""
+    keys = await keyring.versions(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
+    return [await _verifier(origin, hsm, key) for key in keys]
+
+
+async def _verifier(origin: str, hsm: Hsm, key: Key) -> str:
+    return notes.verifier_key(origin, await hsm.call(hsm.backend.public_key, ref(key)))

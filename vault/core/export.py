@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vault.core.verification import Report, Verification
 from vault.crypto import merkle
 from vault.crypto.errors import FormatError
+from vault.store import audit
+from vault.store.ledger import read_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from vault.model import Checkpoint
+    from vault.store.engine import Database
 
 FORMAT = "strongroom/audit-export/v1"
 
@@ -41,17 +44,47 @@ class Header(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A log to be exported: its header, its records in pages, and its checkpoints, each in the order of the log."""
+    """A log of so many records to be exported: its records in pages, and its checkpoints, in the order of the log."""
 
+    size: int
     header: Header
     records: AsyncIterator[Sequence[Mapping[str, Any]]]
     checkpoints: AsyncIterator[Checkpoint]
 
 
-async def lines(source: Source) -> AsyncIterator[str]:
-    """The lines of an export, each with its end."""
-    header = source.header
-    yield _line(
+async def of_database(database: Database, origin: str, keys: Iterable[str]) -> Source:
+    """The log in a database, up to its newest checkpoint; to its head if there is none."""
+    async with database.read() as connection:
+        newest = await audit.latest_checkpoint(connection)
+        size = newest.size if newest else (await read_head(connection)).size
+    return Source(
+        size,
+        Header(origin, tuple(keys), merkle.EMPTY),
+        audit.stream_rows(database, 0, size),
+        audit.stream_checkpoints(database, size),
+    )
+
+
+async def pages(source: Source) -> AsyncIterator[tuple[int, str]]:
+    """An export in pieces: how many records were written by then, and the next whole lines."""
+    size = source.header.start.size
+    yield size, header_line(source.header)
+    waiting = await anext(source.checkpoints, None)
+    async for rows in source.records:
+        written = []
+        for row in rows:
+            written.append(record_line(row))
+            size += 1
+            while waiting is not None and waiting.size <= size:
+                written.append(checkpoint_line(waiting.size, waiting.note, waiting.frontier))
+                waiting = await anext(source.checkpoints, None)
+        yield size, "".join(written)
+    yield size, end_line(size)
+
+
+def header_line(header: Header) -> str:
+    """The first line."""
+    return _line(
         {
             "format": FORMAT,
             "origin": header.origin,
@@ -59,16 +92,16 @@ async def lines(source: Source) -> AsyncIterator[str]:
             "start": merkle.encode_frontier(header.start).hex(),
         }
     )
-    size = header.start.size
-    waiting = await anext(source.checkpoints, None)
-    async for rows in source.records:
-        for row in rows:
-            yield record_line(row)
-            size += 1
-            while waiting is not None and waiting.size <= size:
-                yield _checkpoint_line(waiting)
-                waiting = await anext(source.checkpoints, None)
-    yield _line({"end": {"size": size}})
+
+
+def checkpoint_line(size: int, note: str, frontier: bytes) -> str:
+    """A checkpoint's line, which follows that of the last record it covers."""
+    return _line({"checkpoint": {"size": size, "note": note, "frontier": frontier.hex()}})
+
+
+def end_line(size: int) -> str:
+    """The last line."""
+    return _line({"end": {"size": size}})
 
 
 def record_line(row: Mapping[str, Any]) -> str:
@@ -111,7 +144,7 @@ def read(text: Iterable[str]) -> Iterator[Header | Page | Signed | End]:
         item = _parse(number, line)
         match item:
             case {"record": dict(record)}:
-                page.append(_record(number, record))
+                page.append(record_of(number, record))
                 if len(page) < _PAGE:
                     continue
                 found: Signed | End | None = None
@@ -179,19 +212,6 @@ def _line(value: Mapping[str, Any]) -> str:
     return _dumps(value) + "\n"
 
 
-def _checkpoint_line(checkpoint: Checkpoint) -> str:
-    return _line(
-        {
-            "checkpoint": {
-                "size": checkpoint.size,
-                "create_time": checkpoint.create_time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                "note": checkpoint.note,
-                "frontier": checkpoint.frontier.hex(),
-            }
-        }
-    )
-
-
 def _parse(number: int, line: str) -> dict[str, Any]:
     try:
         item = json.loads(line)
@@ -209,8 +229,8 @@ def _header(item: Mapping[str, Any]) -> Header:
     raise FormatError(f"not an export in the form {FORMAT}")
 
 
-def _record(number: int, record: dict[str, Any]) -> dict[str, Any]:
-    """A record as its row was. What cannot have been a row raises `FormatError`."""
+def record_of(number: int, record: dict[str, Any]) -> dict[str, Any]:
+    """A record as its row was, from the line of this number. Raises `FormatError` for what cannot have been one."""
     try:
         if record.keys() != _KEYS or type(record["sequence"]) is not int:
             raise FormatError(f"line {number}: not the members of a record")

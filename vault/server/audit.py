@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vault.core import audit, requests
+from vault.core.proofs import Proofs
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT
 from vault.server import wire
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _READ = "audit.read"
 _MAX_FILTER = 511
+_MAX_STORED = 2**63 - 1
 
 
 class AuditService:
@@ -29,6 +31,7 @@ class AuditService:
     def __init__(self, database: Database, checkpoints: Checkpoints, pages: Pages, log: AuditLog) -> None:
         self._database = database
         self._checkpoints = checkpoints
+        self._proofs = Proofs(database, checkpoints)
         self._pages = pages
         self._log = log
 
@@ -88,6 +91,67 @@ class AuditService:
             root_hash=report.root,
             findings=report.findings,
         )
+
+    async def list_checkpoints(
+        self, request: pb.AuditServiceListCheckpointsRequest, caller: Caller
+    ) -> pb.AuditServiceListCheckpointsResponse:
+        """See the proto."""
+        requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        size = requests.page_size(request.page_size)
+        query = ("audit.list_checkpoints",)
+        after = int(self._pages.position(caller, query, request.page_token) or 0)
+        async with self._database.read() as connection:
+            found = await store.list_checkpoints(connection, after, size + 1)
+        page = found[:size]
+        await self._log.record(
+            audit.granted(caller, "audit.list_checkpoints", "", after=canonical_json({"count": len(page)}))
+        )
+        return pb.AuditServiceListCheckpointsResponse(
+            checkpoints=map(wire.checkpoint, page),
+            next_page_token=self._pages.token(caller, query, str(page[-1].size)) if len(found) > size else "",
+        )
+
+    async def get_inclusion_proof(
+        self, request: pb.AuditServiceGetInclusionProofRequest, caller: Caller
+    ) -> pb.AuditServiceGetInclusionProofResponse:
+        """See the proto."""
+        token = requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        _stored_number("sequence", request.sequence)
+        _stored_number("size", request.size)
+        proof = await self._proofs.inclusion(request.sequence, request.size, _tenant(token, ""))
+        after = canonical_json({"sequence": request.sequence, "size": proof.checkpoint.size})
+        await self._log.record(
+            audit.granted(caller, "audit.get_inclusion_proof", proof.record.tenant, after=after)
+        )
+        return pb.AuditServiceGetInclusionProofResponse(
+            record=wire.record(proof.record),
+            checkpoint=wire.checkpoint(proof.checkpoint),
+            path=proof.path,
+            verifier_key=self._checkpoints.verifier_key,
+        )
+
+    async def get_consistency_proof(
+        self, request: pb.AuditServiceGetConsistencyProofRequest, caller: Caller
+    ) -> pb.AuditServiceGetConsistencyProofResponse:
+        """See the proto."""
+        requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        _stored_number("old_size", request.old_size)
+        _stored_number("size", request.size)
+        proof = await self._proofs.consistency(request.old_size, request.size)
+        after = canonical_json({"old_size": proof.old.size, "size": proof.new.size})
+        await self._log.record(audit.granted(caller, "audit.get_consistency_proof", "", after=after))
+        return pb.AuditServiceGetConsistencyProofResponse(
+            old_checkpoint=wire.checkpoint(proof.old),
+            checkpoint=wire.checkpoint(proof.new),
+            path=proof.path,
+            verifier_key=self._checkpoints.verifier_key,
+        )
+
+
+def _stored_number(field: str, value: int) -> None:
+    """Refuse what no database can hold as a number."""
+    if value > _MAX_STORED:
+        raise invalid_field(field, f"at most {_MAX_STORED}")
 
 
 def _tenant(token: Token, wanted: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vault.core.sessions import Opened
     from vault.core.watches import Change
-    from vault.model import AuditRecord, Credential, Key, Version
+    from vault.model import AuditRecord, Checkpoint, Credential, Key, Version
 
 _MAX_SECONDS = 10 * 366 * 86_400
 
@@ -127,6 +127,16 @@ def opened(value: Opened) -> session_pb2.OpenedCredential:
     """What was opened."""
     return session_pb2.OpenedCredential(
         name=value.name, version=value.version, kind=value.kind, field_names=value.field_names
+    )
+
+
+def checkpoint(value: Checkpoint) -> audit_pb2.Checkpoint:
+    """A checkpoint."""
+    return audit_pb2.Checkpoint(
+        size=value.size,
+        note=value.note,
+        frontier=value.frontier,
+        create_time=timestamp(value.create_time),
     )
 
 

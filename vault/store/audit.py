@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select
 
 from vault.model import AuditRecord, Checkpoint, Outcome
+from vault.store import tree
 from vault.store.engine import driver_of
 from vault.store.tables import audit_records, checkpoints
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from vault.crypto.merkle import Node
     from vault.store.engine import Database
     from vault.store.rows import Row
 
@@ -149,6 +151,19 @@ async def stream_checkpoints(database: Database, size: int, *, page: int = 500) 
         after = found[-1].size
 
 
+async def get_row(connection: AsyncConnection, sequence: int) -> Row | None:
+    """One record's row."""
+    statement = select(audit_records).where(audit_records.c.sequence == sequence)
+    row = (await connection.execute(statement)).mappings().first()
+    return None if row is None else dict(row)
+
+
+async def get_checkpoint(connection: AsyncConnection, size: int) -> Checkpoint | None:
+    """The checkpoint of exactly this size."""
+    row = (await connection.execute(select(checkpoints).where(checkpoints.c.size == size))).mappings().first()
+    return None if row is None else Checkpoint(**row)
+
+
 async def latest_checkpoint(connection: AsyncConnection) -> Checkpoint | None:
     """The checkpoint of the greatest size."""
     statement = select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)
@@ -164,8 +179,8 @@ async def list_checkpoints(connection: AsyncConnection, after: int, limit: int) 
     return [Checkpoint(**row) for row in (await connection.execute(statement)).mappings()]
 
 
-async def insert_checkpoint(database: Database, checkpoint: Checkpoint) -> None:
-    """Store a checkpoint, unless one of this size is there already."""
+async def insert_checkpoint(database: Database, checkpoint: Checkpoint, nodes: Sequence[Node]) -> None:
+    """Store a checkpoint, unless one of this size is there already, and the nodes of the tree that it covers."""
     async with database.write() as connection:
         exists = select(checkpoints.c.size).where(checkpoints.c.size == checkpoint.size)
         if (await connection.execute(exists)).first() is None:
@@ -174,3 +189,4 @@ async def insert_checkpoint(database: Database, checkpoint: Checkpoint) -> None:
                 for name in ("size", "root", "frontier", "note", "create_time")
             }
             await connection.execute(insert(checkpoints).values(row))
+        await tree.keep(connection, database, nodes)

@@ -254,3 +254,13 @@ checkpoints = Table(
     C("note", Text, nullable=False),
     C("create_time", UtcDateTime, nullable=False),
 )
+
+# The roots of the log's complete subtrees of 256, 65,536, ... records: level 1, 2, ... Written with the checkpoint that
+# first covers them.
+tree_nodes = Table(
+    "tree_nodes",
+    metadata,
+    C("level", Integer, primary_key=True, autoincrement=False),
+    C("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    C("hash", LargeBinary(32), nullable=False),
+)

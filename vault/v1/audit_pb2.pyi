@@ -112,3 +112,71 @@ class AuditServiceVerifyResponse(_message.Message):
     root_hash: bytes
     findings: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("size", "note", "frontier", "create_time")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    FRONTIER_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    note: str
+    frontier: bytes
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, size: _Optional[int] = ..., note: _Optional[str] = ..., frontier: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AuditServiceListCheckpointsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class AuditServiceListCheckpointsResponse(_message.Message):
+    __slots__ = ("checkpoints", "next_page_token")
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    checkpoints: _containers.RepeatedCompositeFieldContainer[Checkpoint]
+    next_page_token: str
+    def __init__(self, checkpoints: _Optional[_Iterable[_Union[Checkpoint, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class AuditServiceGetInclusionProofRequest(_message.Message):
+    __slots__ = ("sequence", "size")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    size: int
+    def __init__(self, sequence: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
+
+class AuditServiceGetInclusionProofResponse(_message.Message):
+    __slots__ = ("record", "checkpoint", "path", "verifier_key")
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    record: AuditRecord
+    checkpoint: Checkpoint
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    verifier_key: str
+    def __init__(self, record: _Optional[_Union[AuditRecord, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., path: _Optional[_Iterable[bytes]] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+
+class AuditServiceGetConsistencyProofRequest(_message.Message):
+    __slots__ = ("old_size", "size")
+    OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    old_size: int
+    size: int
+    def __init__(self, old_size: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
+
+class AuditServiceGetConsistencyProofResponse(_message.Message):
+    __slots__ = ("old_checkpoint", "checkpoint", "path", "verifier_key")
+    OLD_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    old_checkpoint: Checkpoint
+    checkpoint: Checkpoint
+    path: _containers.RepeatedScalarFieldContainer[bytes]
+    verifier_key: str
+    def __init__(self, old_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., path: _Optional[_Iterable[bytes]] = ..., verifier_key: _Optional[str] = ...) -> None: ...

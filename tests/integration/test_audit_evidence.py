@@ -1,0 +1,205 @@
+"""Evidence for somebody who does not trust the vault: exports and proofs, verified with nothing but public keys."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vault.client import StrongroomError
+from vault.core.evidence import consistency_text, inclusion_text, verify_text
+from vault.crypto import notes
+from vault.crypto.errors import CryptoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.vault import VaultSite
+    from vault.client import Client
+
+
+def strongroom(*arguments: object, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "vault.cli", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def grow(system: Client, size: int) -> None:
+    """Have the log hold at least so many records, all covered by a checkpoint."""
+    while int(system.checkpoint().note.split("\n")[1]) < size:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda _: system.audit_records(most=1), range(size // 2)))
+
+
+@pytest.fixture(scope="module")
+def auditor(site: VaultSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile file of somebody who may read the whole log."""
+    file = tmp_path_factory.mktemp("auditor") / "auditor.toml"
+    pki = site.folder / "pki"
+    file.write_text(
+        f'server = "{site.address}"\nca_file = "{pki}/ca.pem"\ncertificate_file = "{pki}/operator.pem"\n'
+        f'private_key_file = "{pki}/operator-key.pem"\ntenant = "system"\n'
+        'scopes = ["audit.read:system/audit", "audit.verify:system/audit"]\n'
+    )
+    return file
+
+
+def test_an_export_verifies_without_the_vault_whichever_way_it_was_made(
+    site: VaultSite, auditor: Path, tmp_path: Path
+) -> None:
+    by_rpc, by_database, key = tmp_path / "rpc.jsonl", tmp_path / "database.jsonl", tmp_path / "key"
+    with site.system() as system:
+        found = system.checkpoint()
+    key.write_text(found.verifier_key + "\n")
+    strongroom("audit", "export", by_rpc, "--profile", auditor)
+    strongroom("audit", "export", by_database, "--config", site.config_file)
+    for file in (by_rpc, by_database):
+        report = json.loads(strongroom("audit", "verify", file, "--key", key, "-o", "json"))
+        assert report["valid"], report
+        assert report["records"] == report["signed_size"] >= 1
+        assert report["checkpoints"] >= 1
+    first = by_rpc.read_text().splitlines()
+    assert json.loads(first[0])["verifier_keys"] == [found.verifier_key]
+    # One record altered, and one left out: named.
+    altered = [line.replace("create_tenant", "create_tenamt") for line in first]
+    by_rpc.write_text("\n".join(altered) + "\n")
+    said = strongroom("audit", "verify", by_rpc, "--key", key, expect=5)
+    assert "the record was altered" in said
+    by_rpc.write_text("\n".join(first[:3] + first[4:]) + "\n")
+    assert "sequence 2: 1 records are missing" in strongroom(
+        "audit", "verify", by_rpc, "--key", key, expect=5
+    )
+    by_rpc.write_text("\n".join(first[:-1]) + "\n")
+    assert "it was cut" in strongroom("audit", "verify", by_rpc, "--key", key, expect=5)
+
+
+def test_an_export_is_not_believed_on_its_own_word(site: VaultSite, tmp_path: Path) -> None:
+    """Whoever makes a log anew can name a key of their own in its header."""
+    file = tmp_path / "log.jsonl"
+    strongroom("audit", "export", file, "--config", site.config_file)
+    strongroom("audit", "verify", file, expect=2)
+    stranger = "strongroom/audit+ad0bdcc7+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"
+    assert "no key vouches" in strongroom("audit", "verify", file, "--key", stranger, expect=5)
+
+
+def test_the_database_verifies_by_its_configuration(site: VaultSite) -> None:
+    report = json.loads(strongroom("audit", "verify", "--config", site.config_file, "-o", "json"))
+    assert report["valid"], report
+    with site.system() as system:
+        key = system.checkpoint().verifier_key
+    again = strongroom(
+        "audit", "verify", "--config", site.config_file, "--key", key, "--no-state", "-o", "json"
+    )
+    assert json.loads(again)["valid"]
+
+
+def test_a_record_is_proved_to_be_in_the_log_and_the_proof_verifies_alone(
+    site: VaultSite, auditor: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "record.tlog-proof"
+    with site.system() as system:
+        grow(system, 300)
+        newest = system.checkpoint()
+        size = int(newest.note.split("\n")[1])
+        for sequence in (0, 1, 255, 256, size - 1):
+            proof = system.inclusion_proof(sequence)
+            row_size = proof.checkpoint.size
+            assert proof.record.sequence == sequence < row_size
+            from vault.cli.export import row_of
+
+            text = inclusion_text(row_of(proof.record), proof.path, proof.checkpoint.note)
+            proven = verify_text(text, [newest.verifier_key])
+            assert proven.record is not None
+            assert proven.record["sequence"] == sequence
+            for broken in (
+                text.replace("index ", "index 1"),
+                text.replace(proof.checkpoint.note.split("\n")[2], "A" * 43 + "="),
+                text.replace("extra ", "extra A"),
+            ):
+                with pytest.raises(CryptoError):
+                    verify_text(broken, [newest.verifier_key])
+    strongroom("audit", "prove", 256, "--profile", auditor, "--out", file)
+    said = strongroom("audit", "verify-proof", file, "--key", newest.verifier_key)
+    assert "sequence" in said
+    assert "256" in said
+    file.write_text(file.read_text().replace("index 256", "index 255"))
+    strongroom("audit", "verify-proof", file, "--key", newest.verifier_key, expect=5)
+
+
+def test_an_older_checkpoint_is_proved_to_be_the_beginning_of_a_newer(
+    site: VaultSite, auditor: Path, tmp_path: Path
+) -> None:
+    with site.system() as system:
+        old = system.checkpoint()
+        old_size = int(old.note.split("\n")[1])
+        system.audit_records(most=1)
+        proof = system.consistency_proof(old_size)
+        assert proof.checkpoint.size > old_size
+        text = consistency_text(old_size, proof.path, proof.checkpoint.note)
+        assert verify_text(text, [old.verifier_key], old_note=old.note).old_size == old_size
+        with pytest.raises(CryptoError):
+            verify_text(text, [old.verifier_key], old_note=proof.checkpoint.note)
+        for sizes in ((0, 0), (old_size, old_size - 1), (10**9, 0), (old_size, 10**9)):
+            with pytest.raises(StrongroomError) as caught:
+                system.consistency_proof(sizes[0], size=sizes[1])
+            assert caught.value.reason == "CHECKPOINT_NOT_FOUND"
+        with pytest.raises(StrongroomError) as caught:
+            system.inclusion_proof(10**9)
+        assert caught.value.reason == "RECORD_NOT_FOUND"
+    older, file = tmp_path / "old", tmp_path / "proof"
+    older.write_text(old.note)
+    strongroom("audit", "prove-consistency", old_size, "--profile", auditor, "--out", file)
+    strongroom("audit", "verify-proof", file, "--key", old.verifier_key, "--old", older)
+    strongroom("audit", "verify-proof", file, "--key", old.verifier_key, expect=5)
+
+
+def test_a_tenant_proves_its_own_records_only(site: VaultSite) -> None:
+    with site.client() as client, site.system() as system:
+        client.put("acme/evidence/one", {"a": "b"}, kind="bank_login")
+        (mine,) = system.audit_records(tenant="acme", resource="acme/evidence/one")[:1]
+        with site.operator("acme") as acme, site.operator("globex") as globex:
+            assert acme.inclusion_proof(mine.sequence).record == mine
+            with pytest.raises(StrongroomError) as caught:
+                globex.inclusion_proof(mine.sequence)
+            with pytest.raises(StrongroomError) as absent:
+                globex.inclusion_proof(10**9)
+            assert (caught.value.reason, str(caught.value)) == (absent.value.reason, str(absent.value))
+
+
+def test_every_checkpoint_is_listed_and_signed(site: VaultSite) -> None:
+    with site.system() as system:
+        key = system.checkpoint().verifier_key
+        found = system.list_checkpoints()
+    assert [item.size for item in found] == sorted({item.size for item in found})
+    for item in found:
+        assert notes.verify_checkpoint(item.note, [key]).size == item.size
+
+
+def test_a_damaged_node_makes_no_false_proof(site: VaultSite) -> None:
+    import sqlite3
+
+    if not site.database_url.startswith("sqlite"):
+        pytest.skip("the same code on both databases")
+    with site.system() as system:
+        grow(system, 300)
+        file = site.folder / site.database_url.removeprefix("sqlite:///")
+        damage = "UPDATE tree_nodes SET hash = {} WHERE level = 1 AND position = 0"
+        with sqlite3.connect(file) as database:
+            (kept,) = database.execute(
+                "SELECT hash FROM tree_nodes WHERE level = 1 AND position = 0"
+            ).fetchone()
+            database.execute(damage.format("zeroblob(32)"))
+        try:
+            with pytest.raises(StrongroomError) as caught:
+                system.inclusion_proof(300)
+            assert caught.value.reason == "STORED_DATA_DAMAGED"
+        finally:
+            with sqlite3.connect(file) as database:
+                database.execute(damage.format("?"), (kept,))
+        assert system.inclusion_proof(300).path

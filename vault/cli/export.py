@@ -1,0 +1,123 @@
+"""`strongroom audit export`."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import enum
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.verification import ServerConfig, progress
+
+if TYPE_CHECKING:
+    from vault.v1 import audit_pb2
+
+_PAGE = 1000
+
+
+class ExportFormat(enum.StrEnum):
+    """In which form."""
+
+    JSONL = "jsonl"
+
+
+def export(
+    file: Annotated[Path | None, typer.Argument(help="Where to; standard output if left out.")] = None,
+    *,
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="jsonl: JSON lines that `audit verify FILE` verifies.")
+    ] = ExportFormat.JSONL,
+    config: ServerConfig = None,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+) -> None:
+    """Write the whole log, with its checkpoints, up to one that is signed now."""
+    assert format_ is ExportFormat.JSONL
+    out = file.open("w", encoding="utf-8", newline="\n") if file else sys.stdout
+    try:
+        if config is not None:
+            asyncio.run(_from_database(config, out))
+        else:
+            _from_vault(profile, token_file, out)
+    finally:
+        if file:
+            out.close()
+
+
+def row_of(record: audit_pb2.AuditRecord) -> dict[str, Any]:
+    """A record as its row in the database."""
+    from vault.v1 import audit_pb2  # noqa: PLC0415
+
+    return {
+        "sequence": record.sequence,
+        "id": record.id,
+        "created_at": record.create_time.ToDatetime(tzinfo=datetime.UTC),
+        "tenant": record.tenant,
+        "user_id": record.identity,
+        "action_type": record.action,
+        "resource": record.resource,
+        "outcome": audit_pb2.Outcome.Name(record.outcome).removeprefix("OUTCOME_").lower(),
+        "reason": record.reason,
+        "ip_address": record.ip_address,
+        "device_id": record.device_id,
+        "request_id": record.request_id,
+        "token_id": record.token_id,
+        "session_id": record.session_id,
+        "before_state": record.before_state,
+        "after_state": record.after_state,
+        "rows_written": record.rows_written,
+        "leaf_hash": record.leaf_hash,
+    }
+
+
+async def _from_database(file: Path, out: TextIO) -> None:
+    from vault import config as configuration  # noqa: PLC0415
+    from vault.core.checkpoints import verifier_keys  # noqa: PLC0415
+    from vault.core.export import of_database, pages  # noqa: PLC0415
+    from vault.server.app import foundation  # noqa: PLC0415
+
+    config = configuration.load(file)
+    async with foundation(config) as base:
+        keys = await verifier_keys(config.audit.origin, base.keyring, base.hsm)
+        source = await of_database(base.database, config.audit.origin, keys)
+        with progress() as bar:
+            task = bar.add_task("exporting", total=source.size)
+            async for done, text in pages(source):
+                out.write(text)
+                bar.update(task, completed=done)
+
+
+def _from_vault(profile: Path, token_file: Path | None, out: TextIO) -> None:
+    from vault.core import export as form  # noqa: PLC0415
+    from vault.crypto import merkle  # noqa: PLC0415
+    from vault.v1 import audit_pb2  # noqa: PLC0415
+
+    with client(profile, token_file) as vault, progress() as bar:
+        newest = vault.checkpoint()
+        checkpoints = vault.list_checkpoints()
+        size = checkpoints[-1].size
+        task = bar.add_task("exporting", total=size)
+        origin = newest.note.partition("\n")[0]
+        out.write(form.header_line(form.Header(origin, (newest.verifier_key,), merkle.EMPTY)))
+        waiting = iter(checkpoints)
+        checkpoint = next(waiting)
+        request = audit_pb2.AuditServiceListRequest(page_size=_PAGE)
+        done = 0
+        while done < size:
+            page = vault.audit_page(request)
+            for record in page.records[: size - done]:
+                out.write(form.record_line(row_of(record)))
+                done += 1
+                if checkpoint.size == done:
+                    out.write(form.checkpoint_line(done, checkpoint.note, checkpoint.frontier))
+                    checkpoint = next(waiting, checkpoint)
+            bar.update(task, completed=done)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        out.write(form.end_line(size))

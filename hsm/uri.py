@@ -69,7 +69,7 @@ class TransitAuth(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TransitUri:
-    """Which server and Transit mount, and how to log in.
+    """Which server and mount (of Transit, or of KV), and how to log in.
 
     `auth=token` reads `token-source`; `approle` takes `role-id` and `secret-id-source`; `kubernetes` takes
     `role` and `jwt-source` (the pod's own token by default); `cert` takes `client-cert` and `client-key`.
@@ -145,9 +145,18 @@ def parse_pkcs11(uri: str) -> Pkcs11Uri:
 
 def parse_transit(uri: str) -> TransitUri:
     """Read `transit://host:port/mount?auth=...`. Raises `UriError`."""
+    return _parse_server(uri, "transit", "transit")
+
+
+def parse_kv(uri: str) -> TransitUri:
+    """Read `kv://host:port/mount?auth=...`: a KV version 2 mount, with Transit's options. Raises `UriError`."""
+    return _parse_server(uri, "kv", "secret")
+
+
+def _parse_server(uri: str, scheme: str, mount: str) -> TransitUri:
     parts = urlsplit(uri)
-    if parts.scheme.lower() != "transit" or not parts.hostname or parts.username or parts.fragment:
-        raise UriError("a Transit URI is transit://host:port/mount?auth=...")
+    if parts.scheme.lower() != scheme or not parts.hostname or parts.username or parts.fragment:
+        raise UriError(f"such a URI is {scheme}://host:port/mount?auth=...")
     options = _attributes(parts.query.split("&"), _TRANSIT)
     plain = options.get("plaintext-http", "no")
     if plain not in ("yes", "no"):
@@ -170,7 +179,7 @@ def parse_transit(uri: str) -> TransitUri:
         raise UriError(f"{source_name}: {error}") from None
     return TransitUri(
         address=f"{'http' if plain == 'yes' else 'https'}://{parts.netloc}",
-        mount=parts.path.strip("/") or "transit",
+        mount=parts.path.strip("/") or mount,
         auth=auth,
         auth_mount=options.get("auth-mount", str(auth)),
         source=parsed,

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from vault.cli import approvals, audit, credentials, handovers, hsm, keys, server, sessions, tokens
+from vault.cli import approvals, audit, credentials, handovers, hsm, imports, keys, server, sessions, tokens
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
 
@@ -36,6 +36,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(approvals.app, name="approval")
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")
+app.add_typer(imports.app, name="import")
 
 _NEXT = {
     "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit",

@@ -137,9 +137,10 @@ class Operations:
         kind: str,
         labels: Mapping[str, str] | None,
         etag: str,
+        request_id: str,
     ) -> Steps[credential_pb2.Credential]:
         """Seal and store a credential."""
-        request_id = random.token_urlsafe(16)
+        request_id = request_id or random.token_urlsafe(16)
 
         def request(key: IngestKey) -> Message:
             return credential_pb2.CredentialServicePutRequest(

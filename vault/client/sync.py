@@ -71,10 +71,15 @@ class Client:
         kind: str,
         labels: Mapping[str, str] | None = None,
         etag: str = "",
+        request_id: str = "",
     ) -> credential_pb2.Credential:
-        """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet."""
+        """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet.
+
+        A `request_id` (1 to 64 of `[A-Za-z0-9_-]`) that was used before is refused, as what is sealed differs:
+        REQUEST_ID_REUSED then says that it was done. By default each put has one of its own.
+        """
         self._fetch_ingest_key()
-        return self._run(self._operations.put(name, fields, kind, labels, etag))
+        return self._run(self._operations.put(name, fields, kind, labels, etag, request_id))
 
     def reveal(
         self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""

@@ -180,12 +180,22 @@ class Double:
         if path == "auth/token/renew-self":
             self.tokens[token] = time.monotonic() + self.ttl
             return {"auth": {"client_token": token, "lease_duration": int(self.ttl), "renewable": True}}
+        if handler.command == "LIST" and re.match(r"secret/metadata($|/)", path):
+            return {"data": {"keys": self.listing(path.removeprefix("secret/metadata").strip("/"))}}
         if path.startswith("secret/data/"):
             found = self.secrets.get(path.removeprefix("secret/data/"))
             if found is None:
                 raise Refusal(404)
             return {"data": {"data": found, "metadata": {"version": 1}}}
         return self.transit(handler.command, path.removeprefix("transit/"), body)
+
+    def listing(self, folder: str) -> list[str]:
+        below = f"{folder}/" if folder else ""
+        rests = [path.removeprefix(below) for path in self.secrets if path.startswith(below)]
+        found = sorted({rest.partition("/")[0] + ("/" if "/" in rest else "") for rest in rests})
+        if not found:
+            raise Refusal(404)
+        return found
 
     def transit(self, command: str, path: str, body: dict):
         if path == "keys":

@@ -70,9 +70,9 @@ class Proofs:
 
         Raises `CHECKPOINT_NOT_FOUND`, `STORED_DATA_DAMAGED`.
         """
-        old = await self._checkpoint(old_size, beyond=-1) if old_size else None
-        new = await self._checkpoint(size, beyond=-1)
-        if old is None or old.size > new.size:
+        old = await self._checkpoint(old_size)
+        new = await self._checkpoint(size)
+        if old.size > new.size:
             raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no such older checkpoint")
         return Consistency(old, new, await self.consistency_path(old, new))
 
@@ -86,7 +86,8 @@ class Proofs:
             raise _damaged() from None
         return path
 
-    async def _checkpoint(self, size: int, *, beyond: int) -> Checkpoint:
+    async def _checkpoint(self, size: int, *, beyond: int | None = None) -> Checkpoint:
+        """The checkpoint of a size; for 0 the newest if it goes beyond a record, else one that is signed now."""
         async with self._database.read() as connection:
             found = (
                 await audit.get_checkpoint(connection, size)
@@ -97,7 +98,9 @@ class Proofs:
             if found is None:
                 raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no checkpoint of this size")
             return found
-        return found if found is not None and found.size > beyond >= 0 else await self._checkpoints.sign()
+        if found is not None and beyond is not None and found.size > beyond:
+            return found
+        return await self._checkpoints.sign()
 
     async def _roots(self, path: Sequence[merkle.Span]) -> list[bytes]:
         wanted = {node for span in path for node in merkle.stored_nodes(span)}

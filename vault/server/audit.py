@@ -135,6 +135,8 @@ class AuditService:
     ) -> pb.AuditServiceGetConsistencyProofResponse:
         """See the proto."""
         requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
+        if not request.old_size:
+            raise invalid_field("old_size", "is required")
         _stored_number("old_size", request.old_size)
         _stored_number("size", request.size)
         proof = await self._proofs.consistency(request.old_size, request.size)

@@ -989,6 +989,10 @@ def webhook(**fields: Any) -> dict[str, Any]:
     return {"operation_id": 7, "verify_webhook": pb.VerifyWebhookOperation(**{**operation, **fields})}
 
 
+def use(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"operation_id": 7, kind: {"name": NAME, "field_name": "password", **fields}}
+
+
 def reveal(**fields: Any) -> dict[str, Any]:
     return {"operation_id": 7, "reveal": pb.RevealOperation(**{"name": NAME, **fields})}
 
@@ -1023,6 +1027,19 @@ BAD_OPERATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a webhook with seventeen headers": (webhook(headers={f"h{n}": "" for n in range(17)}), F),
     "a webhook with a header of 4,097": (webhook(headers={"a": "a" * 4097}), F),
     "a webhook with a body beyond 65,536": (webhook(body=b"a" * 65_537), F),
+    "an HMAC without a field": (use("hmac", field_name=""), "UNKNOWN_FIELD"),
+    "an HMAC with another tenant's credential": (use("hmac", name=FOREIGN), S),
+    "an HMAC of an unknown hash": (use("hmac", hash=9), F),
+    "an HMAC of a message beyond 65,536": (use("hmac", message=b"a" * 65_537), F),
+    "a raw HMAC with a context": (use("hmac", raw=True, context="x"), F),
+    "an HMAC of a context beyond 128": (use("hmac", context="x" * 129), F),
+    "the verification of an HMAC with a field that is not there": (
+        use("verify_hmac", field_name="pin"),
+        "UNKNOWN_FIELD",
+    ),
+    "a one-time password from what is no seed": (use("totp"), "SECRET_UNSUITABLE"),
+    "a challenge that is none": (use("answer_challenge", challenge="%s"), F),
+    "a challenge for a key that is none": (use("answer_challenge", challenge="0" * 32), "SECRET_UNSUITABLE"),
 }
 
 

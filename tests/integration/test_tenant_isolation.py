@@ -183,13 +183,17 @@ def test_a_session_on_another_tenants_credential_looks_like_one_on_none(globex: 
     assert alike(*answers).reason == "SCOPE_DENIED"
 
 
-@pytest.mark.parametrize("kind", ["reveal", "verify_webhook"])
+USES = ("hmac", "verify_hmac", "totp", "answer_challenge")
+
+
+@pytest.mark.parametrize("kind", ["reveal", "verify_webhook", *USES])
 def test_an_operation_on_another_tenants_credential_looks_like_one_on_none(globex: Wire, kind: str) -> None:
     operations = {
         "reveal": lambda name: pb.RevealOperation(name=name),
         "verify_webhook": lambda name: pb.VerifyWebhookOperation(
             name=name, field_names=["password"], scheme=pb.WEBHOOK_SCHEME_STRIPE, body=b"{}"
         ),
+        **dict.fromkeys(USES, lambda name: {"name": name, "field_name": "password"}),
     }
     with globex.stream() as stream:
         start = pb.SessionStart(

@@ -72,6 +72,52 @@ def test_a_webhook_is_verified_without_a_reveal(site: VaultSite) -> None:
     assert (session.closed.reveals, session.closed.uses) == (0, 2)
 
 
+def test_secrets_are_used_without_a_reveal(site: VaultSite) -> None:
+    name = unique()
+    key = b"k" * 32
+    fields = {
+        "key": key,
+        "totp_seed": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+        "private_key": "p",
+        "public_key": "pub",
+    }
+    with site.client() as client:
+        client.put(name, fields, kind="generic")
+        with client.session(name, purpose="test") as session:
+            mac = session.hmac("key", b"message", context="invoices")
+            assert session.verify_hmac("key", b"message", mac, context="invoices")
+            assert not session.verify_hmac("key", b"other", mac, context="invoices")
+            assert session.hmac("key", b"message", raw=True) == hmac.digest(key, b"message", "sha256")
+            assert len(session.totp().code) == 6
+            assert session.answer_challenge("0" * 20).startswith("pub|")
+    assert session.closed is not None
+    assert (session.closed.reveals, session.closed.uses) == (0, 6)
+
+
+def test_each_use_needs_its_own_scope_and_verifying_never_gives_the_power_to_sign(site: VaultSite) -> None:
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"key": "k" * 32, "private_key": "p", "public_key": "pub"}, kind="generic")
+    uses = {
+        "hmac": lambda session: session.hmac("key", b""),
+        "hmac_raw": lambda session: session.hmac("key", b"", raw=True),
+        "verify_hmac": lambda session: session.verify_hmac("key", b"", b""),
+        "answer_challenge": lambda session: session.answer_challenge("0" * 20),
+    }
+    for held in uses:
+        with (
+            site.client(scopes=(f"session.use.{held}:acme/**",)) as client,
+            client.session(name, purpose="test") as session,
+        ):
+            for asked, use in uses.items():
+                if asked == held:
+                    use(session)
+                else:
+                    with pytest.raises(StrongroomError) as caught:
+                        use(session)
+                    assert caught.value.reason == "SCOPE_DENIED"
+
+
 def test_a_failed_operation_leaves_the_session_open(site: VaultSite) -> None:
     name = unique()
     with site.client() as client:

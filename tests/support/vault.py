@@ -38,6 +38,8 @@ permit (principal, action, resource) when { principal.path like "bench*" && reso
 ALL_SCOPES = (
     "credential.write", "credential.read", "credential.delete", "credential.destroy",
     "session.reveal", "session.use.verify_webhook", "handover.wrap", "handover.unwrap",
+    "session.use.hmac", "session.use.hmac_raw",
+    "session.use.verify_hmac", "session.use.totp", "session.use.answer_challenge",
 )  # fmt: skip
 
 

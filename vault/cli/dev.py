@@ -70,6 +70,7 @@ private_key_file = "pki/{name}-key.pem"
 tenant = "{tenant}"
 scopes = {scopes}
 """
+_USES = ("hmac", "hmac_raw", "verify_hmac", "totp", "verify_webhook", "answer_challenge")
 _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "payments": (
         TENANT,
@@ -77,9 +78,9 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"credential.write:{TENANT}/**",
             f"credential.read:{TENANT}/**",
             f"session.reveal:{TENANT}/**",
-            f"session.use.verify_webhook:{TENANT}/**",
             f"handover.wrap:{TENANT}/**",
             f"handover.unwrap:{TENANT}/**",
+            *(f"session.use.{use}:{TENANT}/**" for use in _USES),
         ),
     ),
     "operator": (

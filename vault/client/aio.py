@@ -368,9 +368,53 @@ class AsyncSession:
         field_names: Sequence[str] = ("webhook_secret",),
         name: str = "",
     ) -> session_pb2.VerifyWebhookResult:
-        """Verify a webhook (`stripe`, `standard-webhooks`) with a secret that stays in the vault."""
+        """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault."""
         answer = await self._ask(self._state.verify_webhook(scheme, headers, body, field_names, name))
         return answer.verify_webhook
+
+    async def hmac(
+        self,
+        field_name: str,
+        message: bytes,
+        *,
+        hash_name: str = "sha256",
+        raw: bool = False,
+        context: str = "",
+        name: str = "",
+    ) -> bytes:
+        """An HMAC, by default with a key derived for this alone; `raw`: with the field's own bytes."""
+        answer = await self._ask(
+            self._state.hmac(field_name, message, hash_name, raw=raw, context=context, name=name)
+        )
+        return answer.hmac.mac
+
+    async def verify_hmac(
+        self,
+        field_name: str,
+        message: bytes,
+        mac: bytes,
+        *,
+        hash_name: str = "sha256",
+        raw: bool = False,
+        context: str = "",
+        name: str = "",
+    ) -> bool:
+        """Whether this is the right HMAC."""
+        asked = self._state.verify_hmac(
+            field_name, message, mac, hash_name, raw=raw, context=context, name=name
+        )
+        return (await self._ask(asked)).verify_hmac.valid
+
+    async def totp(self, field_name: str = "totp_seed", *, name: str = "") -> session_pb2.TotpResult:
+        """The one-time password of this moment (RFC 6238)."""
+        return (await self._ask(self._state.use("totp", name, field_name=field_name))).totp
+
+    async def answer_challenge(
+        self, challenge: str, *, field_name: str = "private_key", name: str = ""
+    ) -> str:
+        """The answer to Braintree's challenge to a webhook endpoint."""
+        asked = self._state.use("answer_challenge", name, field_name=field_name, challenge=challenge)
+        return (await self._ask(asked)).answer_challenge.response
 
     async def _ask(
         self, message: session_pb2.SessionServiceOpenRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
     from vault.client.secrets import Secrets
 
+T = TypeVar("T")
+
 SCHEMES = {
     "stripe": pb.WEBHOOK_SCHEME_STRIPE,
     "standard-webhooks": pb.WEBHOOK_SCHEME_STANDARD_WEBHOOKS,
+    "plaid": pb.WEBHOOK_SCHEME_PLAID,
+    "braintree": pb.WEBHOOK_SCHEME_BRAINTREE,
+    "adyen": pb.WEBHOOK_SCHEME_ADYEN,
+    "adyen-platform": pb.WEBHOOK_SCHEME_ADYEN_PLATFORM,
+    "gocardless": pb.WEBHOOK_SCHEME_GOCARDLESS,
 }
+HASHES = {"sha256": pb.MAC_HASH_SHA256, "sha384": pb.MAC_HASH_SHA384, "sha512": pb.MAC_HASH_SHA512}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -61,12 +69,48 @@ class SessionState:
         self, scheme: str, headers: Mapping[str, str], body: bytes, field_names: Sequence[str], name: str
     ) -> pb.SessionServiceOpenRequest:
         """Asks to verify a webhook."""
-        if scheme not in SCHEMES:
-            raise ValueError(f"the scheme must be one of {', '.join(SCHEMES)}")
-        operation = pb.VerifyWebhookOperation(
-            name=self._name(name), field_names=field_names, scheme=SCHEMES[scheme], headers=headers, body=body
+        number = _choice("scheme", scheme, SCHEMES)
+        return self.use(
+            "verify_webhook", name, field_names=field_names, scheme=number, headers=headers, body=body
         )
-        return pb.SessionServiceOpenRequest(operation_id=self._next(), verify_webhook=operation)
+
+    def hmac(
+        self, field_name: str, message: bytes, hash_name: str, *, raw: bool, context: str, name: str
+    ) -> pb.SessionServiceOpenRequest:
+        """Asks for an HMAC."""
+        number = _choice("hash", hash_name, HASHES)
+        return self.use(
+            "hmac", name, field_name=field_name, message=message, hash=number, raw=raw, context=context
+        )
+
+    def verify_hmac(
+        self,
+        field_name: str,
+        message: bytes,
+        mac: bytes,
+        hash_name: str,
+        *,
+        raw: bool,
+        context: str,
+        name: str,
+    ) -> pb.SessionServiceOpenRequest:
+        """Asks whether an HMAC is right."""
+        number = _choice("hash", hash_name, HASHES)
+        return self.use(
+            "verify_hmac",
+            name,
+            field_name=field_name,
+            message=message,
+            hash=number,
+            raw=raw,
+            context=context,
+            mac=mac,
+        )
+
+    def use(self, kind: str, name: str, **fields: object) -> pb.SessionServiceOpenRequest:
+        """Asks for a use, by the name of its operation in the proto."""
+        asked: Any = {kind: {"name": self._name(name), **fields}}
+        return pb.SessionServiceOpenRequest(operation_id=self._next(), **asked)
 
     def take(self, message: pb.SessionServiceOpenResponse, operation_id: int) -> bool:
         """Take a message in; True if it answers the operation. Raises its error, or `SessionClosedError`."""
@@ -113,3 +157,9 @@ class SessionState:
     def _next(self) -> int:
         self._operation_id += 1
         return self._operation_id
+
+
+def _choice(what: str, text: str, choices: Mapping[str, T]) -> T:
+    if text not in choices:
+        raise ValueError(f"the {what} must be one of {', '.join(choices)}")
+    return choices[text]

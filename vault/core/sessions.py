@@ -13,9 +13,12 @@ import datetime
 import enum
 import json
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import approvals, audit, requests, webhooks
+from vault.core import approvals, audit, requests
+from vault.core.uses.material import Material, Surroundings, unknown_field
+from vault.core.uses.table import ACTIONS as USE_ACTIONS
+from vault.core.uses.table import USES
 from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
 from vault.crypto.approvals import Operation
 from vault.crypto.bundle import UnknownField
@@ -27,8 +30,6 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from vault.clock import Clock
     from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
@@ -41,17 +42,12 @@ if TYPE_CHECKING:
     from vault.store.ledger import Rows
 
 MAX_CREDENTIALS = 100
-MAX_BODY = 65_536
-MAX_HEADERS = 16
-MAX_HEADER = 4096
-MAX_SECRETS = 4
 _TICK_SECONDS = 0.2
 _WARN_BEFORE = datetime.timedelta(seconds=30)
 _KEY_BYTES = 32
 
 REVEAL = "session.reveal"
-VERIFY_WEBHOOK = "session.use.verify_webhook"
-_ACTIONS = (REVEAL, VERIFY_WEBHOOK)
+_ACTIONS = (REVEAL, *USE_ACTIONS)
 
 
 class CloseReason(enum.StrEnum):
@@ -152,6 +148,7 @@ class Session:
         log: AuditLog,
         load: Load,
         clock: Clock,
+        surroundings: Surroundings,
         expire_time: datetime.datetime,
     ) -> None:
         self.session_id = new_session_id()
@@ -168,6 +165,7 @@ class Session:
         self._log = log
         self._load = load
         self._clock = clock
+        self._surroundings = surroundings
         self._reveals = 0
         self._uses = 0
         self._warned = False
@@ -200,36 +198,15 @@ class Session:
         await self._record(REVEAL, opened, fields=list(opened.field_names))
         return StreamReveal(counter, sealed, opened)
 
-    async def verify_webhook(
-        self,
-        name: str,
-        field_names: tuple[str, ...],
-        scheme: webhooks.Scheme,
-        headers: Mapping[str, str],
-        body: bytes,
-    ) -> webhooks.Verification:
-        """Verify a webhook with secrets of a credential of the session."""
-        content = self._use(VERIFY_WEBHOOK, name)
-        if not 0 < len(requests.field_names(field_names)) <= MAX_SECRETS:
-            raise invalid_field("field_names", f"1 to {MAX_SECRETS}")
-        if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
-            raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
-        if not 0 < len(body) <= MAX_BODY:
-            raise invalid_field("body", f"1 to {MAX_BODY} bytes")
-        try:
-            views = {field: bundle.field_view(content.buffer.view, field) for field in field_names}
-        except UnknownField:
-            raise unknown_field() from None
-        result = webhooks.verify(scheme, views, headers, body, self._clock.now().timestamp())
+    async def use(self, name: str, request: object) -> Any:
+        """Use a credential of the session without revealing it; for the requests see `uses/table.py`."""
+        use = USES[type(request)]
+        content = self._use(use.action, name)
+        done = await use.run(_material(content), request, self._surroundings)
         self._uses += 1
-        await self._record(
-            VERIFY_WEBHOOK,
-            _opened(content.stored, tuple(field_names)),
-            scheme=scheme.value,
-            verdict=result.verdict.value,
-            matched=result.field_name,
-        )
-        return result
+        opened = _opened(content.stored, done.field_names)
+        await self._record(use.action, opened, fields=list(done.field_names), **done.after)
+        return done.result
 
     async def record_refusal(self, action: str, name: str, reason: Reason) -> None:
         """Make the record of a refused operation durable."""
@@ -327,6 +304,7 @@ class Sessions:
         self._follower = follower
         self._load = load
         self._clock = clock
+        self._surroundings = Surroundings(now=clock.now)
         self._open: set[Session] = set()
         self._stopping = False
         follower.listen(self._notice)
@@ -416,7 +394,9 @@ class Sessions:
         contents = {
             item.version.name: _Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
         }
-        session = Session(caller, contents, _new_key(), self._log, self._load, self._clock, expire_time)
+        session = Session(
+            caller, contents, _new_key(), self._log, self._load, self._clock, self._surroundings, expire_time
+        )
         try:
             sealed_key = _seal(
                 suite, recipient_key, contexts.session_key_info(session.session_id), session.key_view
@@ -524,11 +504,6 @@ def new_session_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def unknown_field() -> VaultError:
-    """The error for a field that the bundle does not have."""
-    return VaultError(Reason.UNKNOWN_FIELD, "the credential has no such field")
-
-
 def _authorise(caller: Caller, wanted: tuple[Selector, ...], any_of: tuple[str, ...]) -> None:
     """Every credential, each on its own: one that is covered never speaks for another."""
     token = requests.token_of(caller)
@@ -587,6 +562,13 @@ def _select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:
 def _opened(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Opened:
     version = stored.version
     return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
+
+
+def _material(content: _Content) -> Material:
+    version = content.stored.version
+    return Material(
+        version.name, version.version, content.stored.kind, version.field_names, content.buffer.view
+    )
 
 
 def _new_key() -> LockedBuffer:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vault.core import webhooks
 from vault.core.sessions import Changed, CloseReason, Expiring, Receipt, Selector, Session
 from vault.errors import Reason, VaultError, invalid_field
 from vault.server import status, wire
 from vault.server.edge import as_vault_error, well_formed
+from vault.server.uses import OPERATIONS
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -28,17 +28,6 @@ _START_SECONDS = 10.0
 _WRITE_SECONDS = 10.0
 _CANCEL_SECONDS = 0.1
 
-_SCHEMES = {
-    pb.WEBHOOK_SCHEME_STRIPE: webhooks.Scheme.STRIPE,
-    pb.WEBHOOK_SCHEME_STANDARD_WEBHOOKS: webhooks.Scheme.STANDARD_WEBHOOKS,
-}
-_VERDICTS = {
-    webhooks.Verdict.VALID: pb.WEBHOOK_VERDICT_VALID,
-    webhooks.Verdict.HEADER_INVALID: pb.WEBHOOK_VERDICT_HEADER_INVALID,
-    webhooks.Verdict.SIGNATURE_MISMATCH: pb.WEBHOOK_VERDICT_SIGNATURE_MISMATCH,
-    webhooks.Verdict.TOO_OLD: pb.WEBHOOK_VERDICT_TOO_OLD,
-    webhooks.Verdict.TOO_NEW: pb.WEBHOOK_VERDICT_TOO_NEW,
-}
 _CLOSE_REASONS = {
     CloseReason.CLOSED_BY_CALLER: pb.CLOSE_REASON_CLOSED_BY_CALLER,
     CloseReason.DISCONNECTED: pb.CLOSE_REASON_DISCONNECTED,
@@ -191,8 +180,11 @@ class _Stream:
             raise invalid_field("operation_id", "is required")
         if kind == "reveal":
             answer.reveal.CopyFrom(await self._reveal(message.reveal))
-        elif kind == "verify_webhook":
-            answer.verify_webhook.CopyFrom(await self._verify_webhook(message.verify_webhook))
+        elif kind in OPERATIONS:
+            asked = getattr(message, kind)
+            operation = OPERATIONS[kind]
+            result = await self._session.use(asked.name, operation.request(asked))
+            getattr(answer, kind).CopyFrom(operation.result(result))
         else:
             raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
 
@@ -206,22 +198,14 @@ class _Stream:
             field_names=revealed.opened.field_names,
         )
 
-    async def _verify_webhook(self, operation: pb.VerifyWebhookOperation) -> pb.VerifyWebhookResult:
-        scheme = _SCHEMES.get(operation.scheme)
-        if scheme is None:
-            raise invalid_field("scheme", "is required, and must be one that the vault knows")
-        result = await self._session.verify_webhook(
-            operation.name, tuple(operation.field_names), scheme, dict(operation.headers), operation.body
-        )
-        return pb.VerifyWebhookResult(verdict=_VERDICTS[result.verdict], matched_field_name=result.field_name)
-
     async def _refused(
         self, error: Exception, message: pb.SessionServiceOpenRequest, kind: str | None
     ) -> pb.OperationError:
         failure = as_vault_error(error)
-        name = getattr(message, kind).name if kind in ("reveal", "verify_webhook") else ""
+        name = getattr(message, kind).name if kind == "reveal" or kind in OPERATIONS else ""
+        action = f"session.use.{kind}" if kind in OPERATIONS else f"session.{kind}" if kind else "session"
         try:
-            await self._session.record_refusal(f"session.{kind}" if kind else "session", name, failure.reason)
+            await self._session.record_refusal(action, name, failure.reason)
         except VaultError as unavailable:
             failure = unavailable
         return pb.OperationError(

@@ -16,6 +16,18 @@ class WebhookScheme(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WEBHOOK_SCHEME_UNSPECIFIED: _ClassVar[WebhookScheme]
     WEBHOOK_SCHEME_STRIPE: _ClassVar[WebhookScheme]
     WEBHOOK_SCHEME_STANDARD_WEBHOOKS: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_PLAID: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_BRAINTREE: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_ADYEN: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_ADYEN_PLATFORM: _ClassVar[WebhookScheme]
+    WEBHOOK_SCHEME_GOCARDLESS: _ClassVar[WebhookScheme]
+
+class MacHash(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MAC_HASH_UNSPECIFIED: _ClassVar[MacHash]
+    MAC_HASH_SHA256: _ClassVar[MacHash]
+    MAC_HASH_SHA384: _ClassVar[MacHash]
+    MAC_HASH_SHA512: _ClassVar[MacHash]
 
 class WebhookVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -25,6 +37,8 @@ class WebhookVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WEBHOOK_VERDICT_SIGNATURE_MISMATCH: _ClassVar[WebhookVerdict]
     WEBHOOK_VERDICT_TOO_OLD: _ClassVar[WebhookVerdict]
     WEBHOOK_VERDICT_TOO_NEW: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_BODY_INVALID: _ClassVar[WebhookVerdict]
+    WEBHOOK_VERDICT_KEY_UNKNOWN: _ClassVar[WebhookVerdict]
 
 class CloseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -41,12 +55,23 @@ class CloseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 WEBHOOK_SCHEME_UNSPECIFIED: WebhookScheme
 WEBHOOK_SCHEME_STRIPE: WebhookScheme
 WEBHOOK_SCHEME_STANDARD_WEBHOOKS: WebhookScheme
+WEBHOOK_SCHEME_PLAID: WebhookScheme
+WEBHOOK_SCHEME_BRAINTREE: WebhookScheme
+WEBHOOK_SCHEME_ADYEN: WebhookScheme
+WEBHOOK_SCHEME_ADYEN_PLATFORM: WebhookScheme
+WEBHOOK_SCHEME_GOCARDLESS: WebhookScheme
+MAC_HASH_UNSPECIFIED: MacHash
+MAC_HASH_SHA256: MacHash
+MAC_HASH_SHA384: MacHash
+MAC_HASH_SHA512: MacHash
 WEBHOOK_VERDICT_UNSPECIFIED: WebhookVerdict
 WEBHOOK_VERDICT_VALID: WebhookVerdict
 WEBHOOK_VERDICT_HEADER_INVALID: WebhookVerdict
 WEBHOOK_VERDICT_SIGNATURE_MISMATCH: WebhookVerdict
 WEBHOOK_VERDICT_TOO_OLD: WebhookVerdict
 WEBHOOK_VERDICT_TOO_NEW: WebhookVerdict
+WEBHOOK_VERDICT_BODY_INVALID: WebhookVerdict
+WEBHOOK_VERDICT_KEY_UNKNOWN: WebhookVerdict
 CLOSE_REASON_UNSPECIFIED: CloseReason
 CLOSE_REASON_CLOSED_BY_CALLER: CloseReason
 CLOSE_REASON_DISCONNECTED: CloseReason
@@ -105,18 +130,26 @@ class SessionServiceRevealResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class SessionServiceOpenRequest(_message.Message):
-    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close")
+    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
     VERIFY_WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    HMAC_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_HMAC_FIELD_NUMBER: _ClassVar[int]
+    TOTP_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     start: SessionStart
     reveal: RevealOperation
     verify_webhook: VerifyWebhookOperation
     close: SessionClose
-    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ...) -> None: ...
+    hmac: HmacOperation
+    verify_hmac: VerifyHmacOperation
+    totp: TotpOperation
+    answer_challenge: AnswerChallengeOperation
+    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ...) -> None: ...
 
 class SessionStart(_message.Message):
     __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "ttl")
@@ -161,12 +194,64 @@ class VerifyWebhookOperation(_message.Message):
     body: bytes
     def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ...) -> None: ...
 
+class HmacOperation(_message.Message):
+    __slots__ = ("name", "field_name", "message", "hash", "raw", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_name: str
+    message: bytes
+    hash: MacHash
+    raw: bool
+    context: str
+    def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ..., message: _Optional[bytes] = ..., hash: _Optional[_Union[MacHash, str]] = ..., raw: _Optional[bool] = ..., context: _Optional[str] = ...) -> None: ...
+
+class VerifyHmacOperation(_message.Message):
+    __slots__ = ("name", "field_name", "message", "hash", "raw", "context", "mac")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_name: str
+    message: bytes
+    hash: MacHash
+    raw: bool
+    context: str
+    mac: bytes
+    def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ..., message: _Optional[bytes] = ..., hash: _Optional[_Union[MacHash, str]] = ..., raw: _Optional[bool] = ..., context: _Optional[str] = ..., mac: _Optional[bytes] = ...) -> None: ...
+
+class TotpOperation(_message.Message):
+    __slots__ = ("name", "field_name")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_name: str
+    def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ...) -> None: ...
+
+class AnswerChallengeOperation(_message.Message):
+    __slots__ = ("name", "field_name", "challenge")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_name: str
+    challenge: str
+    def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ..., challenge: _Optional[str] = ...) -> None: ...
+
 class SessionClose(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SessionServiceOpenResponse(_message.Message):
-    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed")
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +260,10 @@ class SessionServiceOpenResponse(_message.Message):
     EXPIRING_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_CHANGED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    HMAC_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_HMAC_FIELD_NUMBER: _ClassVar[int]
+    TOTP_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     opened: SessionOpened
     reveal: RevealResult
@@ -183,7 +272,11 @@ class SessionServiceOpenResponse(_message.Message):
     expiring: SessionExpiring
     credential_changed: CredentialChanged
     closed: SessionClosed
-    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ...) -> None: ...
+    hmac: HmacResult
+    verify_hmac: VerifyHmacResult
+    totp: TotpResult
+    answer_challenge: AnswerChallengeResult
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
@@ -218,6 +311,32 @@ class VerifyWebhookResult(_message.Message):
     verdict: WebhookVerdict
     matched_field_name: str
     def __init__(self, verdict: _Optional[_Union[WebhookVerdict, str]] = ..., matched_field_name: _Optional[str] = ...) -> None: ...
+
+class HmacResult(_message.Message):
+    __slots__ = ("mac",)
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    mac: bytes
+    def __init__(self, mac: _Optional[bytes] = ...) -> None: ...
+
+class VerifyHmacResult(_message.Message):
+    __slots__ = ("valid",)
+    VALID_FIELD_NUMBER: _ClassVar[int]
+    valid: bool
+    def __init__(self, valid: _Optional[bool] = ...) -> None: ...
+
+class TotpResult(_message.Message):
+    __slots__ = ("code", "seconds_left")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    seconds_left: int
+    def __init__(self, code: _Optional[str] = ..., seconds_left: _Optional[int] = ...) -> None: ...
+
+class AnswerChallengeResult(_message.Message):
+    __slots__ = ("response",)
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    response: str
+    def __init__(self, response: _Optional[str] = ...) -> None: ...
 
 class OperationError(_message.Message):
     __slots__ = ("code", "reason", "message")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hmac
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 import stripe
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from vault.core.webhooks import Scheme, Verdict, verify
+from vault.core.uses.verify_webhook import Scheme, verify
+from vault.core.uses.webhooks.verdict import Secret, Verdict
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
-    from vault.core.webhooks import Verification
+    from vault.core.uses.webhooks.verdict import Verification
 
 NOW = 1_700_000_000
 SECRET = b"whsec_test_secret"
@@ -31,7 +35,9 @@ def stripe_header(body: bytes, secret: bytes = SECRET, moment: int = NOW) -> str
 def check(
     header: str, body: bytes, *, now: float = NOW, secrets: dict[str, bytes] | None = None
 ) -> Verification:
-    views = {name: memoryview(secret) for name, secret in (secrets or {"webhook_secret": SECRET}).items()}
+    views = [
+        Secret(name, memoryview(secret)) for name, secret in (secrets or {"webhook_secret": SECRET}).items()
+    ]
     return verify(Scheme.STRIPE, views, {"Stripe-Signature": header}, body, now)
 
 
@@ -100,7 +106,7 @@ def test_age_is_only_told_to_who_knows_the_secret() -> None:
 def standard(
     body: bytes, headers: dict[str, str], secret: bytes = STANDARD, now: float = NOW
 ) -> Verification:
-    return verify(Scheme.STANDARD_WEBHOOKS, {"secret": memoryview(secret)}, headers, body, now)
+    return verify(Scheme.STANDARD_WEBHOOKS, [Secret("secret", memoryview(secret))], headers, body, now)
 
 
 def standard_headers(body: bytes, moment: int = NOW) -> dict[str, str]:
@@ -143,3 +149,20 @@ def test_a_field_that_is_no_secret_of_the_scheme_is_refused_and_not_repeated(sec
         standard(b"{}", standard_headers(b"{}"), secret)
     assert caught.value.reason is Reason.SECRET_UNSUITABLE
     assert json.dumps(str(caught.value)).count("whsec_") == 0
+
+
+def test_a_webhook_signed_with_ed25519_is_verified_with_the_public_key_alone() -> None:
+    signing = Ed25519PrivateKey.generate()
+    public = b"whpk_" + base64.b64encode(signing.public_key().public_bytes_raw())
+    signature = base64.b64encode(signing.sign(f"msg_1.{NOW}.".encode() + b"{}")).decode()
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(NOW),
+        "webhook-signature": f"v1,AAAA v1a,!! v1a,{signature}",
+    }
+    assert standard(b"{}", headers, public).verdict is Verdict.VALID
+    assert standard(b"{ }", headers, public).verdict is Verdict.SIGNATURE_MISMATCH
+    # A public key is never taken for the key of an HMAC, though anybody could make one with it.
+    forged = base64.b64encode(hmac.digest(public, f"msg_1.{NOW}.".encode() + b"{}", "sha256")).decode()
+    headers["webhook-signature"] = f"v1,{forged}"
+    assert standard(b"{}", headers, public).verdict is Verdict.SIGNATURE_MISMATCH

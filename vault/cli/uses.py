@@ -1,0 +1,141 @@
+"""`strongroom session`, the uses: each opens a session, uses a secret that stays in the vault, and closes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_pairs
+from vault.cli.output import Format, Output, show, show_dict
+
+EXIT_NOT_VERIFIED = 5
+
+Name = Annotated[str, typer.Argument(help="The credential.")]
+Purpose = Annotated[str, typer.Option(help="Why; audited.")]
+Message = Annotated[Path, typer.Option("--message", help="The message; - for stdin.")]
+Hash = Annotated[str, typer.Option("--hash", help="sha256, sha384 or sha512.")]
+Raw = Annotated[bool, typer.Option("--raw", help="The field's own bytes are the key.")]
+Context = Annotated[str, typer.Option(help="What it is for: each context has a key of its own.")]
+
+
+def verify_webhook(
+    name: Annotated[str, typer.Argument(help="The credential that holds the webhook secret.")],
+    *,
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="stripe, standard-webhooks, plaid, braintree, adyen, adyen-platform or gocardless."
+        ),
+    ],
+    header: Annotated[list[str], typer.Option(help="NAME: VALUE. Repeat it.")] = [],  # noqa: B006
+    body: Annotated[Path, typer.Option(help="The raw body.")],
+    field: Annotated[list[str], typer.Option(help="A field that holds a secret. Repeat it.")] = [],  # noqa: B006
+    purpose: Purpose = "verify a webhook",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Verify a webhook's signature; the secret stays in the vault. Exit code 5 if it does not verify."""
+    from vault.client.stream import SCHEMES  # noqa: PLC0415 - gRPC is slow to import
+
+    headers = read_pairs(header, ":", "--header")
+    if scheme not in SCHEMES:
+        raise typer.BadParameter(f"--scheme: must be one of {', '.join(SCHEMES)}")
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        result = session.verify_webhook(
+            scheme, headers, body.read_bytes(), field_names=field or ("webhook_secret",)
+        )
+    show(output, result)
+    verdicts = result.DESCRIPTOR.file.enum_types_by_name["WebhookVerdict"].values_by_name
+    if result.verdict != verdicts["WEBHOOK_VERDICT_VALID"].number:
+        raise typer.Exit(EXIT_NOT_VERIFIED)
+
+
+def hmac(
+    name: Name,
+    *,
+    field: Annotated[str, typer.Option(help="The field that holds the key.")],
+    message: Message,
+    hash_name: Hash = "sha256",
+    raw: Raw = False,
+    context: Context = "",
+    purpose: Purpose = "make an HMAC",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make an HMAC, in hex; by default with a key derived for this purpose alone."""
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        mac = session.hmac(field, _read(message), hash_name=hash_name, raw=raw, context=context)
+    show_dict(output, {"mac": mac.hex()})
+
+
+def verify_hmac(
+    name: Name,
+    *,
+    field: Annotated[str, typer.Option(help="The field that holds the key.")],
+    message: Message,
+    mac: Annotated[str, typer.Option(help="The MAC, in hex.")],
+    hash_name: Hash = "sha256",
+    raw: Raw = False,
+    context: Context = "",
+    purpose: Purpose = "verify an HMAC",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Verify an HMAC in constant time. Exit code 5 if it is wrong."""
+    try:
+        given = bytes.fromhex(mac)
+    except ValueError:
+        raise typer.BadParameter("--mac: must be hex") from None
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        valid = session.verify_hmac(
+            field, _read(message), given, hash_name=hash_name, raw=raw, context=context
+        )
+    show_dict(output, {"valid": valid})
+    if not valid:
+        raise typer.Exit(EXIT_NOT_VERIFIED)
+
+
+def totp(
+    name: Name,
+    *,
+    field: Annotated[str, typer.Option(help="The field that holds the seed.")] = "totp_seed",
+    purpose: Purpose = "make a one-time password",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make the one-time password of this moment (RFC 6238)."""
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        show(output, session.totp(field))
+
+
+def answer_challenge(
+    name: Name,
+    challenge: Annotated[str, typer.Argument(help="The challenge: bt_challenge of the request.")],
+    *,
+    field: Annotated[str, typer.Option(help="The field that holds the private key.")] = "private_key",
+    purpose: Purpose = "answer a challenge",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Answer Braintree's challenge to a webhook endpoint."""
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        show_dict(output, {"response": session.answer_challenge(challenge, field_name=field)})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the uses to the session's commands."""
+    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge):
+        app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _read(file: Path) -> bytes:
+    return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

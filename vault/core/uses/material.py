@@ -1,0 +1,76 @@
+"""What a use is given of a credential, and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from vault.crypto import bundle
+from vault.crypto.bundle import UnknownField
+from vault.errors import Reason, VaultError, invalid_field
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Callable
+
+MAX_MESSAGE = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """A credential of a session, open in locked memory."""
+
+    name: str
+    version: int
+    kind: str
+    field_names: tuple[str, ...]
+    view: memoryview = dataclasses.field(repr=False)
+
+    def field(self, name: str) -> memoryview:
+        """A view of a field. Raises `UNKNOWN_FIELD`."""
+        try:
+            return bundle.field_view(self.view, name)
+        except UnknownField:
+            raise unknown_field() from None
+
+    def public_text(self, name: str, default: str = "") -> str:
+        """A copy of a field that is no secret, such as a public key's name. Raises `SECRET_UNSUITABLE`."""
+        if name not in self.field_names:
+            return default
+        try:
+            return str(self.field(name), "utf-8")
+        except UnicodeDecodeError:
+            raise unsuitable("a field that should be text is not") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a use answers, and what its audit record says of it."""
+
+    result: Any
+    field_names: tuple[str, ...] = ()
+    after: dict[str, object] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a use may ask for beside its credential."""
+
+    now: Callable[[], datetime.datetime]
+
+
+def unknown_field() -> VaultError:
+    """The error for a field that the bundle does not have."""
+    return VaultError(Reason.UNKNOWN_FIELD, "the credential has no such field")
+
+
+def unsuitable(text: str) -> VaultError:
+    """The error for a field that does not hold what the use needs."""
+    return VaultError(Reason.SECRET_UNSUITABLE, text)
+
+
+def message(field: str, value: bytes, *, least: int = 0) -> bytes:
+    """A message of a size that the vault works on. Raises `FIELD_INVALID`."""
+    if not least <= len(value) <= MAX_MESSAGE:
+        raise invalid_field(field, f"{least} to {MAX_MESSAGE} bytes")
+    return value

@@ -1,0 +1,32 @@
+"""The table of uses: what each needs to be allowed, and what does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vault.core.uses import answer_challenge, macs, totp, verify_webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from vault.core.uses.material import Done, Material, Surroundings
+
+
+class Use(NamedTuple):
+    """The scope's action that a use needs, and the function that does it."""
+
+    action: str
+    run: Callable[[Material, Any, Surroundings], Awaitable[Done]]
+
+
+USES: dict[type, Use] = {
+    macs.Hmac: Use("session.use.hmac", macs.make),
+    macs.RawHmac: Use("session.use.hmac_raw", macs.make),
+    macs.VerifyHmac: Use("session.use.verify_hmac", macs.verify),
+    totp.Totp: Use("session.use.totp", totp.make),
+    verify_webhook.VerifyWebhook: Use("session.use.verify_webhook", verify_webhook.run),
+    answer_challenge.AnswerChallenge: Use("session.use.answer_challenge", answer_challenge.run),
+}
+"""By the class of the request."""
+
+ACTIONS = tuple(use.action for use in USES.values())

@@ -1,0 +1,93 @@
+"""Verifying webhooks with a secret that stays where it is.
+
+The answer is a verdict and never what the right signature would have been. Every secret and every signature is
+tried, each compared in constant time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import TYPE_CHECKING
+
+from vault.core.requests import field_names as checked_field_names
+from vault.core.uses.material import Done, message
+from vault.core.uses.webhooks import adyen, braintree, gocardless, plaid, standard, stripe
+from vault.core.uses.webhooks.verdict import Secret, Verification
+from vault.errors import invalid_field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from vault.core.uses.material import Material, Surroundings
+
+MAX_HEADERS = 16
+MAX_HEADER = 4096
+MAX_SECRETS = 4
+
+
+class Scheme(enum.StrEnum):
+    """How a provider signs its webhooks."""
+
+    STRIPE = "stripe"
+    STANDARD_WEBHOOKS = "standard-webhooks"
+    PLAID = "plaid"
+    BRAINTREE = "braintree"
+    ADYEN = "adyen"
+    ADYEN_PLATFORM = "adyen-platform"
+    GOCARDLESS = "gocardless"
+
+
+_VERIFIERS: dict[Scheme, Callable[[Sequence[Secret], Mapping[str, str], bytes, float], Verification]] = {
+    Scheme.STRIPE: stripe.verify,
+    Scheme.STANDARD_WEBHOOKS: standard.verify,
+    Scheme.PLAID: plaid.verify,
+    Scheme.BRAINTREE: braintree.verify,
+    Scheme.ADYEN: adyen.verify,
+    Scheme.ADYEN_PLATFORM: adyen.verify_whole,
+    Scheme.GOCARDLESS: gocardless.verify,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyWebhook:
+    """Ask for a verdict on a webhook."""
+
+    field_names: tuple[str, ...]
+    scheme: Scheme
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def run(material: Material, request: VerifyWebhook, surroundings: Surroundings) -> Done:
+    """Verify a webhook with secrets of a credential."""
+    if not 0 < len(checked_field_names(request.field_names)) <= MAX_SECRETS:
+        raise invalid_field("field_names", f"1 to {MAX_SECRETS}")
+    headers = request.headers
+    if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
+        raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
+    body = message("body", request.body, least=1)
+    secrets = [Secret(name, material.field(name), _public(material, name)) for name in request.field_names]
+    result = verify(request.scheme, secrets, headers, body, surroundings.now().timestamp())
+    after: dict[str, object] = {
+        "scheme": request.scheme.value,
+        "verdict": result.verdict.value,
+        "matched": result.field_name,
+    }
+    return Done(result, request.field_names, after)
+
+
+def verify(
+    scheme: Scheme, secrets: Sequence[Secret], headers: Mapping[str, str], body: bytes, now: float
+) -> Verification:
+    """Verify a webhook with each of the secrets. `now` is seconds since 1970 UTC.
+
+    Raises `SECRET_UNSUITABLE` if a secret cannot be one of this scheme.
+    """
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return _VERIFIERS[scheme](secrets, lowered, body, now)
+
+
+def _public(material: Material, field_name: str) -> str:
+    """The public key's name that stands beside a private key: `public_key` for `private_key`, and so on."""
+    return material.public_text(field_name.replace("private", "public")) if "private" in field_name else ""

@@ -1,0 +1,40 @@
+"""Stripe: `Stripe-Signature: t=SECONDS,v1=HEX[,v1=HEX...]`, HMAC-SHA256 over `SECONDS.BODY`.
+
+The key is the endpoint secret's own characters, `whsec_` and all. While a secret is rolled, both sign. Other schemes
+than `v1` are ignored. https://docs.stripe.com/webhooks#verify-manually
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import TYPE_CHECKING
+
+from vault.core.uses.webhooks.verdict import MAX_SIGNATURES, Verdict, Verification, aged, matching
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vault.core.uses.webhooks.verdict import Secret
+
+_DIGITS = re.compile(r"[0-9]{1,12}")
+
+
+def verify(secrets: Sequence[Secret], headers: Mapping[str, str], body: bytes, now: float) -> Verification:
+    """Verify a webhook of Stripe."""
+    items = [item.partition("=") for item in headers.get("stripe-signature", "").split(",")]
+    times = [value for name, _, value in items if name.strip() == "t"]
+    signatures = [value for name, _, value in items if name.strip() == "v1"]
+    if len(times) != 1 or not _DIGITS.fullmatch(times[0]) or not 0 < len(signatures) <= MAX_SIGNATURES:
+        return Verification(Verdict.HEADER_INVALID)
+    payload = times[0].encode() + b"." + body
+    matched = matching(
+        (
+            (secret.field_name, hmac.digest(secret.view, payload, "sha256").hex().encode())
+            for secret in secrets
+        ),
+        (value.encode() for value in signatures),
+    )
+    if not matched:
+        return Verification(Verdict.SIGNATURE_MISMATCH)
+    return aged(matched, int(times[0]), now)

@@ -1,0 +1,91 @@
+"""The uses of a session, from protobuf and back: one entry an operation, by its name in the proto."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vault.core.uses import answer_challenge, macs, totp, verify_webhook
+from vault.core.uses.webhooks.verdict import Verdict
+from vault.errors import invalid_field
+from vault.v1 import session_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+    from vault.core.uses.webhooks.verdict import Verification
+
+_SCHEMES = {
+    pb.WEBHOOK_SCHEME_STRIPE: verify_webhook.Scheme.STRIPE,
+    pb.WEBHOOK_SCHEME_STANDARD_WEBHOOKS: verify_webhook.Scheme.STANDARD_WEBHOOKS,
+    pb.WEBHOOK_SCHEME_PLAID: verify_webhook.Scheme.PLAID,
+    pb.WEBHOOK_SCHEME_BRAINTREE: verify_webhook.Scheme.BRAINTREE,
+    pb.WEBHOOK_SCHEME_ADYEN: verify_webhook.Scheme.ADYEN,
+    pb.WEBHOOK_SCHEME_ADYEN_PLATFORM: verify_webhook.Scheme.ADYEN_PLATFORM,
+    pb.WEBHOOK_SCHEME_GOCARDLESS: verify_webhook.Scheme.GOCARDLESS,
+}
+_VERDICTS = {
+    Verdict.VALID: pb.WEBHOOK_VERDICT_VALID,
+    Verdict.HEADER_INVALID: pb.WEBHOOK_VERDICT_HEADER_INVALID,
+    Verdict.SIGNATURE_MISMATCH: pb.WEBHOOK_VERDICT_SIGNATURE_MISMATCH,
+    Verdict.TOO_OLD: pb.WEBHOOK_VERDICT_TOO_OLD,
+    Verdict.TOO_NEW: pb.WEBHOOK_VERDICT_TOO_NEW,
+    Verdict.BODY_INVALID: pb.WEBHOOK_VERDICT_BODY_INVALID,
+    Verdict.KEY_UNKNOWN: pb.WEBHOOK_VERDICT_KEY_UNKNOWN,
+}
+_HASHES = {
+    pb.MAC_HASH_UNSPECIFIED: macs.MacHash.SHA256,
+    pb.MAC_HASH_SHA256: macs.MacHash.SHA256,
+    pb.MAC_HASH_SHA384: macs.MacHash.SHA384,
+    pb.MAC_HASH_SHA512: macs.MacHash.SHA512,
+}
+
+
+class Operation(NamedTuple):
+    """How an operation's message becomes a request, and its result a message."""
+
+    request: Callable[[Any], object]
+    result: Callable[[Any], Message]
+
+
+def _verify_webhook(operation: pb.VerifyWebhookOperation) -> verify_webhook.VerifyWebhook:
+    scheme = _SCHEMES.get(operation.scheme)
+    if scheme is None:
+        raise invalid_field("scheme", "is required, and must be one that the vault knows")
+    return verify_webhook.VerifyWebhook(
+        tuple(operation.field_names), scheme, dict(operation.headers), operation.body
+    )
+
+
+def _verification(result: Verification) -> pb.VerifyWebhookResult:
+    return pb.VerifyWebhookResult(verdict=_VERDICTS[result.verdict], matched_field_name=result.field_name)
+
+
+def _hmac(operation: pb.HmacOperation | pb.VerifyHmacOperation) -> macs.Hmac | macs.RawHmac:
+    hash_ = _HASHES.get(operation.hash)
+    if hash_ is None:
+        raise invalid_field("hash", "must be one that the vault knows")
+    if not operation.raw:
+        return macs.Hmac(operation.field_name, operation.message, hash_, operation.context)
+    if operation.context:
+        raise invalid_field("context", "does not go with raw")
+    return macs.RawHmac(operation.field_name, operation.message, hash_)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "verify_webhook": Operation(_verify_webhook, _verification),
+    "hmac": Operation(_hmac, lambda mac: pb.HmacResult(mac=mac)),
+    "verify_hmac": Operation(
+        lambda operation: macs.VerifyHmac(_hmac(operation), operation.mac),
+        lambda valid: pb.VerifyHmacResult(valid=valid),
+    ),
+    "totp": Operation(
+        lambda operation: totp.Totp(operation.field_name),
+        lambda code: pb.TotpResult(code=code.code, seconds_left=code.seconds_left),
+    ),
+    "answer_challenge": Operation(
+        lambda operation: answer_challenge.AnswerChallenge(operation.field_name, operation.challenge),
+        lambda answer: pb.AnswerChallengeResult(response=answer),
+    ),
+}

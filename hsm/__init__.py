@@ -27,6 +27,7 @@ from hsm.model import (
     Capabilities,
     Health,
     IvMode,
+    Kek,
     KeyAlgorithm,
     KeyInfo,
     KeyPurpose,
@@ -36,6 +37,7 @@ from hsm.model import (
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
+    WrappedKey,
     WrapScheme,
 )
 from hsm.open import open_backend
@@ -52,6 +54,7 @@ __all__ = [
     "HsmUnavailable",
     "HsmUnsupported",
     "IvMode",
+    "Kek",
     "KeyAlgorithm",
     "KeyAmbiguous",
     "KeyInfo",
@@ -65,5 +68,6 @@ __all__ = [
     "UnwrapItem",
     "WrapItem",
     "WrapScheme",
+    "WrappedKey",
     "open_backend",
 ]

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from hsm import blob as blobs
-from hsm.errors import HsmError, HsmUnavailable
+from hsm.errors import HsmError, HsmUnavailable, HsmUnsupported
 from hsm.model import (
     MAX_LABEL,
     OBJECT_ID_SIZE,
     Capabilities,
     Health,
     IvMode,
+    Kek,
     KeyAlgorithm,
     KeyInfo,
     KeyPurpose,
@@ -32,6 +33,7 @@ from hsm.model import (
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
+    WrappedKey,
     WrapScheme,
 )
 
@@ -47,6 +49,7 @@ __all__ = [
     "Health",
     "HsmBackend",
     "IvMode",
+    "Kek",
     "KeyAlgorithm",
     "KeyInfo",
     "KeyPurpose",
@@ -58,6 +61,7 @@ __all__ = [
     "UnwrapItem",
     "WrapItem",
     "WrapScheme",
+    "WrappedKey",
 ]
 
 MAX_AAD: Final = 2048  # bytes
@@ -143,7 +147,25 @@ class HsmBackend(ABC):
         with self._errors("destroy_key"):
             self._destroy_key(ref)
 
-    def wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+    def create_wrapped_key(self, root: KeyRef, ref: KeyRef) -> WrappedKey:
+        """Make a KEK inside the HSM that will lie outside of it, wrapped under a root key.
+
+        The root key's algorithm is `AES_256_ROOT`. The KEK is never in the clear outside, and is a
+        non-extractable object wherever it is used. Nothing stays behind in the HSM, so this may be tried
+        again. Raises `KeyNotFound`, `KeyAmbiguous`, `KeyNotPermitted` (a retired root), `HsmUnsupported`.
+        """
+        with self._errors("create_wrapped_key"):
+            return WrappedKey(ref, root, self._create_wrapped_key(root, ref))
+
+    def rewrap_key(self, key: WrappedKey, root: KeyRef) -> WrappedKey:
+        """The same KEK, wrapped under another root key; it does not leave the HSM for that.
+
+        Raises what `create_wrapped_key` raises, and `HsmIntegrityError`.
+        """
+        with self._errors("rewrap_key"):
+            return WrappedKey(key.ref, root, self._rewrap_key(key, root))
+
+    def wrap(self, ref: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
         """Encrypt a data key of 16 to 64 bytes under a KEK, bound to `aad` (1 to 2048 bytes).
 
         Returns a self-describing blob (`hsm.blob`). Raises `KeyNotFound`, `KeyAmbiguous`,
@@ -158,7 +180,7 @@ class HsmBackend(ABC):
         except Exception as error:  # noqa: BLE001
             raise self._translate("wrap", error) from None
 
-    def unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int:
+    def unwrap(self, ref: Kek, blob: bytes, aad: bytes, into: memoryview) -> int:
         """Decrypt a wrapped data key into the caller's buffer and return its length in bytes.
 
         The buffer should be locked memory; no other copy of the key is left behind. It must be
@@ -198,7 +220,7 @@ class HsmBackend(ABC):
         with self._errors("unwrap_many"):
             return self._unwrap_many(items)
 
-    def rewrap(self, old: KeyRef, blob: bytes, old_aad: bytes, new: KeyRef, new_aad: bytes) -> bytes:
+    def rewrap(self, old: Kek, blob: bytes, old_aad: bytes, new: Kek, new_aad: bytes) -> bytes:
         """Unwrap under one KEK and wrap under another; the data key never leaves this library.
 
         Raises what `unwrap` and `wrap` raise.
@@ -300,9 +322,15 @@ class HsmBackend(ABC):
     @abstractmethod
     def _destroy_key(self, ref: KeyRef) -> None: ...
     @abstractmethod
-    def _wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes: ...
+    def _wrap(self, ref: Kek, dek: ReadableBuffer, aad: bytes) -> bytes: ...
     @abstractmethod
-    def _unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int: ...
+    def _unwrap(self, ref: Kek, blob: bytes, aad: bytes, into: memoryview) -> int: ...
+    def _create_wrapped_key(self, root: KeyRef, ref: KeyRef) -> bytes:  # noqa: ARG002
+        raise HsmUnsupported("create_wrapped_key", "keys do not lie outside of this kind of HSM")
+
+    def _rewrap_key(self, key: WrappedKey, root: KeyRef) -> bytes:  # noqa: ARG002
+        raise HsmUnsupported("rewrap_key", "keys do not lie outside of this kind of HSM")
+
     @abstractmethod
     def _sign(self, ref: KeyRef, algorithm: SignatureAlgorithm, message: bytes) -> bytes: ...
     @abstractmethod

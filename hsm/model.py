@@ -16,14 +16,16 @@ class KeyPurpose(enum.StrEnum):
     """What a key is for. A key serves one purpose only."""
 
     KEK = "kek"
+    ROOT = "root"
     SIGNING = "signing"
     MAC = "mac"
 
 
 class KeyAlgorithm(enum.StrEnum):
-    """What kind of key it is; the purpose follows from it."""
+    """What kind of key it is; the purpose follows from it. `AES_256_ROOT` wraps keys and nothing else."""
 
     AES_256 = "AES-256"
+    AES_256_ROOT = "AES-256-ROOT"
     EC_P256 = "EC-P256"
     ED25519 = "Ed25519"
     HMAC_SHA256 = "HMAC-SHA256"
@@ -73,6 +75,7 @@ class WrapScheme(enum.StrEnum):
 
 _PURPOSES: Final = {
     KeyAlgorithm.AES_256: KeyPurpose.KEK,
+    KeyAlgorithm.AES_256_ROOT: KeyPurpose.ROOT,
     KeyAlgorithm.EC_P256: KeyPurpose.SIGNING,
     KeyAlgorithm.ED25519: KeyPurpose.SIGNING,
     KeyAlgorithm.HMAC_SHA256: KeyPurpose.MAC,
@@ -98,6 +101,28 @@ class KeyRef:
         # An int or a bytearray would pack into a template that the PKCS#11 binding frees wrongly.
         if type(self.object_id) is not bytes or len(self.object_id) != OBJECT_ID_SIZE:
             raise ValueError(f"a key id is exactly {OBJECT_ID_SIZE} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A KEK that the HSM has no room for: it lies with the caller, wrapped under a root key of the HSM.
+
+    `ref` is the name that it was made with, and the only one under which it can be used. `blob` is what
+    `create_wrapped_key` returned; it is no secret, and there is no use for it but in that HSM.
+    """
+
+    ref: KeyRef
+    root: KeyRef
+    blob: bytes = field(repr=False)
+
+
+Kek: TypeAlias = KeyRef | WrappedKey
+"""What wraps and unwraps data keys, wherever it lies."""
+
+
+def name_of(kek: Kek) -> KeyRef:
+    """The name of a KEK, wherever it lies."""
+    return kek if isinstance(kek, KeyRef) else kek.ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +162,8 @@ class Health:
 class Capabilities:
     """What a backend was found to do, by trying it; a module's own list of mechanisms is not believed.
 
-    `max_sessions` is the number that this backend uses at once.
+    `max_sessions` is the number that this backend uses at once. `wrapped_keys` says whether KEKs can lie
+    outside, wrapped under a root key.
     """
 
     wrap: WrapScheme
@@ -148,13 +174,14 @@ class Capabilities:
     max_sessions: int
     model: str = ""
     notes: tuple[str, ...] = field(default=())
+    wrapped_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WrapItem:
     """One data key to be wrapped by `wrap_many`; the fields are the arguments of `wrap`."""
 
-    ref: KeyRef
+    ref: Kek
     dek: ReadableBuffer = field(repr=False)
     aad: bytes
 
@@ -163,7 +190,7 @@ class WrapItem:
 class UnwrapItem:
     """One blob to be unwrapped by `unwrap_many`; the fields are the arguments of `unwrap`."""
 
-    ref: KeyRef
+    ref: Kek
     blob: bytes
     aad: bytes
     into: memoryview = field(repr=False)

@@ -45,6 +45,7 @@ from hsm.model import (
     KeyState,
     ReadableBuffer,
     SignatureAlgorithm,
+    WrappedKey,
     WrapScheme,
 )
 from hsm.transit_login import Connection, unavailable
@@ -53,6 +54,7 @@ from hsm.usage import UsageCounter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hsm.model import Kek
     from hsm.uri import TransitUri
 
 log = logging.getLogger("hsm.transit")
@@ -95,8 +97,8 @@ class TransitBackend(HsmBackend):
 
     # -- data keys ---------------------------------------------------------------------------------
 
-    def _wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
-        self._require(ref, KeyAlgorithm.AES_256, "wrap")
+    def _wrap(self, kek: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
+        ref = self._require(kek, KeyAlgorithm.AES_256, "wrap")
         self._usage.spend(ref)
         body = {
             "plaintext": base64.b64encode(dek).decode("ascii"),
@@ -107,14 +109,14 @@ class TransitBackend(HsmBackend):
         sealed = len(dek) + blobs.IV_SIZES[blobs.GCM_12] + blobs.GCM_TAG
         return blobs.header(blobs.TRANSIT) + _tail(text, sealed, "wrap")
 
-    def _unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int:
+    def _unwrap(self, kek: Kek, blob: bytes, aad: bytes, into: memoryview) -> int:
         wrapped = blobs.parse(blob)
         if wrapped.scheme != blobs.TRANSIT:
             raise HsmIntegrityError("unwrap", "not wrapped by this kind of HSM")
         size = wrapped.dek_size
         if len(into) < size:
             raise ValueError(f"the buffer is shorter than the key of {size} bytes")
-        self._require(ref, KeyAlgorithm.AES_256, "unwrap")
+        ref = self._require(kek, KeyAlgorithm.AES_256, "unwrap")
         body = {
             "ciphertext": _PREFIX + _b64(wrapped.body),
             "associated_data": _b64(blobs.bind(blobs.TRANSIT, aad)),
@@ -182,6 +184,8 @@ class TransitBackend(HsmBackend):
 
     def _create_key(self, spec: KeySpec) -> KeyInfo:
         ref = spec.ref
+        if spec.algorithm not in _TYPES:
+            raise HsmUnsupported("create_key", f"no {spec.algorithm} keys here")
         for other in self._refs():
             if other.label == ref.label or other.object_id == ref.object_id:
                 raise KeyAmbiguous("create_key", "a key has that label or id already")
@@ -253,12 +257,15 @@ class TransitBackend(HsmBackend):
     def _read(self, ref: KeyRef, op: str) -> dict[str, Any]:
         return self._call(op, "get", f"keys/{_name(ref)}")
 
-    def _require(self, ref: KeyRef, algorithm: KeyAlgorithm, op: str) -> None:
+    def _require(self, ref: Kek, algorithm: KeyAlgorithm, op: str) -> KeyRef:
         """Refuse a key that is not there or of another kind; the server would make one, or try."""
+        if isinstance(ref, WrappedKey):
+            raise HsmUnsupported(op, "keys do not lie outside of this kind of HSM")
         if (known := self._types.get(ref)) is None:
             known = self._types[ref] = self._key_info(ref).algorithm
         if known is not algorithm:
             raise KeyNotFound(op, "there is no key of that label, id and kind")
+        return ref
 
     def _refs(self) -> list[KeyRef]:
         try:

@@ -11,9 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from hsm.errors import HsmPolicyViolation
+from hsm.model import name_of
 
 if TYPE_CHECKING:
-    from hsm.model import KeyRef
+    from hsm.model import Kek, KeyRef
 
 log = logging.getLogger("hsm.usage")
 
@@ -31,8 +32,9 @@ class UsageCounter:
         self._refs: dict[bytes, KeyRef] = {}
         self._lock = threading.Lock()
 
-    def spend(self, ref: KeyRef) -> None:
+    def spend(self, kek: Kek) -> None:
         """Count one wrap, before it is made. Raises `HsmPolicyViolation` if the key has none left."""
+        ref = name_of(kek)
         key = ref.object_id
         with self._lock:
             count = self._counts.get(key, 0) + 1

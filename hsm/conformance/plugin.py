@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"hsm.conformance.{name}" for name in ("support", "data_keys", "key_life", "other_uses"))
+    *(
+        f"hsm.conformance.{name}"
+        for name in ("support", "data_keys", "key_life", "other_uses", "wrapped_keys")
+    )
 )
 
 

@@ -14,6 +14,7 @@ import pytest
 from hsm import (
     HsmBackend,
     HsmIntegrityError,
+    Kek,
     KeyAlgorithm,
     KeyRef,
     open_backend,
@@ -54,14 +55,14 @@ def kek(backend: HsmBackend) -> KeyRef:
     return children.fresh(backend, "kek", KeyAlgorithm.AES_256)
 
 
-def unwrapped(backend: HsmBackend, ref: KeyRef, blob: bytes, aad: bytes = AAD) -> bytes:
+def unwrapped(backend: HsmBackend, ref: Kek, blob: bytes, aad: bytes = AAD) -> bytes:
     buffer = bytearray(64)
     size = backend.unwrap(ref, blob, aad, memoryview(buffer))
     assert not any(buffer[size:])
     return bytes(buffer[:size])
 
 
-def refused(backend: HsmBackend, ref: KeyRef, blob: bytes, aad: bytes = AAD) -> None:
+def refused(backend: HsmBackend, ref: Kek, blob: bytes, aad: bytes = AAD) -> None:
     buffer = bytearray(b"\xa5" * 64)
     with pytest.raises(HsmIntegrityError):
         backend.unwrap(ref, blob, aad, memoryview(buffer))

@@ -22,7 +22,17 @@ from hsm.usage import UsageCounter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hsm.model import Capabilities, KeyInfo, KeyRef, KeySpec, KeyState, ReadableBuffer, SignatureAlgorithm
+    from hsm.model import (
+        Capabilities,
+        Kek,
+        KeyInfo,
+        KeyRef,
+        KeySpec,
+        KeyState,
+        ReadableBuffer,
+        SignatureAlgorithm,
+        WrappedKey,
+    )
     from hsm.secretfile import SecretSource
 
 log = logging.getLogger("hsm.isolation")
@@ -95,9 +105,10 @@ class IsolatedBackend(HsmBackend):
         sessions: int,
         wait_seconds: float,
         hang_seconds: float,
+        cached_keys: int,
         source: SecretSource | None,
     ) -> None:
-        self._settings = (uri, sessions, wait_seconds, hang_seconds)
+        self._settings = (uri, sessions, wait_seconds, hang_seconds, cached_keys)
         self._sessions = sessions
         self._wait_seconds = wait_seconds
         self._hang_seconds = hang_seconds
@@ -233,13 +244,13 @@ class IsolatedBackend(HsmBackend):
         item.into[: len(answer)] = answer
         return len(answer)
 
-    def _wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+    def _wrap(self, ref: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
         (answer,) = self._wrap_many([WrapItem(ref, dek, aad)])
         if isinstance(answer, HsmError):
             raise answer
         return answer
 
-    def _unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int:
+    def _unwrap(self, ref: Kek, blob: bytes, aad: bytes, into: memoryview) -> int:
         (answer,) = self._unwrap_many([UnwrapItem(ref, blob, aad, into)])
         if isinstance(answer, HsmError):
             raise answer
@@ -259,6 +270,14 @@ class IsolatedBackend(HsmBackend):
     def _create_key(self, spec: KeySpec) -> KeyInfo:
         info: KeyInfo = self._plain("create_key", spec, repeat=False)
         return info
+
+    def _create_wrapped_key(self, root: KeyRef, ref: KeyRef) -> bytes:
+        made: WrappedKey = self._plain("create_wrapped_key", root, ref)
+        return made.blob
+
+    def _rewrap_key(self, key: WrappedKey, root: KeyRef) -> bytes:
+        moved: WrappedKey = self._plain("rewrap_key", key, root)
+        return moved.blob
 
     def _key_info(self, ref: KeyRef) -> KeyInfo:
         info: KeyInfo = self._plain("key_info", ref)

@@ -32,6 +32,7 @@ _ROOM: Final = 64  # bytes, the longest data key
 _PLAIN: Final = frozenset(
     {
         *("capabilities", "health", "create_key", "key_info", "list_keys", "set_key_state"),
+        *("create_wrapped_key", "rewrap_key"),
         *("sign", "public_key", "mac", "random"),
     }
 )
@@ -111,10 +112,14 @@ def main() -> None:
     harden()
     lifeline, *descriptors = (int(argument) for argument in sys.argv[1:])
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    (uri, sessions, wait_seconds, hang_seconds), _ = wire.receive(sockets[0])
+    (uri, sessions, wait_seconds, hang_seconds, cached_keys), _ = wire.receive(sockets[0])
     try:
         backend = open_pkcs11(
-            parse_pkcs11(uri), sessions=sessions, wait_seconds=wait_seconds, hang_seconds=hang_seconds
+            parse_pkcs11(uri),
+            sessions=sessions,
+            wait_seconds=wait_seconds,
+            hang_seconds=hang_seconds,
+            cached_keys=cached_keys,
         )
     except HsmError as error:
         wire.send(sockets[0], error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -11,6 +12,7 @@ from hsm import blob as blobs
 from hsm.backend import HsmBackend
 from hsm.errors import (
     HsmAuthFailed,
+    HsmBusy,
     HsmError,
     HsmIntegrityError,
     HsmPolicyViolation,
@@ -30,13 +32,15 @@ from hsm.model import (
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
+    WrappedKey,
     WrapScheme,
 )
-from hsm.pkcs11 import codes, cryptoki, detect, keys, module, sealing
+from hsm.pkcs11 import codes, cryptoki, detect, keys, module, sealing, wrapped
 from hsm.pkcs11.codes import CryptokiError, Remedy, as_failure, as_hsm_error, to_error
 from hsm.pkcs11.pool import Pool
 from hsm.pkcs11.recovery import Recovery
 from hsm.pkcs11.runner import Runner
+from hsm.pkcs11.session_keys import HOMES, SessionKeys
 from hsm.usage import UsageCounter
 
 if TYPE_CHECKING:
@@ -44,13 +48,11 @@ if TYPE_CHECKING:
 
     from pkcs11.types import Token
 
-    from hsm.model import ReadableBuffer
+    from hsm.model import Kek, ReadableBuffer
     from hsm.pkcs11.sealing import Sealer
     from hsm.pkcs11.worker import Worker
     from hsm.uri import Pkcs11Uri
 
-# What a module may answer to a blob that was tampered with, and to trouble of its own.
-_SUSPECT: Final = frozenset({codes.GENERAL_ERROR, 0x006, 0x020, 0x021})
 T = TypeVar("T")
 
 _LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
@@ -66,7 +68,13 @@ class Pkcs11Backend(HsmBackend):
     """
 
     def __init__(
-        self, uri: Pkcs11Uri, *, sessions: int = 8, wait_seconds: float = 5.0, hang_seconds: float = 10.0
+        self,
+        uri: Pkcs11Uri,
+        *,
+        sessions: int = 8,
+        wait_seconds: float = 5.0,
+        hang_seconds: float = 10.0,
+        cached_keys: int = 256,
     ) -> None:
         if sessions < 1:
             raise ValueError("at least one session")
@@ -83,6 +91,12 @@ class Pkcs11Backend(HsmBackend):
             limit=sessions,
             wait_seconds=wait_seconds,
             hang_seconds=hang_seconds,
+            homes=HOMES,
+        )
+        self._session_keys = SessionKeys(
+            self._pool,
+            cached_keys,
+            lambda worker, root: self._root(worker, root, "unwrap"),
         )
         self._recovery = Recovery(self._module, self._pool)
         self._runner = Runner(self._pool, self._recovery)
@@ -159,12 +173,12 @@ class Pkcs11Backend(HsmBackend):
         worker.keys[algorithm, ref.object_id] = (ref.label, handle)
         return handle
 
-    def _wrap(self, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+    def _wrap(self, ref: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
         return self._runner.run("wrap", lambda worker: self._wrap_on(worker, ref, dek, aad))
 
-    def _unwrap(self, ref: KeyRef, blob: bytes, aad: bytes, into: memoryview) -> int:
-        wrapped = self._parse(blob, into)
-        return self._runner.run("unwrap", lambda worker: self._unwrap_on(worker, ref, wrapped, aad, into))
+    def _unwrap(self, ref: Kek, blob: bytes, aad: bytes, into: memoryview) -> int:
+        parsed = self._parse(blob, into)
+        return self._runner.run("unwrap", lambda worker: self._unwrap_on(worker, ref, parsed, aad, into))
 
     def _wrap_many(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
         return self._runner.many(
@@ -184,29 +198,45 @@ class Pkcs11Backend(HsmBackend):
             lambda item: self._unwrap(item.ref, item.blob, item.aad, item.into),
         )
 
-    def _wrap_on(self, worker: Worker, ref: KeyRef, dek: ReadableBuffer, aad: bytes) -> bytes:
+    def _sealer_for(self, op: str) -> Sealer:
         if self._sealer is None:
-            raise HsmUnsupported("wrap", "this HSM has neither AES-GCM with AAD nor AES-KWP")
-        key = self._key(worker, ref, KeyAlgorithm.AES_256, "wrap")
-        self._usage.spend(ref)
-        return self._sealer.wrap(worker, key, dek, aad)
+            raise HsmUnsupported(op, "this HSM has neither AES-GCM with AAD nor AES-KWP")
+        return self._sealer
+
+    def _wrap_on(self, worker: Worker, kek: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
+        sealer = self._sealer_for("wrap")
+        if isinstance(kek, WrappedKey):
+            with self._session_keys.lent(worker, kek, sealer) as key:
+                self._usage.spend(kek)
+                return sealer.wrap(worker, key, dek, aad)
+        key = self._key(worker, kek, KeyAlgorithm.AES_256, "wrap")
+        self._usage.spend(kek)
+        return sealer.wrap(worker, key, dek, aad)
 
     def _unwrap_on(
-        self, worker: Worker, ref: KeyRef, wrapped: blobs.Wrapped, aad: bytes, into: memoryview
+        self, worker: Worker, kek: Kek, parsed: blobs.Wrapped, aad: bytes, into: memoryview
     ) -> int:
-        sealer = self._sealer
-        assert sealer is not None  # else `_parse` would have refused
-        key = self._key(worker, ref, KeyAlgorithm.AES_256, "unwrap")
+        sealer = self._sealer_for("unwrap")
+        if isinstance(kek, WrappedKey):
+            with self._session_keys.lent(worker, kek, sealer) as key:
+                return self._unwrap_by(worker, key, kek.ref, parsed, aad, into)
+        key = self._key(worker, kek, KeyAlgorithm.AES_256, "unwrap")
+        return self._unwrap_by(worker, key, kek, parsed, aad, into)
+
+    def _unwrap_by(
+        self, worker: Worker, key: int, ref: KeyRef, parsed: blobs.Wrapped, aad: bytes, into: memoryview
+    ) -> int:
+        sealer = self._sealer_for("unwrap")
         try:
-            return sealer.unwrap(worker, key, wrapped, aad, into)
+            return sealer.unwrap(worker, key, parsed, aad, into)
         except CryptokiError as first:
-            if first.rv not in _SUSPECT and first.code.remedy is not Remedy.SUSPECT:
+            if not codes.suspicious(first):
                 raise
         # Either the blob is bad or the HSM is. A second failure, with a canary that still opens, says blob.
         try:
-            return sealer.unwrap(worker, key, wrapped, aad, into)
+            return sealer.unwrap(worker, key, parsed, aad, into)
         except CryptokiError as second:
-            if second.rv not in _SUSPECT and second.code.remedy is not Remedy.SUSPECT:
+            if not codes.suspicious(second):
                 raise
             if self._canary_opens(worker, sealer, key, ref):
                 raise HsmIntegrityError(
@@ -215,12 +245,12 @@ class Pkcs11Backend(HsmBackend):
             raise CryptokiError(codes.GENERAL_ERROR) from None
 
     def _parse(self, blob: bytes, into: memoryview) -> blobs.Wrapped:
-        wrapped = blobs.parse(blob)
-        if self._sealer is None or wrapped.scheme not in self._sealer.opens:
+        parsed = blobs.parse(blob)
+        if self._sealer is None or parsed.scheme not in self._sealer.opens:
             raise HsmIntegrityError("unwrap", "not wrapped by this kind of HSM")
-        if len(into) < wrapped.dek_size:
-            raise ValueError(f"the buffer is shorter than the key of {wrapped.dek_size} bytes")
-        return wrapped
+        if len(into) < parsed.dek_size:
+            raise ValueError(f"the buffer is shorter than the key of {parsed.dek_size} bytes")
+        return parsed
 
     def _canary_opens(self, worker: Worker, sealer: Sealer, key: int, ref: KeyRef) -> bool:
         """Whether the HSM still opens, with this very key, something that is known to be good.
@@ -241,6 +271,31 @@ class Pkcs11Backend(HsmBackend):
         except (HsmError, PKCS11Error):
             return False
         return opened[:size] == _CANARY
+
+    # -- wrapped keys --------------------------------------------------------------------------------
+
+    def _root(self, worker: Worker, root: KeyRef, op: str) -> int:
+        return self._key(worker, root, KeyAlgorithm.AES_256_ROOT, op)
+
+    def _create_wrapped_key(self, root: KeyRef, ref: KeyRef) -> bytes:
+        sealer = self._sealer_for("create_wrapped_key")
+
+        def work(worker: Worker) -> bytes:
+            blob = wrapped.create(worker, self._root(worker, root, "create_wrapped_key"), ref, sealer)
+            self._usage.spend(ref)  # the proof
+            return blob
+
+        return self._runner.run("create_wrapped_key", work)
+
+    def _rewrap_key(self, key: WrappedKey, root: KeyRef) -> bytes:
+        sealer = self._sealer_for("rewrap_key")
+
+        def work(worker: Worker) -> bytes:
+            old, new = (self._root(worker, which, "rewrap_key") for which in (key.root, root))
+            self._usage.spend(key.ref)
+            return wrapped.rewrap(worker, key.blob, old, new, key.ref, sealer)
+
+        return self._runner.run("rewrap_key", work)
 
     # -- everything else ---------------------------------------------------------------------------
 
@@ -342,6 +397,7 @@ class Pkcs11Backend(HsmBackend):
             random=detect.random(worker),
             max_sessions=self._pool.limit,
             model=self._model,
+            wrapped_keys=self._sealer is not None and wrapped.works(worker, self._sealer),
         )
 
     def _health(self, deep: bool) -> Health:
@@ -380,5 +436,9 @@ class Pkcs11Backend(HsmBackend):
         return super()._translate(op, error)
 
     def _close(self) -> None:
+        gate = self._module.gate
+        if not gate.forked:
+            with contextlib.suppress(HsmBusy), gate.entered("close", self._pool.wait_seconds):
+                self._session_keys.close()
         self._pool.close()
         module.release(self._module)

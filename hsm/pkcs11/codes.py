@@ -95,6 +95,11 @@ def orderly(error: BaseException) -> bool:
     )
 
 
+def suspicious(failure: CryptokiError) -> bool:
+    """Whether it may be the answer to a blob that was tampered with, as well as to trouble of the HSM's own."""
+    return failure.rv in _SUSPECT or failure.code.remedy is Remedy.SUSPECT
+
+
 def from_binding(op: str, error: PKCS11Error) -> CryptokiError | HsmError:
     """What an exception of python-pkcs11 stands for."""
     if isinstance(error, NoSuchKey):
@@ -249,6 +254,7 @@ NOT_LOGGED_IN: Final = 0x101
 ALREADY_INITIALIZED: Final = 0x191
 NOT_INITIALIZED: Final = 0x190
 
+_SUSPECT: Final = frozenset({GENERAL_ERROR, 0x006, 0x020, 0x021})
 _BY_NAME: Final = {code.name: number for number, code in CODES.items()}
 _ODD_CLASSES: Final = {
     "AnotherUserAlreadyLoggedIn": "USER_ANOTHER_ALREADY_LOGGED_IN",

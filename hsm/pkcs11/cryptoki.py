@@ -23,6 +23,7 @@ CKF_OS_LOCKING_OK: Final = 2
 CKS_RW_USER: Final = 3
 UNAVAILABLE: Final = ctypes.c_ulong(-1).value
 
+CKM_AES_KEY_GEN: Final = 0x1080
 CKM_AES_GCM: Final = 0x1087
 CKM_ECDSA: Final = 0x1041
 CKM_EDDSA: Final = 0x1057
@@ -52,6 +53,7 @@ _FUNCTIONS: Final = {
     "C_CreateObject": (20, (_ULONG, _POINTER, _ULONG, _POINTER)),
     "C_DestroyObject": (22, (_ULONG, _ULONG)),
     "C_GetAttributeValue": (24, (_ULONG, _ULONG, _POINTER, _ULONG)),
+    "C_GenerateKey": (58, (_ULONG, _POINTER, _POINTER, _ULONG, _POINTER)),
     "C_WrapKey": (60, (_ULONG, _POINTER, _ULONG, _ULONG, _POINTER, _POINTER)),
     "C_UnwrapKey": (61, (_ULONG, _POINTER, _ULONG, _POINTER, _ULONG, _POINTER, _ULONG, _POINTER)),
     "C_GenerateRandom": (64, (_ULONG, _POINTER, _ULONG)),

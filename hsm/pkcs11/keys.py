@@ -44,13 +44,14 @@ class _Kind(NamedTuple):
     backward: int | None
 
 
+_KWP: Final = _Kind(obj.CKO_SECRET_KEY, obj.CKK_AES, _WRAP, obj.CKA_WRAP, obj.CKA_UNWRAP)
 _KINDS: Final = {
+    KeyAlgorithm.AES_256_ROOT: _KWP,
     KeyAlgorithm.AES_256: _Kind(obj.CKO_SECRET_KEY, obj.CKK_AES, _CRYPT, obj.CKA_ENCRYPT, obj.CKA_DECRYPT),
     KeyAlgorithm.EC_P256: _Kind(obj.CKO_PRIVATE_KEY, obj.CKK_EC, _SIGN, obj.CKA_SIGN, None),
     KeyAlgorithm.ED25519: _Kind(obj.CKO_PRIVATE_KEY, obj.CKK_EC_EDWARDS, _SIGN, obj.CKA_SIGN, None),
     KeyAlgorithm.HMAC_SHA256: _Kind(obj.CKO_SECRET_KEY, obj.CKK_GENERIC_SECRET, _SIGN, obj.CKA_SIGN, None),
 }
-_KWP: Final = _Kind(obj.CKO_SECRET_KEY, obj.CKK_AES, _WRAP, obj.CKA_WRAP, obj.CKA_UNWRAP)
 _SECRET: Final[dict[Attribute, Any]] = {
     Attribute.PRIVATE: True,
     Attribute.SENSITIVE: True,
@@ -145,6 +146,8 @@ def describe(worker: Worker, key: int, *, kwp: bool) -> KeyInfo | None:
     except ValueError:
         return None
     algorithm = _algorithm(worker, key, said[obj.CKA_KEY_TYPE])
+    if algorithm is KeyAlgorithm.AES_256 and not kwp and _wraps_keys(worker, key):
+        algorithm = KeyAlgorithm.AES_256_ROOT
     if algorithm is None or said[obj.CKA_CLASS] not in (obj.CKO_SECRET_KEY, obj.CKO_PRIVATE_KEY):
         return None
     return KeyInfo(
@@ -178,7 +181,7 @@ def policy_faults(worker: Worker, key: int, info: KeyInfo) -> list[str]:
         faults.append("was extractable")
     if info.local is False:
         faults.append("not made in the HSM")
-    if info.algorithm is KeyAlgorithm.AES_256:
+    if info.algorithm in (KeyAlgorithm.AES_256, KeyAlgorithm.AES_256_ROOT):
         may = obj.read(worker, key, _POWERS)
         if (may[obj.CKA_ENCRYPT] or may[obj.CKA_DECRYPT]) and (may[obj.CKA_WRAP] or may[obj.CKA_UNWRAP]):
             faults.append("may both encrypt and wrap")
@@ -192,6 +195,9 @@ def set_state(worker: Worker, key: int, algorithm: KeyAlgorithm, state: KeyState
     kind = _kind(algorithm, kwp=kwp)
     if kind.backward is None and state is KeyState.DECRYPT_ONLY:
         raise HsmUnsupported("set_key_state", "only a key-encryption key can be decrypt-only")
+    if algorithm is KeyAlgorithm.AES_256_ROOT and state is KeyState.DISABLED:
+        # By what it may do a root is told from a KEK, and a disabled key may do nothing.
+        raise HsmUnsupported("set_key_state", "a root key cannot be disabled; retire it")
     wanted = {kind.forward: state is KeyState.ACTIVE}
     if kind.backward is not None:
         wanted[kind.backward] = state is not KeyState.DISABLED
@@ -240,6 +246,11 @@ def _state(worker: Worker, key: int, kind: _Kind) -> KeyState:
     if kind.backward is not None and may[kind.backward]:
         return KeyState.DECRYPT_ONLY
     return KeyState.DISABLED
+
+
+def _wraps_keys(worker: Worker, key: int) -> bool:
+    may = obj.read(worker, key, (obj.CKA_WRAP, obj.CKA_UNWRAP))
+    return bool(may[obj.CKA_WRAP] or may[obj.CKA_UNWRAP])
 
 
 def _algorithm(worker: Worker, key: int, key_type: int | None) -> KeyAlgorithm | None:

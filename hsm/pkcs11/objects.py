@@ -60,7 +60,7 @@ Value = int | bool | bytes
 
 def find(worker: Worker, template: Mapping[int, Value]) -> list[int]:
     """Every object that matches. The search is ended before this returns. Raises `CryptokiError`."""
-    rows, _keep = _pack(template)
+    rows, _keep = pack(template)
     functions, handle = worker.functions, worker.handle
     check(functions.C_FindObjectsInit(handle, rows, len(template)))
     found: list[int] = []
@@ -108,7 +108,7 @@ def _read(worker: Worker, thing: int, attributes: Sequence[int]) -> tuple[int, d
 
 def write(worker: Worker, thing: int, attribute: int, *, value: Value) -> None:
     """Set one attribute. Raises `CryptokiError`."""
-    rows, _keep = _pack({attribute: value})
+    rows, _keep = pack({attribute: value})
     check(worker.functions.C_SetAttributeValue(worker.handle, thing, rows, 1))
 
 
@@ -117,7 +117,7 @@ def destroy(worker: Worker, thing: int) -> None:
     check(worker.functions.C_DestroyObject(worker.handle, thing))
 
 
-def _pack(template: Mapping[int, Value]) -> tuple[Any, list[Any]]:
+def pack(template: Mapping[int, Value]) -> tuple[Any, list[Any]]:
     """A template, and the memory that it points to."""
     keep = [ctypes.create_string_buffer(raw, max(len(raw), 1)) for raw in map(_raw, template.values())]
     rows = (cryptoki.Attribute * len(template))(

@@ -44,7 +44,8 @@ class Pool:
 
     `limit` is the most workers at once, less where the token has fewer sessions. `wait_seconds` is how
     long to wait for one. `hang_seconds` is how long a call may take before its session is given up: the
-    thread in it cannot be freed, but others get a new session in its place.
+    thread in it cannot be freed, but others get a new session in its place. `homes` sessions of the token
+    are left for `open_home`.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Pool:
         limit: int,
         wait_seconds: float,
         hang_seconds: float,
+        homes: int = 0,
     ) -> None:
+        self._homes = homes
         self.module = module
         self.limit = limit
         self.wait_seconds = wait_seconds
@@ -72,6 +75,8 @@ class Pool:
         self._login_lock = threading.Lock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
+        self.doubts = 0
+        """Grows whenever sessions or handles are in doubt: what others keep of them is to be made anew."""
         self._open = 0  # workers that exist or are being opened, lost ones left out
 
     # -- logging in --------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ class Pool:
             return
         most = info.max_session_count
         if most not in (0, cryptoki.UNAVAILABLE):  # 0 is CK_EFFECTIVELY_INFINITE
-            self.limit = max(1, min(self.limit, most - 1))
+            self.limit = max(1, min(self.limit, most - 1 - self._homes))
 
     def _anchor_state(self) -> int | None:
         if self._anchor is None:
@@ -348,6 +353,14 @@ class Pool:
         if self._anchor is None or self._ready_epoch != self.module.epoch:
             self.log_in(op)
 
+    def open_home(self, op: str) -> Worker:
+        """A session beside those that are lent. The caller has a worker checked out. Raises as `acquire`."""
+        return self._new_worker(op)
+
+    def close_home(self, worker: Worker) -> None:
+        """Close such a session. The caller is inside the gate."""
+        self._close_quietly(worker)
+
     def forget(self) -> None:
         """Let go of all idle sessions without calling the module, which has been finalised."""
         with self.module.gate.changed:
@@ -361,6 +374,7 @@ class Pool:
             idle = [worker for worker in self._idle if worker.epoch == self.module.epoch]
             self._open -= len(self._idle)
             self._idle.clear()
+            self.doubts += 1
             self.module.gate.active += 1  # so that the module is not finalised under the closing
         for worker in idle:
             self._close_quietly(worker)
@@ -373,6 +387,7 @@ class Pool:
         with self.module.gate.changed:
             for worker in (*self._idle, *self._busy):
                 worker.stale = True
+            self.doubts += 1
 
     def close(self) -> None:
         """Close every session that no thread is in, the anchor last; with the last, the log-in ends."""

@@ -274,6 +274,26 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which records: those that meet every condition given. Empty, or None, is no condition."""
+
+    tenant: str = ""
+    identity: str = ""
+    action: str = ""
+    resource: str = ""
+    """A resource, or all beneath a prefix that ends in `/**`."""
+    outcome: Outcome | None = None
+    device_id: str = ""
+    network: str = ""
+    """In CIDR notation."""
+    start_time: datetime.datetime | None = None
+    end_time: datetime.datetime | None = None
+    first: int = 0
+    last: int | None = None
+    newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A signed head of the log."""
 

@@ -13,7 +13,7 @@ from vault.clock import SystemClock
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.errors import Reason, VaultError
-from vault.model import AuditDraft, Origin, Outcome
+from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
 from vault.store.engine import Database, connect
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
@@ -73,7 +73,7 @@ async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_n
     assert sorted(results) == list(range(1, 1001))
     async with database.read() as connection:
         head = await read_head(connection)
-        records = await list_records(connection, first=0, limit=2000)
+        records = await list_records(connection, AuditQuery(), 2000)
     assert [record.sequence for record in records] == list(range(1000))
     assert head.size == 1000
     frontier = type(head.frontier)(0, ())
@@ -122,7 +122,7 @@ async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database
     log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
     await log.commit(increment("acme"))
     async with database.read() as connection:
-        (record,) = await list_records(connection, first=0, limit=10)
+        (record,) = await list_records(connection, AuditQuery(), 10)
     assert record.rows_written == f'{{"tenants:acme":"{row_digest("tenants", row("acme", 1)).hex()}"}}'
 
 

@@ -276,6 +276,21 @@ FILTERS = (
     ("a newline", "a\n", F),
     ("a direction override", "\u202e", F),
 )
+MOMENTS = (
+    ("the greatest number", {"seconds": 2**63 - 1}, F),
+    ("the least number", {"seconds": -(2**63)}, F),
+    ("too many nanoseconds", {"nanos": 2**31 - 1}, F),
+    ("negative nanoseconds", {"nanos": -1}, F),
+)
+BAD_NETWORKS = {
+    "a name": "localhost",
+    "too long a prefix": "10.0.0.0/33",
+    "100,000 characters": "1" * 100_000,
+    "NUL": "10.0.0.1\0",
+    "an SQL quote": "10.0.0.1'--",
+    "another alphabet": "\u0661.0.0.1",
+    "two": "10.0.0.1,10.0.0.2",
+}
 PURPOSES = (("missing", "", F), *each(BAD_PURPOSES, F))
 KEYS = each(BAD_KEYS, "RECIPIENT_KEY_INVALID")
 REVEAL_SUITES = (*SUITES, ("not that of the key", 2, "RECIPIENT_KEY_INVALID"))
@@ -649,6 +664,19 @@ GOOD: dict[str, Good] = {
             "action": FILTERS,
             "resource": FILTERS,
             "identity": FILTERS,
+            "device_id": FILTERS,
+            "outcome": (("unknown", 99, F),),
+            "start_time": MOMENTS,
+            "end_time": MOMENTS,
+            "network": each(BAD_NETWORKS, F),
+            "wait": (
+                ("negative", {"seconds": -1}, F),
+                ("half a minute and a second", {"seconds": 31}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+                ("too many nanoseconds", {"nanos": 2**31 - 1}, F),
+            ),
+            "first_sequence": (),
+            "newest_first": (),
             "page_size": PAGE_SIZES,
             "page_token": PAGES,
         },

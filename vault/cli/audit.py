@@ -2,37 +2,113 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vault.cli import export, verification
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.output import Format, Output, show, show_all
+from vault.cli.filters import (
+    Action,
+    Credential,
+    Device,
+    Identity,
+    Network,
+    Outcome,
+    Since,
+    Tenant,
+    Until,
+    filters,
+)
+from vault.cli.output import Format, Output, show, show_all, show_dict
+
+if TYPE_CHECKING:
+    from vault.v1.audit_pb2 import AuditRecord
 
 app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True)
 
+_COLUMNS = ("sequence", "create_time", "identity", "action", "resource", "outcome", "reason")
+_ROW = ("sequence", "created_at", "user_id", "action_type", "resource", "outcome", "reason")
 
-@app.command("list")
-def list_(
+
+@app.command("list", hidden=True)
+@app.command()
+def search(
     *,
-    tenant: Annotated[str, typer.Option(help="Only this tenant's records.")] = "",
-    action: Annotated[str, typer.Option(help="Only this action, for example session.reveal.")] = "",
-    resource: Annotated[str, typer.Option(help="Only on this, for example a credential's name.")] = "",
-    identity: Annotated[str, typer.Option(help="Only by this identity.")] = "",
+    tenant: Tenant = "",
+    identity: Identity = "",
+    credential: Credential = "",
+    action: Action = "",
+    outcome: Outcome = None,
+    since: Since = "",
+    until: Until = "",
+    network: Network = "",
+    device: Device = "",
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="Newest first.")] = False,
     most: Annotated[int, typer.Option(help="At most so many.")] = 1000,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """List records, oldest first."""
+    """Search the records: those that meet every condition given, oldest first."""
+    wanted = filters(tenant, identity, credential, action, outcome, network, device, since=since, until=until)
+    wanted["newest_first"] = newest_first
     with client(profile, token_file) as vault:
-        found = vault.audit_records(
-            tenant=tenant, action=action, resource=resource, identity=identity, most=most
-        )
-    show_all(
-        output, found, ("sequence", "create_time", "identity", "action", "resource", "outcome", "reason")
-    )
+        found = vault.audit_records(most=most, **wanted)
+    show_all(output, found, _COLUMNS)
+
+
+@app.command()
+def tail(
+    *,
+    last: Annotated[
+        int, typer.Option("-n", "--last", min=1, max=1000, help="Begin with the last so many.")
+    ] = 10,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with what is recorded from now on.")
+    ] = False,
+    tenant: Tenant = "",
+    identity: Identity = "",
+    credential: Credential = "",
+    action: Action = "",
+    outcome: Outcome = None,
+    network: Network = "",
+    device: Device = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the newest records, and with -f those that follow. JSON is one line a record."""
+    wanted = filters(tenant, identity, credential, action, outcome, network, device)
+    with client(profile, token_file) as vault:
+        wanted["newest_first"] = True
+        newest = vault.audit_records(most=last, **wanted)[::-1]
+        for record in newest:
+            _line(record, output)
+        if follow:
+            wanted["newest_first"] = False
+            wanted["first_sequence"] = newest[-1].sequence + 1 if newest else 0
+            for record in vault.iter_audit(follow=True, **wanted):
+                _line(record, output)
+
+
+@app.command("show")
+def show_record(
+    sequence: Annotated[int, typer.Argument(min=0, help="The record's sequence.")],
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show all of one record, by the names of its columns."""
+    from vault.core.records import plain  # noqa: PLC0415
+
+    with client(profile, token_file) as vault:
+        found = vault.audit_records(most=1, first_sequence=sequence)
+    if not found or found[0].sequence != sequence:
+        raise typer.BadParameter("there is no such record that this token may read")
+    show_dict(output, plain(export.row_of(found[0])))
 
 
 @app.command()
@@ -53,3 +129,13 @@ app.command()(verification.verify)
 app.command()(verification.prove)
 app.command("prove-consistency")(verification.prove_consistency)
 app.command("verify-proof")(verification.verify_proof)
+
+
+def _line(record: AuditRecord, output: Format) -> None:
+    from vault.core.records import plain  # noqa: PLC0415
+
+    values = plain(export.row_of(record))
+    if output is Format.JSON:
+        print(json.dumps(values), flush=True)
+    else:
+        print("  ".join(str(values[column]) or "-" for column in _ROW), flush=True)

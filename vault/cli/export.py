@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import datetime
 import enum
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -12,9 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.filters import (
+    Action,
+    Credential,
+    Device,
+    Identity,
+    Network,
+    Outcome,
+    Since,
+    Tenant,
+    Until,
+    filters,
+)
 from vault.cli.verification import ServerConfig, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from vault.v1 import audit_pb2
 
 _PAGE = 1000
@@ -24,29 +40,73 @@ class ExportFormat(enum.StrEnum):
     """In which form."""
 
     JSONL = "jsonl"
+    CSV = "csv"
+    OCSF = "ocsf"
 
 
 def export(
     file: Annotated[Path | None, typer.Argument(help="Where to; standard output if left out.")] = None,
     *,
     format_: Annotated[
-        ExportFormat, typer.Option("--format", help="jsonl: JSON lines that `audit verify FILE` verifies.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="jsonl: the whole log as JSON lines that `audit verify FILE` verifies; csv, or ocsf (events of the "
+            "class API Activity, one a line): the records that are asked for.",
+        ),
     ] = ExportFormat.JSONL,
+    tenant: Tenant = "",
+    identity: Identity = "",
+    credential: Credential = "",
+    action: Action = "",
+    outcome: Outcome = None,
+    since: Since = "",
+    until: Until = "",
+    network: Network = "",
+    device: Device = "",
     config: ServerConfig = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
 ) -> None:
-    """Write the whole log, with its checkpoints, up to one that is signed now."""
-    assert format_ is ExportFormat.JSONL
+    """Write the whole log, with its checkpoints, up to one that is signed now; or the records asked for."""
+    wanted = filters(tenant, identity, credential, action, outcome, network, device, since=since, until=until)
+    if format_ is ExportFormat.JSONL and any(wanted.values()):
+        raise typer.BadParameter("jsonl is of the whole log, else nobody could verify it; choose csv or ocsf")
+    if format_ is not ExportFormat.JSONL and config is not None:
+        raise typer.BadParameter("csv and ocsf come from the vault, not from its database")
     out = file.open("w", encoding="utf-8", newline="\n") if file else sys.stdout
     try:
-        if config is not None:
+        if format_ is not ExportFormat.JSONL:
+            with client(profile, token_file) as vault:
+                out.writelines(_rendered(map(row_of, vault.iter_audit(**wanted)), format_))
+        elif config is not None:
             asyncio.run(_from_database(config, out))
         else:
             _from_vault(profile, token_file, out)
     finally:
         if file:
             out.close()
+
+
+def _rendered(rows: Iterable[dict[str, Any]], format_: ExportFormat) -> Iterator[str]:
+    from vault.core.export import COLUMNS  # noqa: PLC0415
+    from vault.core.records import cells, ocsf  # noqa: PLC0415
+
+    if format_ is ExportFormat.OCSF:
+        for row in rows:
+            yield json.dumps(ocsf(row)) + "\n"
+        return
+    writer = csv.writer(_Lines(), lineterminator="\n")
+    yield writer.writerow(COLUMNS)
+    for row in rows:
+        yield writer.writerow(cells(row))
+
+
+class _Lines:
+    """What `csv` writes to: gives each row back as a line."""
+
+    def write(self, line: str) -> str:
+        return line
 
 
 def row_of(record: audit_pb2.AuditRecord) -> dict[str, Any]:

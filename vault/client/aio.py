@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
@@ -14,10 +14,10 @@ from vault.client.stream import SessionState
 from vault.v1 import audit_pb2, credential_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
-    from vault.client.operations import Call, Steps
+    from vault.client.operations import AuditFilters, Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
@@ -213,13 +213,27 @@ class AsyncClient:
         return await self._run(self._operations.cancel_approval(approval_id))
 
     async def audit_records(
-        self, *, tenant: str = "", action: str = "", resource: str = "", identity: str = "", most: int = 1000
+        self, *, most: int = 1000, **filters: Unpack[AuditFilters]
     ) -> list[audit_pb2.AuditRecord]:
         """Audit records that match every filter given, at most so many, by sequence."""
-        request = audit_pb2.AuditServiceListRequest(
-            tenant=tenant, action=action, resource=resource, identity=identity
-        )
+        request = operations.audit_request(filters)
         return await self._run(self._operations.audit_records(request, most))
+
+    async def iter_audit(
+        self, *, follow: bool = False, **filters: Unpack[AuditFilters]
+    ) -> AsyncIterator[audit_pb2.AuditRecord]:
+        """Audit records that match, page by page; with `follow`, goes on with new ones for ever."""
+        request = operations.audit_request(filters)
+        while True:
+            page = await self.audit_page(request)
+            request.page_token = page.next_page_token
+            for record in page.records:
+                yield record
+            if not page.next_page_token:
+                if not follow:
+                    return
+                operations.follow_audit(request, page)
+                await asyncio.sleep(operations.FOLLOW_SECONDS)
 
     async def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
         """The newest checkpoint of the audit log."""

@@ -10,10 +10,11 @@ import dataclasses
 import secrets as random
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.client.errors import StrongroomError
 from vault.client.sealing import IngestKey, Recipient, seal_fields, seal_handover, verify_ingest_key
@@ -21,6 +22,7 @@ from vault.crypto import approvals
 from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable, Mapping, Sequence
 
     from google.protobuf.message import Message
@@ -37,6 +39,14 @@ _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
 _NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
 _PAGE = 500
+_WAIT_SECONDS = 10
+FOLLOW_SECONDS = 0.5
+"""How long to leave the log alone between two looks: each look makes a record of its own."""
+_OUTCOMES = {
+    "": audit_pb2.OUTCOME_UNSPECIFIED,
+    "granted": audit_pb2.OUTCOME_GRANTED,
+    "refused": audit_pb2.OUTCOME_REFUSED,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,27 @@ class Call:
 
 
 Steps = Generator[Call, Any, T]
+
+
+class AuditFilters(TypedDict, total=False):
+    """Which audit records are meant: those that meet every condition given."""
+
+    tenant: str
+    identity: str
+    action: str
+    resource: str
+    """A credential's name or another resource; or a prefix that ends in `/**`."""
+    outcome: Literal["", "granted", "refused"]
+    since: datetime.datetime | None
+    until: datetime.datetime | None
+    network: str
+    """An address, or a network in CIDR notation."""
+    device_id: str
+    first_sequence: int
+    newest_first: bool
+
+
+AuditPage = audit_pb2.AuditServiceListResponse
 
 
 class Operations:
@@ -426,17 +457,13 @@ class Operations:
         found: list[audit_pb2.AuditRecord] = []
         while True:
             request.page_size = min(_PAGE, most - len(found))
-            page = yield from self.authorised(
-                "/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse
-            )
+            page = yield from self.audit_page(request)
             found.extend(page.records)
             request.page_token = page.next_page_token
             if not page.next_page_token or len(found) >= most:
                 return found
 
-    def audit_page(
-        self, request: audit_pb2.AuditServiceListRequest
-    ) -> Steps[audit_pb2.AuditServiceListResponse]:
+    def audit_page(self, request: audit_pb2.AuditServiceListRequest) -> Steps[AuditPage]:
         """One page of audit records."""
         return self.authorised("/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse)
 
@@ -541,6 +568,39 @@ class Watching:
             raise failure
         self._failures += 1
         return pause(min(self._failures, MAX_TRIES))
+
+
+def audit_request(filters: AuditFilters) -> audit_pb2.AuditServiceListRequest:
+    """Asks for the records that match."""
+    since, until = filters.get("since"), filters.get("until")
+    return audit_pb2.AuditServiceListRequest(
+        tenant=filters.get("tenant", ""),
+        identity=filters.get("identity", ""),
+        action=filters.get("action", ""),
+        resource=filters.get("resource", ""),
+        outcome=_OUTCOMES[filters.get("outcome", "")],
+        start_time=None if since is None else _timestamp(since),
+        end_time=None if until is None else _timestamp(until),
+        network=filters.get("network", ""),
+        device_id=filters.get("device_id", ""),
+        first_sequence=filters.get("first_sequence", 0),
+        newest_first=filters.get("newest_first", False),
+        page_size=_PAGE,
+    )
+
+
+def follow_audit(request: audit_pb2.AuditServiceListRequest, page: AuditPage) -> None:
+    """Have the request ask for what comes after the page; it waits if there is nothing yet."""
+    if page.records:
+        request.first_sequence = page.records[-1].sequence + 1
+    request.page_token = ""
+    request.wait.FromSeconds(_WAIT_SECONDS)
+
+
+def _timestamp(moment: datetime.datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
 
 
 def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:

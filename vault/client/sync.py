@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import grpc
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from vault.client.operations import Call, Steps
+    from vault.client.operations import AuditFilters, Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
@@ -212,13 +212,26 @@ class Client:
         return self._run(self._operations.cancel_approval(approval_id))
 
     def audit_records(
-        self, *, tenant: str = "", action: str = "", resource: str = "", identity: str = "", most: int = 1000
+        self, *, most: int = 1000, **filters: Unpack[AuditFilters]
     ) -> list[audit_pb2.AuditRecord]:
         """Audit records that match every filter given, at most so many, by sequence."""
-        request = audit_pb2.AuditServiceListRequest(
-            tenant=tenant, action=action, resource=resource, identity=identity
-        )
+        request = operations.audit_request(filters)
         return self._run(self._operations.audit_records(request, most))
+
+    def iter_audit(
+        self, *, follow: bool = False, **filters: Unpack[AuditFilters]
+    ) -> Iterator[audit_pb2.AuditRecord]:
+        """Audit records that match, page by page; with `follow`, goes on with new ones for ever."""
+        request = operations.audit_request(filters)
+        while True:
+            page = self.audit_page(request)
+            request.page_token = page.next_page_token
+            yield from page.records
+            if not page.next_page_token:
+                if not follow:
+                    return
+                operations.follow_audit(request, page)
+                time.sleep(operations.FOLLOW_SECONDS)
 
     def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
         """The newest checkpoint of the audit log."""

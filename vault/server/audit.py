@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 from typing import TYPE_CHECKING
 
-from vault.core import audit, requests
+from vault.core import audit, reading, requests
 from vault.core.proofs import Proofs
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT
+from vault.model import SYSTEM_TENANT, AuditQuery, Outcome
 from vault.server import wire
 from vault.store import audit as store
 from vault.store.rows import canonical_json
 from vault.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
+    import datetime
+
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
     from vault.model import Caller, Token
@@ -23,6 +27,12 @@ if TYPE_CHECKING:
 _READ = "audit.read"
 _MAX_FILTER = 511
 _MAX_STORED = 2**63 - 1
+_MAX_WAIT = 30
+_OUTCOMES = {
+    pb.OUTCOME_UNSPECIFIED: None,
+    pb.OUTCOME_GRANTED: Outcome.GRANTED,
+    pb.OUTCOME_REFUSED: Outcome.REFUSED,
+}
 
 
 class AuditService:
@@ -39,31 +49,26 @@ class AuditService:
         """See the proto."""
         token = requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
         tenant = _tenant(token, request.tenant)
-        for field in ("action", "resource", "identity"):
-            text = getattr(request, field)
-            if len(text) > _MAX_FILTER or not text.isprintable():
-                raise invalid_field(field, f"at most {_MAX_FILTER} printable characters")
-        filters = (request.action, request.resource, request.identity)
+        query = _query(request, tenant)
+        wait = _wait(request)
         size = requests.page_size(request.page_size)
-        query = ("audit.list", tenant, *filters)
-        first = int(self._pages.position(caller, query, request.page_token) or 0)
-        async with self._database.read() as connection:
-            found = await store.list_records(
-                connection,
-                first=first,
-                limit=size + 1,
-                tenant=tenant,
-                action=request.action,
-                resource=request.resource,
-                identity=request.identity,
+        told = ("audit.list", repr(query))
+        position = self._pages.position(caller, told, request.page_token)
+        if position is not None:
+            place = int(position)
+            query = dataclasses.replace(
+                query,
+                first=query.first if query.newest_first else place,
+                last=place if query.newest_first else None,
             )
+        found = await reading.find(self._database, query, size + 1, wait)
         page = found[:size]
         await self._log.record(
-            audit.granted(caller, "audit.list", tenant, after=canonical_json({"count": len(page)}))
+            audit.granted(caller, reading.LIST, tenant, after=canonical_json({"count": len(page)}))
         )
         return pb.AuditServiceListResponse(
             records=map(wire.record, page),
-            next_page_token=self._pages.token(caller, query, str(found[size].sequence))
+            next_page_token=self._pages.token(caller, told, str(found[size].sequence))
             if len(found) > size
             else "",
         )
@@ -154,6 +159,47 @@ def _stored_number(field: str, value: int) -> None:
     """Refuse what no database can hold as a number."""
     if value > _MAX_STORED:
         raise invalid_field(field, f"at most {_MAX_STORED}")
+
+
+def _query(request: pb.AuditServiceListRequest, tenant: str) -> AuditQuery:
+    """What is asked for. Raises `FIELD_INVALID`."""
+    for field in ("action", "resource", "identity", "device_id"):
+        text = getattr(request, field)
+        if len(text) > _MAX_FILTER or not text.isprintable():
+            raise invalid_field(field, f"at most {_MAX_FILTER} printable characters")
+    if request.outcome not in _OUTCOMES:
+        raise invalid_field("outcome", "must be one of the outcomes")
+    try:
+        network = str(ipaddress.ip_network(request.network, strict=False)) if request.network else ""
+    except ValueError:
+        raise invalid_field("network", "must be an address or a network in CIDR notation") from None
+    return AuditQuery(
+        tenant=tenant,
+        identity=request.identity,
+        action=request.action,
+        resource=request.resource,
+        outcome=_OUTCOMES[request.outcome],
+        device_id=request.device_id,
+        network=network,
+        start_time=_moment(request, "start_time"),
+        end_time=_moment(request, "end_time"),
+        first=min(request.first_sequence, _MAX_STORED),
+        newest_first=request.newest_first,
+    )
+
+
+def _wait(request: pb.AuditServiceListRequest) -> float:
+    """How long to wait for a record, in seconds. Raises `FIELD_INVALID`."""
+    wait = wire.span("wait", request.wait).total_seconds()
+    if not 0 <= wait <= _MAX_WAIT:
+        raise invalid_field("wait", f"0 to {_MAX_WAIT} seconds")
+    if wait and request.newest_first:
+        raise invalid_field("wait", "not together with newest_first")
+    return wait
+
+
+def _moment(request: pb.AuditServiceListRequest, field: str) -> datetime.datetime | None:
+    return wire.moment(field, getattr(request, field)) if request.HasField(field) else None
 
 
 def _tenant(token: Token, wanted: str) -> str:

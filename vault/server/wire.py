@@ -55,6 +55,14 @@ def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
     return stamp
 
 
+def moment(field: str, stamp: Timestamp) -> datetime.datetime:
+    """A moment from a request. Raises `FIELD_INVALID` for one that no calendar has."""
+    try:
+        return stamp.ToDatetime(datetime.UTC)
+    except (ValueError, OverflowError):
+        raise invalid_field(field, "is out of range") from None
+
+
 def span(field: str, duration: Duration) -> datetime.timedelta:
     """A duration from a request. Raises `FIELD_INVALID` for one that is no span of time a vault deals in."""
     if not -_MAX_SECONDS <= duration.seconds <= _MAX_SECONDS or not -(10**9) < duration.nanos < 10**9:

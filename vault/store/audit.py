@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from vault.model import AuditRecord, Checkpoint, Outcome
 from vault.store import tree
@@ -12,13 +12,19 @@ from vault.store.engine import driver_of
 from vault.store.tables import audit_records, checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.crypto.merkle import Node
+    from vault.model import AuditQuery
     from vault.store.engine import Database
     from vault.store.rows import Row
+
+
+BENEATH = "/**"
+"""What a resource ends in if everything beneath it is meant."""
 
 
 def record_from(row: Row) -> AuditRecord:
@@ -47,27 +53,42 @@ def record_from(row: Row) -> AuditRecord:
 
 async def list_records(
     connection: AsyncConnection,
-    *,
-    first: int,
+    query: AuditQuery,
     limit: int,
-    tenant: str = "",
-    action: str = "",
-    resource: str = "",
-    identity: str = "",
 ) -> list[AuditRecord]:
-    """Records from sequence `first` on; an empty filter is no filter."""
+    """The first records that the query means, at most so many, in its order."""
     table = audit_records
-    statement = select(table).where(table.c.sequence >= first)
+    statement = select(table).where(*_conditions(query))
+    order = table.c.sequence.desc() if query.newest_first else table.c.sequence
+    result = await connection.execute(statement.order_by(order).limit(limit))
+    return [record_from(dict(row)) for row in result.mappings()]
+
+
+def _conditions(query: AuditQuery) -> Iterator[ColumnElement[bool]]:
+    table = audit_records
+    yield table.c.sequence >= query.first
+    if query.last is not None:
+        yield table.c.sequence <= query.last
     for column, value in (
-        (table.c.tenant, tenant),
-        (table.c.action_type, action),
-        (table.c.resource, resource),
-        (table.c.user_id, identity),
+        (table.c.tenant, query.tenant),
+        (table.c.action_type, query.action),
+        (table.c.user_id, query.identity),
+        (table.c.device_id, query.device_id),
     ):
         if value:
-            statement = statement.where(column == value)
-    result = await connection.execute(statement.order_by(table.c.sequence).limit(limit))
-    return [record_from(dict(row)) for row in result.mappings()]
+            yield column == value
+    if query.resource.endswith(BENEATH):
+        yield table.c.resource.startswith(query.resource.removesuffix("**"), autoescape=True)
+    elif query.resource:
+        yield table.c.resource == query.resource
+    if query.outcome is not None:
+        yield table.c.outcome == query.outcome.value
+    if query.network:
+        yield func.in_network(table.c.ip_address, query.network)
+    if query.start_time is not None:
+        yield table.c.created_at >= query.start_time
+    if query.end_time is not None:
+        yield table.c.created_at < query.end_time
 
 
 async def granted_between(

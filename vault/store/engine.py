@@ -7,6 +7,7 @@ its beginning (`BEGIN IMMEDIATE`), so two writers queue instead of failing half-
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from asyncpg import InterfaceError, PostgresError
@@ -118,6 +119,11 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
     return Database(engine)
 
 
+def _in_network(address: str, network: str) -> bool:
+    """PostgreSQL's function of the same name, for SQLite."""
+    return bool(address) and ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+
+
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
@@ -126,6 +132,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        connection.create_function("in_network", 2, _in_network, deterministic=True)
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:

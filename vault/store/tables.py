@@ -213,6 +213,7 @@ approvals = Table(
 )
 Index("approvals_by_tenant", approvals.c.tenant, approvals.c.create_time, approvals.c.approval_id)
 
+# On PostgreSQL one partition a month of `created_at`; there the primary key holds that column too.
 audit_records = Table(
     "audit_records",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 
 from vault.store.tables import requests as requests_table
 from vault.store.tables import revocations as revocations_table
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     import datetime
 
     from vault.store.engine import Database
+
+
+async def make_months(database: Database, *, until: datetime.datetime) -> None:
+    """Make the partitions of the audit log that are missing, from now to this moment. Only PostgreSQL has them."""
+    if database.is_postgresql:
+        async with database.write() as connection:
+            await connection.execute(select(func.make_audit_months(func.now(), until)))
 
 
 async def forget_before(

@@ -22,46 +22,47 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/audit.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08identity\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\"\n\x07outcome\x18\x08 \x01(\x0e\x32\x11.vault.v1.Outcome\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nip_address\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x10\n\x08token_id\x18\r \x01(\t\x12\x12\n\nsession_id\x18\x0e \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_state\x18\x0f \x01(\t\x12\x13\n\x0b\x61\x66ter_state\x18\x10 \x01(\t\x12\x14\n\x0crows_written\x18\x11 \x01(\t\x12\x11\n\tleaf_hash\x18\x12 \x01(\x0c\"\x84\x01\n\x17\x41uditServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"[\n\x18\x41uditServiceListResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.vault.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n AuditServiceGetCheckpointRequest\"G\n!AuditServiceGetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\"\x1b\n\x19\x41uditServiceVerifyRequest\"v\n\x1a\x41uditServiceVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x03 \x01(\x04\x12\x11\n\troot_hash\x18\x04 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\"k\n\nCheckpoint\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x10\n\x08\x66rontier\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\"AuditServiceListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n#AuditServiceListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.vault.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n$AuditServiceGetInclusionProofRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x9c\x01\n%AuditServiceGetInclusionProofResponse\x12%\n\x06record\x18\x01 \x01(\x0b\x32\x15.vault.v1.AuditRecord\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"H\n&AuditServiceGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\xa5\x01\n\'AuditServiceGetConsistencyProofResponse\x12,\n\x0eold_checkpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_GRANTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x32\xfe\x04\n\x0c\x41uditService\x12M\n\x04List\x12!.vault.v1.AuditServiceListRequest\x1a\".vault.v1.AuditServiceListResponse\x12h\n\rGetCheckpoint\x12*.vault.v1.AuditServiceGetCheckpointRequest\x1a+.vault.v1.AuditServiceGetCheckpointResponse\x12S\n\x06Verify\x12#.vault.v1.AuditServiceVerifyRequest\x1a$.vault.v1.AuditServiceVerifyResponse\x12n\n\x0fListCheckpoints\x12,.vault.v1.AuditServiceListCheckpointsRequest\x1a-.vault.v1.AuditServiceListCheckpointsResponse\x12t\n\x11GetInclusionProof\x12..vault.v1.AuditServiceGetInclusionProofRequest\x1a/.vault.v1.AuditServiceGetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.vault.v1.AuditServiceGetConsistencyProofRequest\x1a\x31.vault.v1.AuditServiceGetConsistencyProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/audit.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08identity\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\"\n\x07outcome\x18\x08 \x01(\x0e\x32\x11.vault.v1.Outcome\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nip_address\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x10\n\x08token_id\x18\r \x01(\t\x12\x12\n\nsession_id\x18\x0e \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_state\x18\x0f \x01(\t\x12\x13\n\x0b\x61\x66ter_state\x18\x10 \x01(\t\x12\x14\n\x0crows_written\x18\x11 \x01(\t\x12\x11\n\tleaf_hash\x18\x12 \x01(\x0c\"\x81\x03\n\x17\x41uditServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\"\n\x07outcome\x18\x07 \x01(\x0e\x32\x11.vault.v1.Outcome\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07network\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x0c \x01(\x04\x12\x14\n\x0cnewest_first\x18\r \x01(\x08\x12\'\n\x04wait\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x18\x41uditServiceListResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.vault.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n AuditServiceGetCheckpointRequest\"G\n!AuditServiceGetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\"\x1b\n\x19\x41uditServiceVerifyRequest\"v\n\x1a\x41uditServiceVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x03 \x01(\x04\x12\x11\n\troot_hash\x18\x04 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\"k\n\nCheckpoint\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x10\n\x08\x66rontier\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\"AuditServiceListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n#AuditServiceListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.vault.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n$AuditServiceGetInclusionProofRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x9c\x01\n%AuditServiceGetInclusionProofResponse\x12%\n\x06record\x18\x01 \x01(\x0b\x32\x15.vault.v1.AuditRecord\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"H\n&AuditServiceGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\xa5\x01\n\'AuditServiceGetConsistencyProofResponse\x12,\n\x0eold_checkpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_GRANTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x32\xfe\x04\n\x0c\x41uditService\x12M\n\x04List\x12!.vault.v1.AuditServiceListRequest\x1a\".vault.v1.AuditServiceListResponse\x12h\n\rGetCheckpoint\x12*.vault.v1.AuditServiceGetCheckpointRequest\x1a+.vault.v1.AuditServiceGetCheckpointResponse\x12S\n\x06Verify\x12#.vault.v1.AuditServiceVerifyRequest\x1a$.vault.v1.AuditServiceVerifyResponse\x12n\n\x0fListCheckpoints\x12,.vault.v1.AuditServiceListCheckpointsRequest\x1a-.vault.v1.AuditServiceListCheckpointsResponse\x12t\n\x11GetInclusionProof\x12..vault.v1.AuditServiceGetInclusionProofRequest\x1a/.vault.v1.AuditServiceGetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.vault.v1.AuditServiceGetConsistencyProofRequest\x1a\x31.vault.v1.AuditServiceGetConsistencyProofResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1715
-  _globals['_OUTCOME']._serialized_end=1791
-  _globals['_AUDITRECORD']._serialized_start=68
-  _globals['_AUDITRECORD']._serialized_end=461
-  _globals['_AUDITSERVICELISTREQUEST']._serialized_start=464
-  _globals['_AUDITSERVICELISTREQUEST']._serialized_end=596
-  _globals['_AUDITSERVICELISTRESPONSE']._serialized_start=598
-  _globals['_AUDITSERVICELISTRESPONSE']._serialized_end=689
-  _globals['_AUDITSERVICEGETCHECKPOINTREQUEST']._serialized_start=691
-  _globals['_AUDITSERVICEGETCHECKPOINTREQUEST']._serialized_end=725
-  _globals['_AUDITSERVICEGETCHECKPOINTRESPONSE']._serialized_start=727
-  _globals['_AUDITSERVICEGETCHECKPOINTRESPONSE']._serialized_end=798
-  _globals['_AUDITSERVICEVERIFYREQUEST']._serialized_start=800
-  _globals['_AUDITSERVICEVERIFYREQUEST']._serialized_end=827
-  _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_start=829
-  _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_end=947
-  _globals['_CHECKPOINT']._serialized_start=949
-  _globals['_CHECKPOINT']._serialized_end=1056
-  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_start=1058
-  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_end=1133
-  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_start=1135
-  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_end=1240
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_start=1242
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_end=1312
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_start=1315
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_end=1471
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_start=1473
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_end=1545
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_start=1548
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_end=1713
-  _globals['_AUDITSERVICE']._serialized_start=1794
-  _globals['_AUDITSERVICE']._serialized_end=2432
+  _globals['_OUTCOME']._serialized_start=2000
+  _globals['_OUTCOME']._serialized_end=2076
+  _globals['_AUDITRECORD']._serialized_start=100
+  _globals['_AUDITRECORD']._serialized_end=493
+  _globals['_AUDITSERVICELISTREQUEST']._serialized_start=496
+  _globals['_AUDITSERVICELISTREQUEST']._serialized_end=881
+  _globals['_AUDITSERVICELISTRESPONSE']._serialized_start=883
+  _globals['_AUDITSERVICELISTRESPONSE']._serialized_end=974
+  _globals['_AUDITSERVICEGETCHECKPOINTREQUEST']._serialized_start=976
+  _globals['_AUDITSERVICEGETCHECKPOINTREQUEST']._serialized_end=1010
+  _globals['_AUDITSERVICEGETCHECKPOINTRESPONSE']._serialized_start=1012
+  _globals['_AUDITSERVICEGETCHECKPOINTRESPONSE']._serialized_end=1083
+  _globals['_AUDITSERVICEVERIFYREQUEST']._serialized_start=1085
+  _globals['_AUDITSERVICEVERIFYREQUEST']._serialized_end=1112
+  _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_start=1114
+  _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_end=1232
+  _globals['_CHECKPOINT']._serialized_start=1234
+  _globals['_CHECKPOINT']._serialized_end=1341
+  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_start=1343
+  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_end=1418
+  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_start=1420
+  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_end=1525
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_start=1527
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_end=1597
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_start=1600
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_end=1756
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_start=1758
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_end=1830
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_start=1833
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_end=1998
+  _globals['_AUDITSERVICE']._serialized_start=2079
+  _globals['_AUDITSERVICE']._serialized_end=2717
 # @@protoc_insertion_point(module_scope)

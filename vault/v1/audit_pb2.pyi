@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -60,20 +61,36 @@ class AuditRecord(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenant: _Optional[str] = ..., identity: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., ip_address: _Optional[str] = ..., device_id: _Optional[str] = ..., request_id: _Optional[str] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., before_state: _Optional[str] = ..., after_state: _Optional[str] = ..., rows_written: _Optional[str] = ..., leaf_hash: _Optional[bytes] = ...) -> None: ...
 
 class AuditServiceListRequest(_message.Message):
-    __slots__ = ("tenant", "action", "resource", "identity", "page_size", "page_token")
+    __slots__ = ("tenant", "action", "resource", "identity", "page_size", "page_token", "outcome", "start_time", "end_time", "network", "device_id", "first_sequence", "newest_first", "wait")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIRST_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     action: str
     resource: str
     identity: str
     page_size: int
     page_token: str
-    def __init__(self, tenant: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., identity: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    outcome: Outcome
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    network: str
+    device_id: str
+    first_sequence: int
+    newest_first: bool
+    wait: _duration_pb2.Duration
+    def __init__(self, tenant: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., identity: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., network: _Optional[str] = ..., device_id: _Optional[str] = ..., first_sequence: _Optional[int] = ..., newest_first: _Optional[bool] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AuditServiceListResponse(_message.Message):
     __slots__ = ("records", "next_page_token")

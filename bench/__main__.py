@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import secrets
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +23,7 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from hsm.softhsm import config_file, init_token
-from tests.support.postgres import Postgres
-from tests.support.vault import VaultSite
+from bench.site import cpu_seconds, resident_mb, running_vault
 from vault.client import AsyncClient, Profile
 from vault.client.operations import CHANNEL_OPTIONS, metadata
 from vault.client.sealing import Recipient, seal_fields
@@ -66,19 +62,6 @@ class Measure:
         }
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """User and system time of a process and all its threads."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 async def rounds(measure: Measure, pid: int | None, callers: list, operations: int) -> None:
     """Have every caller make its share of operations, side by side."""
 
@@ -89,10 +72,10 @@ async def rounds(measure: Measure, pid: int | None, callers: list, operations: i
             measure.latencies.append(time.perf_counter() - began)
 
     share = max(1, operations // len(callers))
-    cpu, began = cpu_seconds(pid), time.perf_counter()
+    cpu, began = cpu_seconds(pid) if pid else 0.0, time.perf_counter()
     await asyncio.gather(*(work(call, share) for call in callers))
     measure.seconds += time.perf_counter() - began
-    measure.server_cpu += cpu_seconds(pid) - cpu
+    measure.server_cpu += cpu_seconds(pid) - cpu if pid else 0.0
     measure.operations += share * len(callers)
 
 
@@ -289,28 +272,12 @@ def main() -> None:
 
 
 def local(options: argparse.Namespace) -> dict:
-    with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as name:
-        folder = Path(name)
-        uri = init_token(folder / "token", "bench", folder / "pin")
-        postgres = Postgres()
-        settings = {"sessions": {"max_per_identity": 1000}}
-        site = VaultSite(
-            folder / "vault", postgres.create_database("bench"), uri, config_file(folder / "token"), settings
-        )
-        try:
-            site.prepare()
-            site.start()
-            with site.system() as system:
-                system.create_tenant("acme")
-            (pid,) = site.worker_pids()
-            results = uvloop.run(measure(options, site.profile("payments"), pid, folder / "vault/pki"))
-            report(results, with_cpu=True)
-            print(f"resident memory of the worker: {resident_mb(pid):.0f} MB")
-            results["worker"] = {"resident_mb": resident_mb(pid)}
-        finally:
-            if site.process is not None:
-                site.stop()
-            postgres.close()
+    with running_vault({"sessions": {"max_per_identity": 1000}}) as site:
+        (pid,) = site.worker_pids()
+        results = uvloop.run(measure(options, site.profile("payments"), pid, site.folder / "pki"))
+        report(results, with_cpu=True)
+        print(f"resident memory of the worker: {resident_mb(pid):.0f} MB")
+        results["worker"] = {"resident_mb": resident_mb(pid)}
         return results
 
 

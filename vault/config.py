@@ -106,6 +106,7 @@ class Sessions(_Section):
     max_life_seconds: int = Field(default=3600, ge=1, le=86_400)
     idle_seconds: int = Field(default=300, ge=1)
     max_per_worker: int = Field(default=2000, ge=1)
+    max_per_tenant: int = Field(default=1000, ge=1)
     max_per_identity: int = Field(default=500, ge=1)
     locked_memory_bytes: int = Field(default=6 * 1024 * 1024, ge=1024 * 1024)
 

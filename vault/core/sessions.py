@@ -16,6 +16,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.core import approvals, audit, requests
+from vault.core.open_sessions import OpenSessions
 from vault.core.uses.material import Material, Surroundings, unknown_field
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
 from vault.core.uses.table import USES
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_CREDENTIALS = 100
 _TICK_SECONDS = 0.2
+_LOOK_SECONDS = 5.0  # at the latest, so that a step of the clock ends what it makes too old
 _WARN_BEFORE = datetime.timedelta(seconds=30)
 _KEY_BYTES = 32
 
@@ -71,6 +73,7 @@ class SessionSettings:
     max_life: datetime.timedelta
     idle: datetime.timedelta
     max_per_worker: int
+    max_per_tenant: int
     max_per_identity: int
 
 
@@ -214,17 +217,20 @@ class Session:
         draft = audit.granted(self.caller, action, known, session_id=self.session_id)
         await self._log.record(dataclasses.replace(draft, outcome=Outcome.REFUSED, reason=reason.value))
 
-    def tick(self, settings: SessionSettings) -> None:
-        """End the session if its time is over; warn before."""
-        now = self._clock.now()
-        if now >= self.expire_time:
+    def tick(self, settings: SessionSettings) -> float:
+        """End the session if its time is over; warn before. Returns in how many seconds to look again."""
+        left = self.expire_time - self._clock.now()
+        idle_left = self.last_used + settings.idle.total_seconds() - self._clock.monotonic()
+        if left <= datetime.timedelta(0):
             at_end = self.expire_time >= self.token.expire_time
             self.end(CloseReason.TOKEN_ENDED if at_end else CloseReason.EXPIRED)
-        elif self._clock.monotonic() - self.last_used >= settings.idle.total_seconds():
+        elif idle_left <= 0:
             self.end(CloseReason.IDLE)
-        elif not self._warned and now >= self.expire_time - _WARN_BEFORE:
+        elif not self._warned and left <= _WARN_BEFORE:
             self._warned = True
             self.events.put_nowait(Expiring(self.expire_time))
+        due = left if self._warned else left - _WARN_BEFORE
+        return min(_LOOK_SECONDS, idle_left, due.total_seconds())
 
     def notice(self, record: AuditRecord) -> None:
         """Take note of a change in the log."""
@@ -305,7 +311,7 @@ class Sessions:
         self._load = load
         self._clock = clock
         self._surroundings = Surroundings(now=clock.now)
-        self._open: set[Session] = set()
+        self._open = OpenSessions()
         self._stopping = False
         follower.listen(self._notice)
 
@@ -404,6 +410,7 @@ class Sessions:
             # Listed before its record is written, so that a revocation in between ends it.
             self._check_limits(caller)
             self._open.add(session)
+            self._look_after(session)
             await self._log.record(
                 *(
                     audit.granted(
@@ -455,25 +462,32 @@ class Sessions:
         return receipt
 
     async def run(self) -> None:
-        """Watch over the open sessions until cancelled."""
+        """End all sessions whenever this worker has lost sight of revocations, until cancelled."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            for session in tuple(self._open):
-                if not self._follower.fresh:
-                    session.end(CloseReason.REVOCATIONS_UNKNOWN)
-                session.tick(self._settings)
+            if not self._follower.fresh:
+                self._end_all(CloseReason.REVOCATIONS_UNKNOWN)
 
     def stop(self) -> None:
         """End every session, and let none begin."""
         self._stopping = True
-        for session in tuple(self._open):
-            session.end(CloseReason.SERVER_STOPPING)
+        self._end_all(CloseReason.SERVER_STOPPING)
+
+    def _end_all(self, reason: CloseReason) -> None:
+        for session in self._open:
+            session.end(reason)
+
+    def _look_after(self, session: Session) -> None:
+        """Look at a session's times now, and again when it is due, for as long as it is open."""
+        due = session.tick(self._settings)
+        if not session.ended.done():
+            asyncio.get_running_loop().call_later(due, self._look_after, session)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def _notice(self, record: AuditRecord) -> None:
-        for session in tuple(self._open):
+        for session in self._open.concerned_by(record):
             session.notice(record)
 
     def _check_limits(self, caller: Caller) -> None:
@@ -483,8 +497,11 @@ class Sessions:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions on this worker", limit="sessions_per_worker"
             )
-        own = sum(session.caller.identity == caller.identity for session in self._open)
-        if own >= self._settings.max_per_identity:
+        if self._open.of_tenant(requests.token_of(caller).tenant) >= self._settings.max_per_tenant:
+            raise VaultError(
+                Reason.LIMIT_REACHED, "too many sessions of this tenant", limit="sessions_per_tenant"
+            )
+        if self._open.of_identity(caller.identity) >= self._settings.max_per_identity:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions of this identity", limit="sessions_per_identity"
             )

@@ -184,6 +184,7 @@ class App:
                 max_life=seconds(config.sessions.max_life_seconds),
                 idle=seconds(config.sessions.idle_seconds),
                 max_per_worker=config.sessions.max_per_worker,
+                max_per_tenant=config.sessions.max_per_tenant,
                 max_per_identity=config.sessions.max_per_identity,
             ),
             self._credentials,

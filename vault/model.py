@@ -39,6 +39,15 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A token that another was made from. `max_sessions` is how many sessions it is good for; 0: no limit."""
+
+    token_id: str
+    issue_time: datetime.datetime
+    max_sessions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A verified token's claims."""
 
@@ -49,6 +58,35 @@ class Token:
     thumbprint: str
     issue_time: datetime.datetime
     expire_time: datetime.datetime
+    max_sessions: int = 0
+    """How many sessions it may open; 0: no limit."""
+    ancestors: tuple[Ancestor, ...] = ()
+    """The tokens it comes from, the one that was issued first before all others."""
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Its id and those of the tokens it comes from: to revoke one of them revokes it."""
+        if not self.ancestors:
+            return (self.token_id,)
+        return (self.token_id, *(ancestor.token_id for ancestor in self.ancestors))
+
+    @property
+    def parent_id(self) -> str:
+        """The id of the token it was made from; empty if it was issued."""
+        return self.ancestors[-1].token_id if self.ancestors else ""
+
+    @property
+    def root_id(self) -> str:
+        """The id of the token that was issued first; empty if that is itself."""
+        return self.ancestors[0].token_id if self.ancestors else ""
+
+    @property
+    def session_limits(self) -> dict[str, int]:
+        """By the token's id, how many sessions each may open of those that have a limit: every one of them counts."""
+        limits = {a.token_id: a.max_sessions for a in self.ancestors if a.max_sessions}
+        if self.max_sessions:
+            limits[self.token_id] = self.max_sessions
+        return limits
 
 
 @dataclass(frozen=True, slots=True)

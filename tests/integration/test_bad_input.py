@@ -247,6 +247,7 @@ VERSIONS = (
     ("the greatest number", HUGE, "VERSION_NOT_FOUND"),
 )
 SUITES = (("unknown", 3, F), ("the greatest number", HUGE, F))
+MAX_SESSIONS = (("negative", -1, F), ("1,000,001", 1_000_001, F), ("the least number", -(2**31), F))
 SCOPE = "session.reveal:acme/bad-input/login"
 
 
@@ -370,6 +371,36 @@ GOOD: dict[str, Good] = {
                 ("negative nanoseconds", {"nanos": -1}, F),
             ),
             "purpose": each(BAD_PURPOSES, F),
+            "max_sessions": MAX_SESSIONS,
+        },
+    ),
+    "/vault.v1.TokenService/Exchange": Good(
+        lambda _: {"scopes": [SCOPE], "ttl": {"seconds": 60}, "purpose": "test"},
+        {
+            "scopes": (
+                ("missing", [], F),
+                ("33", [f"session.reveal:acme/n{n}" for n in range(33)], F),
+                ("one twice", [SCOPE, SCOPE], F),
+                ("an unknown action", ["session.export:acme/stripe"], F),
+                ("another alphabet", ["session.reveal:acme/strip\u0435"], F),
+                ("NUL", ["session.reveal:acme/stripe\0"], F),
+                ("of another tenant", ["session.reveal:globex/bad-input/login"], F),
+                ("that the parent lacks", ["token.delegate:acme/tokens"], S),
+                ("one that the parent lacks among others", [SCOPE, "token.delegate:acme/tokens"], S),
+            ),
+            "ttl": (
+                ("zero", {"seconds": 0}, F),
+                ("negative", {"seconds": -1}, F),
+                ("longer than the parent's", {"seconds": 3601}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+                ("the least number", {"seconds": -(2**63)}, F),
+            ),
+            "certificate_thumbprint": (
+                ("of another, without the scope", "A" * 43, S),
+                ("42 characters, without the scope", "A" * 42, S),
+            ),
+            "purpose": each(BAD_PURPOSES, F),
+            "max_sessions": MAX_SESSIONS,
         },
     ),
     "/vault.v1.TokenService/Revoke": Good(
@@ -384,7 +415,19 @@ GOOD: dict[str, Good] = {
                 ("NUL", "A" * 21 + "\0", F),
                 ("a newline", "A" * 21 + "\n", F),
                 ("a star", "*", F),
-            )
+            ),
+            "parent_id": (("beside a token's id", "A" * 22, F),),
+            "identity": (("beside a token's id", "spiffe://x/y", F),),
+            "all": (("beside a token's id", True, F),),
+            "tenant": (
+                ("another", "globex", S),
+                ("every one", "*", F),
+                *each({k: v for k, v in BAD_TENANTS.items() if v not in ("", "*")}, F),
+            ),
+            "issued_before": (
+                ("for a single token", {"seconds": 1}, F),
+                ("in no calendar", {"seconds": 2**62}, F),
+            ),
         },
     ),
     "/vault.v1.TokenService/Introspect": Good(

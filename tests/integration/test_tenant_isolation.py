@@ -58,6 +58,7 @@ ON_THEIR_OWN = {
     "/vault.v1.ApprovalService/Cancel",
     OPEN,
     "/vault.v1.TokenService/Issue",
+    "/vault.v1.TokenService/Exchange",
     "/vault.v1.TokenService/Revoke",
     "/vault.v1.TokenService/Introspect",
 }

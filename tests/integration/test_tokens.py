@@ -65,6 +65,7 @@ class Inside:
         day = datetime.timedelta(hours=24)
         self.tokens = Tokens(
             TokenSettings(config.tokens.issuer, config.tokens.audience, day, day),
+            self.base.database,
             self.base.keyring,
             self.base.hsm,
             self.base.log,

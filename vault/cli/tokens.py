@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.output import Format, Output, as_dict, show, show_dict
 
-app = typer.Typer(help="Issue, look at and revoke tokens.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from vault.v1 import token_pb2
+
+MaxSessions = Annotated[
+    int, typer.Option(help="How many sessions it may open, a reveal counting as one; 0: no limit.")
+]
+Save = Annotated[Path | None, typer.Option(help="Write the token to this file (mode 0600).")]
+
+app = typer.Typer(help="Issue, exchange, look at and revoke tokens.", no_args_is_help=True)
 
 
 @app.command()
@@ -23,20 +33,42 @@ def issue(
     ] = [],  # noqa: B006
     ttl: Annotated[int, typer.Option(help="Seconds to live, at most 86400.")] = 3600,
     purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
-    save: Annotated[Path | None, typer.Option(help="Write the token to this file (mode 0600).")] = None,
+    max_sessions: MaxSessions = 0,
+    save: Save = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Issue a token. It is printed only if --save is not given."""
     with client(profile) as vault:
         scopes = scope or list(vault.profile.scopes)
-        issued = vault.issue_token(scopes, ttl_seconds=ttl, purpose=purpose)
-    values = as_dict(issued)
-    if save is not None:
-        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(issued.token + "\n")
-        values["token"] = f"(in {save})"
-    show_dict(output, values)
+        issued = vault.issue_token(scopes, ttl_seconds=ttl, purpose=purpose, max_sessions=max_sessions)
+    _show_token(output, issued, save)
+
+
+@app.command()
+def exchange(
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    scope: Annotated[list[str], typer.Option(help="action:tenant/... within the token's scopes. Repeat it.")],
+    ttl: Annotated[int | None, typer.Option(help="Seconds to live, at most what the token has left.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Bind it to this client certificate (PEM) instead of one's own.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
+    max_sessions: MaxSessions = 0,
+    save: Save = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Exchange a token for a weaker one, which is revoked with it."""
+    with client(profile, token_file) as vault:
+        exchanged = vault.exchange_token(
+            scope,
+            ttl_seconds=ttl,
+            certificate_thumbprint=thumbprint(certificate) if certificate else "",
+            purpose=purpose,
+            max_sessions=max_sessions,
+        )
+    _show_token(output, exchanged, save)
 
 
 @app.command()
@@ -53,15 +85,36 @@ def introspect(
 
 @app.command()
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="The token's id.")],
+    token_id: Annotated[str, typer.Argument(help="The token's id.")] = "",
     *,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
+    children_of: Annotated[str, typer.Option(help="A token's id: all that come from it, not itself.")] = "",
+    identity: Annotated[str, typer.Option(help="All tokens of this SPIFFE ID or DNS name.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All tokens of the tenant.")] = False,
+    tenant: Annotated[str, typer.Option(help="Another tenant; * for every one.")] = "",
+    issued_before: Annotated[
+        datetime.datetime | None, typer.Option(help="Only those issued until then (UTC). Not for one token.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Revoke a token, everywhere, within a second."""
+    """Revoke a token, or many, and whatever comes from them: everywhere, within a second."""
     with client(profile, token_file) as vault:
-        show(output, vault.revoke_token(token_id))
+        if token_id:
+            if children_of or identity or everything or issued_before:
+                raise typer.BadParameter("a token's id stands alone")
+            show(output, vault.revoke_token(token_id, tenant=tenant))
+            return
+        show(
+            output,
+            vault.revoke_tokens(
+                parent_id=children_of,
+                identity=identity,
+                everything=everything,
+                tenant=tenant,
+                issued_before=issued_before,
+            ),
+        )
 
 
 @app.command()
@@ -69,3 +122,29 @@ def jwks(*, profile: ProfileFile = DEFAULT_PROFILE) -> None:
     """Print the public keys that verify tokens (JSON)."""
     with client(profile) as vault:
         print(vault.jwks().decode())
+
+
+def thumbprint(file: Path) -> str:
+    """The SHA-256 thumbprint of a certificate, as tokens are bound to it (RFC 8705)."""
+    from cryptography import x509  # noqa: PLC0415 - slow to import
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError:
+        raise typer.BadParameter(f"{file} holds no PEM certificate") from None
+    return base64.urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=").decode()
+
+
+def _show_token(
+    output: Format,
+    made: token_pb2.TokenServiceIssueResponse | token_pb2.TokenServiceExchangeResponse,
+    save: Path | None,
+) -> None:
+    values = as_dict(made)
+    if save is not None:
+        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(made.token + "\n")
+        values["token"] = f"(in {save})"
+    show_dict(output, values)

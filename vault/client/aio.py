@@ -14,6 +14,7 @@ from vault.client.stream import SessionState
 from vault.v1 import audit_pb2, credential_pb2, session_pb2
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
@@ -159,14 +160,66 @@ class AsyncClient:
         return await self._run(self._operations.destroy_version(name, version, etag))
 
     async def issue_token(
-        self, scopes: Sequence[str], *, ttl_seconds: int = 3600, purpose: str = "", tenant: str = ""
+        self,
+        scopes: Sequence[str],
+        *,
+        ttl_seconds: int = 3600,
+        purpose: str = "",
+        tenant: str = "",
+        max_sessions: int = 0,
     ) -> token_pb2.TokenServiceIssueResponse:
-        """Issue a token, to be handed to `use_token`. The client issues its own without being asked."""
-        return await self._drive(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant))
+        """Issue a token, to be handed to `use_token`. The client issues its own without being asked.
 
-    async def revoke_token(self, token_id: str) -> token_pb2.TokenServiceRevokeResponse:
-        """Revoke a token by its id."""
-        return await self._run(self._operations.revoke_token(token_id))
+        `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit.
+        """
+        return await self._drive(
+            self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions)
+        )
+
+    async def exchange_token(
+        self,
+        scopes: Sequence[str],
+        *,
+        ttl_seconds: int | None = None,
+        certificate_thumbprint: str = "",
+        purpose: str = "",
+        max_sessions: int = 0,
+    ) -> token_pb2.TokenServiceExchangeResponse:
+        """A weaker token for the client's own, revoked with it (RFC 8693).
+
+        With the SHA-256 thumbprint of another certificate (base64url) it is for the holder of that one.
+        """
+        return await self._run(
+            self._operations.exchange_token(
+                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions
+            )
+        )
+
+    async def revoke_token(self, token_id: str, *, tenant: str = "") -> token_pb2.TokenServiceRevokeResponse:
+        """Revoke a token by its id, and all that come from it."""
+        return await self._run(self._operations.revoke(operations.revoke_request(token_id, tenant=tenant)))
+
+    async def revoke_tokens(
+        self,
+        *,
+        parent_id: str = "",
+        identity: str = "",
+        everything: bool = False,
+        tenant: str = "",
+        issued_before: datetime.datetime | None = None,
+    ) -> token_pb2.TokenServiceRevokeResponse:
+        """Revoke many tokens: those made from a token, those of an identity, or everything in a tenant.
+
+        `tenant` is the client's own by default; `*` is every tenant.
+        """
+        request = operations.revoke_request(
+            parent_id=parent_id,
+            identity=identity,
+            everything=everything,
+            tenant=tenant,
+            issued_before=issued_before,
+        )
+        return await self._run(self._operations.revoke(request))
 
     async def introspect_token(self, text: str) -> token_pb2.TokenServiceIntrospectResponse:
         """What a token is good for."""

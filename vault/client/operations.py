@@ -107,7 +107,12 @@ class Operations:
         self._renew_time = float("inf")
 
     def issue_token(
-        self, scopes: Sequence[str], ttl_seconds: int, purpose: str, tenant: str = ""
+        self,
+        scopes: Sequence[str],
+        ttl_seconds: int,
+        purpose: str,
+        tenant: str = "",
+        max_sessions: int = 0,
     ) -> Steps[token_pb2.TokenServiceIssueResponse]:
         """Issue a token."""
         request = token_pb2.TokenServiceIssueRequest(
@@ -115,6 +120,7 @@ class Operations:
             scopes=scopes,
             ttl=Duration(seconds=ttl_seconds),
             purpose=purpose,
+            max_sessions=max_sessions,
         )
         response: token_pb2.TokenServiceIssueResponse = yield Call(
             "/vault.v1.TokenService/Issue", request, token_pb2.TokenServiceIssueResponse
@@ -321,13 +327,32 @@ class Operations:
         )
         return recipient.open_parcel(response)
 
-    def revoke_token(self, token_id: str) -> Steps[token_pb2.TokenServiceRevokeResponse]:
-        """Revoke a token by its id."""
+    def exchange_token(
+        self,
+        scopes: Sequence[str],
+        ttl_seconds: int | None,
+        certificate_thumbprint: str,
+        purpose: str,
+        max_sessions: int,
+    ) -> Steps[token_pb2.TokenServiceExchangeResponse]:
+        """A weaker token for the client's own."""
         return self.authorised(
-            "/vault.v1.TokenService/Revoke",
-            token_pb2.TokenServiceRevokeRequest(token_id=token_id),
-            token_pb2.TokenServiceRevokeResponse,
+            "/vault.v1.TokenService/Exchange",
+            token_pb2.TokenServiceExchangeRequest(
+                scopes=scopes,
+                ttl=None if ttl_seconds is None else Duration(seconds=ttl_seconds),
+                certificate_thumbprint=certificate_thumbprint,
+                purpose=purpose,
+                max_sessions=max_sessions,
+            ),
+            token_pb2.TokenServiceExchangeResponse,
         )
+
+    def revoke(
+        self, request: token_pb2.TokenServiceRevokeRequest
+    ) -> Steps[token_pb2.TokenServiceRevokeResponse]:
+        """Revoke tokens."""
+        return self.authorised("/vault.v1.TokenService/Revoke", request, token_pb2.TokenServiceRevokeResponse)
 
     def introspect_token(self, text: str) -> Steps[token_pb2.TokenServiceIntrospectResponse]:
         """What a token is good for."""
@@ -616,3 +641,21 @@ def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:
 def pause(attempt: int) -> float:
     """How long to wait before the next try: exponential, with full jitter. Seconds."""
     return random.SystemRandom().uniform(0, 0.1 * 2**attempt)
+
+
+def revoke_request(
+    token_id: str = "",
+    *,
+    parent_id: str = "",
+    identity: str = "",
+    everything: bool = False,
+    tenant: str = "",
+    issued_before: datetime.datetime | None = None,
+) -> token_pb2.TokenServiceRevokeRequest:
+    """What to revoke, as the vault is asked for it."""
+    request = token_pb2.TokenServiceRevokeRequest(
+        token_id=token_id, parent_id=parent_id, identity=identity, all=everything, tenant=tenant
+    )
+    if issued_before is not None:
+        request.issued_before.FromDatetime(issued_before)
+    return request

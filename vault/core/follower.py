@@ -8,12 +8,14 @@ worker that has not been able to look for `STALE_SECONDS` trusts no token.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 from typing import TYPE_CHECKING
 
+from vault.core import revocations
+from vault.core.revocations import REVOKE, Kind, Revocation, Revocations
 from vault.errors import Reason, VaultError
-from vault.store import audit, revocations
+from vault.store import audit
+from vault.store import revocations as stored
 from vault.store.ledger import read_head
 
 if TYPE_CHECKING:
@@ -29,10 +31,6 @@ STALE_SECONDS = 5.0
 POLL_SECONDS = 0.2
 _FORGET_EVERY_SECONDS = 60.0
 
-MAX_TOKEN_LIFE = datetime.timedelta(hours=24)
-"""No token outlives this, whatever the configuration says."""
-
-REVOKE = "token.revoke"
 FOLLOWED = (
     REVOKE,
     "credential.put",
@@ -51,7 +49,7 @@ class Follower:
         self._database = database
         self._clock = clock
         self._next = 0
-        self._revoked: dict[tuple[str, str], datetime.datetime] = {}
+        self._revoked = Revocations()
         self._listeners: list[Callable[[AuditRecord], None]] = []
         self._seen = float("-inf")
         self._pruned = clock.monotonic()
@@ -65,7 +63,17 @@ class Follower:
         """Learn everything that is revoked now. Raises `STORAGE_UNAVAILABLE`."""
         async with self._database.read() as connection:
             self._next = (await read_head(connection)).size
-            self._revoked = await revocations.alive(connection, self._clock.now())
+            now = self._clock.now()
+            async for row in stored.revoked_ids(connection, now):
+                one = Revocation(
+                    Kind.TOKEN, row["tenant"], row["token_id"], row["revoke_time"], row["forget_time"]
+                )
+                self._revoked.add(one)
+            for row in await stored.revoked_groups(connection, now):
+                many = Revocation(
+                    Kind(row["kind"]), row["tenant"], row["subject"], row["issued_until"], row["forget_time"]
+                )
+                self._revoked.add(many)
         self._seen = self._clock.monotonic()
 
     async def run(self) -> None:
@@ -91,7 +99,7 @@ class Follower:
                 )
             for record in records:
                 if record.action == REVOKE:
-                    self._revoked[record.tenant, record.resource] = record.created_at + MAX_TOKEN_LIFE
+                    self._revoked.add(revocations.from_record(record))
                 for listener in self._listeners:
                     listener(record)
             self._next = max(self._next, head.size)
@@ -103,15 +111,17 @@ class Follower:
         """Whether this worker knows recent enough what is revoked."""
         return self._clock.monotonic() - self._seen <= STALE_SECONDS
 
-    def refuse_revoked(self, token: Token) -> None:
-        """Raise `TOKEN_REVOKED`, or `REVOCATIONS_UNKNOWN` if this worker cannot tell."""
+    def refuse_revoked(self, token: Token, holder: str) -> None:
+        """Raise `TOKEN_REVOKED`, or `REVOCATIONS_UNKNOWN` if this worker cannot tell.
+
+        `holder` is the identity that shows the token.
+        """
         if not self.fresh:
             raise VaultError(Reason.REVOCATIONS_UNKNOWN, "this worker cannot see what is revoked")
-        if (token.tenant, token.token_id) in self._revoked:
+        if self._revoked.cover(token, holder):
             raise VaultError(Reason.TOKEN_REVOKED, "the token was revoked")
 
     def _forget(self) -> None:
         if self._clock.monotonic() - self._pruned >= _FORGET_EVERY_SECONDS:
             self._pruned = self._clock.monotonic()
-            now = self._clock.now()
-            self._revoked = {key: until for key, until in self._revoked.items() if until > now}
+            self._revoked.forget(self._clock.now())

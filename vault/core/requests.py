@@ -26,6 +26,8 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_IDENTITY = re.compile(r"[!-~]{1,255}")
 _TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _PRINTABLE = re.compile(r"[ -~]*")
 
@@ -133,6 +135,20 @@ def token_id(value: str) -> str:
     """A token's id. Raises `FIELD_INVALID`."""
     if not _TOKEN_ID.fullmatch(value):
         raise invalid_field("token_id", "must be 22 characters of base64url")
+    return value
+
+
+def thumbprint(value: str) -> str:
+    """A certificate's SHA-256 thumbprint. Raises `FIELD_INVALID`."""
+    if not _THUMBPRINT.fullmatch(value):
+        raise invalid_field("certificate_thumbprint", "must be 43 characters of base64url")
+    return value
+
+
+def identity(value: str) -> str:
+    """A client's identity, as its certificate would name it. Raises `FIELD_INVALID`."""
+    if not _IDENTITY.fullmatch(value):
+        raise invalid_field("identity", "must be a SPIFFE ID or a DNS name")
     return value
 
 

@@ -15,8 +15,9 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import approvals, audit, requests
+from vault.core import approvals, audit, redemption, requests
 from vault.core.open_sessions import OpenSessions
+from vault.core.revocations import REVOKE
 from vault.core.uses.material import Material, Surroundings, unknown_field
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
 from vault.core.uses.table import USES
@@ -234,10 +235,6 @@ class Session:
 
     def notice(self, record: AuditRecord) -> None:
         """Take note of a change in the log."""
-        if record.action == "token.revoke":
-            if (record.tenant, record.resource) == (self.token.tenant, self.token.token_id):
-                self.end(CloseReason.TOKEN_ENDED)
-            return
         content = self._contents.get(record.resource)
         if content is None:
             return
@@ -358,22 +355,31 @@ class Sessions:
             )
             for item in opened
         )
-        if approval_id:
-            await self._break_glass(caller, wanted[0], approval_id, records)
-        else:
-            await self._log.record(*records)
+        await self._begin(caller, records, break_glass(wanted[0]) if approval_id else None, approval_id)
         return Revealed(session_id, opened, sealed)
 
-    async def _break_glass(
-        self, caller: Caller, wanted: Selector, approval_id: str, records: tuple[AuditDraft, ...]
+    async def _begin(
+        self,
+        caller: Caller,
+        records: tuple[AuditDraft, ...],
+        operation: Operation | None = None,
+        approval_id: str = "",
     ) -> None:
-        """Use the approval up in the transaction of the record, without which nothing is answered."""
-        operation = break_glass(wanted)
+        """Make the records of a new session durable, without which nothing is answered.
+
+        In the same transaction the session is counted, where the token is good for a number of them, and the approval
+        that an operation needs is used up. Raises `TOKEN_USED_UP`, `APPROVAL_*`.
+        """
+        token = requests.token_of(caller)
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            return Commit(records, self._approvals.consume(rows, caller, operation, approval_id, now))
+            writes = redemption.count(rows, token, now)
+            if operation is not None:
+                writes += self._approvals.consume(rows, caller, operation, approval_id, now)
+            return Commit(records, writes)
 
-        await self._log.commit(Unit(self._approvals.reads(approval_id), decide))
+        approval = self._approvals.reads(approval_id) if operation is not None else ()
+        await self._log.commit(Unit((*redemption.reads(token), *approval), decide))
 
     async def open(
         self,
@@ -411,8 +417,10 @@ class Sessions:
             self._check_limits(caller)
             self._open.add(session)
             self._look_after(session)
-            await self._log.record(
-                *(
+            self._end_if_revoked(session)
+            await self._begin(
+                caller,
+                tuple(
                     audit.granted(
                         caller,
                         "session.open",
@@ -427,7 +435,7 @@ class Sessions:
                         ),
                     )
                     for item in session.opened
-                )
+                ),
             )
         except BaseException:
             self._open.discard(session)
@@ -488,7 +496,16 @@ class Sessions:
 
     def _notice(self, record: AuditRecord) -> None:
         for session in self._open.concerned_by(record):
-            session.notice(record)
+            if record.action == REVOKE:
+                self._end_if_revoked(session)
+            else:
+                session.notice(record)
+
+    def _end_if_revoked(self, session: Session) -> None:
+        try:
+            self._follower.refuse_revoked(session.token, session.caller.identity)
+        except VaultError:
+            session.end(CloseReason.TOKEN_ENDED)
 
     def _check_limits(self, caller: Caller) -> None:
         if self._stopping:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from vault.core.follower import MAX_TOKEN_LIFE
+from vault.core.revocations import MAX_TOKEN_LIFE
 from vault.store.state import digests
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ TABLES = (
     "credential_versions",
     "handovers",
     "revocations",
+    "group_revocations",
+    "token_uses",
 )
-_REVOCATION = "revocations:"
+_FORGOTTEN = ("revocations:", "group_revocations:", "token_uses:")
+"""Rows that upkeep removes when no token can be alive that they concern."""
 
 
 class State:
@@ -50,11 +53,11 @@ class State:
         return key in self._last and self._last[key][0] == digest
 
     def missing(self, seen: set[str], now: datetime.datetime) -> list[str]:
-        """Keys that the log knows and that were not seen. A revocation may go when no token can be alive."""
+        """Keys that the log knows and that were not seen, but for what may go when no token can be alive."""
         return [
             key
             for key, (_, written) in self._last.items()
-            if key not in seen and not (key.startswith(_REVOCATION) and now - written >= MAX_TOKEN_LIFE)
+            if key not in seen and not (key.startswith(_FORGOTTEN) and now - written >= MAX_TOKEN_LIFE)
         ]
 
 

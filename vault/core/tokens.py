@@ -26,12 +26,13 @@ from joserfc.jwk import ECKey
 
 from vault.clock import UTC
 from vault.core import audit, requests
-from vault.core.follower import MAX_TOKEN_LIFE, REVOKE
 from vault.core.hsm import ref
 from vault.core.policy import Circumstances
+from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
 from vault.crypto import scopes
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, KeyPurpose, Token
+from vault.model import SYSTEM_TENANT, Ancestor, KeyPurpose, Token
+from vault.store import revocations
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
@@ -43,16 +44,18 @@ if TYPE_CHECKING:
     from vault.core.keys import Keyring
     from vault.core.policy import Policy
     from vault.crypto.scopes import Scope
-    from vault.model import Caller, Certificate
+    from vault.model import AuditDraft, Caller, Certificate
+    from vault.store.engine import Database
     from vault.store.ledger import Rows
 
 MAX_TOKEN_CHARS = 4096
 MAX_SCOPES = 32
 MAX_SCOPE_CHARS = 256
 _CACHED = 10_000
+MAX_SESSIONS = 1_000_000
+MAX_DEPTH = 8
+"""How many tokens a token may come from, one by one."""
 _SECOND = datetime.timedelta(seconds=1)
-_SKEW = datetime.timedelta(seconds=60)
-"""How far the clocks of two workers may differ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,28 @@ class TokenSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wish:
+    """What a caller wants of a token. `life` None: the default. `max_sessions` 0: no limit."""
+
+    scopes: tuple[str, ...]
+    life: datetime.timedelta | None
+    purpose: str
+    max_sessions: int = 0
+    thumbprint: str = ""
+    """The certificate to bind it to, if not the caller's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What to revoke: a token's id, an identity, or nothing for a whole tenant (empty: the caller's own)."""
+
+    kind: Kind
+    subject: str = ""
+    tenant: str = ""
+    issued_until: datetime.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class IssuedToken:
     """A token as it leaves the vault, once."""
 
@@ -83,6 +108,7 @@ class Tokens:
     def __init__(
         self,
         settings: TokenSettings,
+        database: Database,
         keyring: Keyring,
         hsm: Hsm,
         log: AuditLog,
@@ -91,6 +117,7 @@ class Tokens:
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._database = database
         self._keyring = keyring
         self._hsm = hsm
         self._log = log
@@ -118,31 +145,25 @@ class Tokens:
         keys = [{**jwk.as_dict(private=False), "kid": kid} for kid, jwk in self._public.items()]
         return json.dumps({"keys": keys}, sort_keys=True).encode()
 
-    async def issue(
-        self,
-        caller: Caller,
-        tenant: str,
-        wanted: tuple[str, ...],
-        life: datetime.timedelta | None,
-        purpose: str,
-    ) -> IssuedToken:
+    async def issue(self, caller: Caller, tenant: str, wish: Wish) -> IssuedToken:
         """Issue a token. Raises `FIELD_INVALID`, `POLICY_DENIED`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`."""
         requests.tenant_name(tenant)
-        granted = _parse_scopes(tenant, wanted)
-        requests.printable("purpose", purpose)
-        life = self._settings.default_life if life is None else life
-        if not _SECOND <= life <= self._settings.max_life:
-            raise invalid_field("ttl", f"1 to {int(self._settings.max_life.total_seconds())} seconds")
+        granted = _parse_scopes(tenant, wish.scopes)
+        life = self._life(wish, self._settings.max_life)
         now = self._clock.now().replace(microsecond=0)
         self._policy.refuse_ungranted(
             caller.identity,
             granted,
             Circumstances(
-                purpose, int(life.total_seconds()), caller.origin.device_id, caller.origin.ip_address, now
+                wish.purpose,
+                int(life.total_seconds()),
+                caller.origin.device_id,
+                caller.origin.ip_address,
+                now,
             ),
         )
         token = Token(
-            token_id=_b64(secrets.token_bytes(16)),
+            token_id=_new_id(),
             identity=caller.identity,
             tenant=tenant,
             scopes=granted,
@@ -150,22 +171,73 @@ class Tokens:
             issue_time=now,
             # Neither longer than asked for nor than the certificate it is bound to.
             expire_time=min(now + life, caller.certificate.not_after).replace(microsecond=0),
-        )
-        text = await self.sign("at+jwt", self._claims(token))
-        after = canonical_json(
-            {
-                "scopes": list(wanted),
-                "expire_time": token.expire_time.isoformat(),
-                "purpose": purpose,
-                "policy": self._policy.version,
-                "certificate": token.thumbprint,
-            }
+            max_sessions=wish.max_sessions,
         )
         record = dataclasses.replace(
-            audit.granted(caller, "token.issue", token.token_id, after=after),
+            audit.granted(
+                caller,
+                "token.issue",
+                token.token_id,
+                after=_summary(token, wish, policy=self._policy.version),
+            ),
             tenant=tenant,
             token_id=token.token_id,
         )
+        return await self._hand_out(token, record)
+
+    async def exchange(self, caller: Caller, wish: Wish) -> IssuedToken:
+        """A weaker token for the caller's own (RFC 8693). Never a scope, a second or a session more than it has.
+
+        Raises `FIELD_INVALID`, `SCOPE_DENIED`, `LIMIT_REACHED`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`.
+        """
+        parent = requests.token_of(caller)
+        thumbprint = wish.thumbprint or caller.certificate.thumbprint
+        if thumbprint != caller.certificate.thumbprint:
+            requests.require(caller, "token.delegate", f"{parent.tenant}/tokens")
+            requests.thumbprint(thumbprint)
+        granted = _parse_scopes(parent.tenant, wish.scopes)
+        for scope in granted:
+            if not any(scopes.subsumes(own, scope) for own in parent.scopes):
+                raise VaultError(
+                    Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=scope.action
+                )
+        now = self._clock.now().replace(microsecond=0)
+        life = self._life(wish, parent.expire_time - now)
+        if len(parent.ancestors) >= MAX_DEPTH:
+            raise VaultError(
+                Reason.LIMIT_REACHED, f"made from a token {MAX_DEPTH} times already", limit="token_depth"
+            )
+        own = Ancestor(parent.token_id, parent.issue_time, parent.max_sessions)
+        token = Token(
+            token_id=_new_id(),
+            identity=parent.identity,
+            tenant=parent.tenant,
+            scopes=granted,
+            thumbprint=thumbprint,
+            issue_time=now,
+            expire_time=min(now + life, parent.expire_time),
+            max_sessions=wish.max_sessions,
+            ancestors=(*parent.ancestors, own),
+        )
+        after = _summary(token, wish, parent=token.parent_id, root=token.root_id)
+        return await self._hand_out(
+            token, audit.granted(caller, "token.exchange", token.token_id, after=after)
+        )
+
+    def _life(self, wish: Wish, longest: datetime.timedelta) -> datetime.timedelta:
+        """What is common to every wish, checked; and the life."""
+        requests.printable("purpose", wish.purpose)
+        if not 0 <= wish.max_sessions <= MAX_SESSIONS:
+            raise invalid_field("max_sessions", f"1 to {MAX_SESSIONS}")
+        life = min(self._settings.default_life, longest) if wish.life is None else wish.life
+        if not _SECOND <= life <= longest:
+            raise invalid_field("ttl", f"1 to {int(longest.total_seconds())} seconds")
+        return life
+
+    async def _hand_out(self, token: Token, record: AuditDraft) -> IssuedToken:
+        text = await self.sign("at+jwt", self._claims(token))
+        if len(text) > MAX_TOKEN_CHARS:
+            raise invalid_field("scopes", f"make a token longer than {MAX_TOKEN_CHARS} characters")
         await self._log.record(record)
         return IssuedToken(text, token)
 
@@ -183,36 +255,69 @@ class Tokens:
             raise VaultError(Reason.TOKEN_CERTIFICATE_MISMATCH, "the token is bound to another certificate")
         if self._clock.now() >= token.expire_time:
             raise VaultError(Reason.TOKEN_EXPIRED, "the token's life is over")
-        self._follower.refuse_revoked(token)
+        self._follower.refuse_revoked(token, certificate.identity)
         return token
 
-    async def revoke(self, caller: Caller, token_id: str) -> datetime.datetime:
-        """Revoke a token by its id; give the moment. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""
+    async def revoke(self, caller: Caller, target: Target) -> datetime.datetime:
+        """Revoke tokens; give the moment. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""
         own = requests.token_of(caller)
-        requests.token_id(token_id)
-        if token_id != own.token_id:
-            requests.require(caller, "token.revoke", f"{own.tenant}/tokens")
-        row_key = RowKey("revocations", (own.tenant, token_id))
+        tenant = target.tenant or own.tenant
+        if target.kind in (Kind.TOKEN, Kind.CHILDREN):
+            requests.token_id(target.subject)
+        if tenant != own.tenant or target.kind in (Kind.IDENTITY, Kind.ALL) or target.subject != own.token_id:
+            reach = own.tenant if own.tenant == SYSTEM_TENANT else requests.tenant_name(tenant)
+            requests.require(caller, "token.revoke", f"{reach}/tokens")
+        if tenant != EVERY_TENANT:
+            requests.tenant_name(tenant)
+        elif target.kind in (Kind.TOKEN, Kind.CHILDREN):
+            raise invalid_field("tenant", "must be the token's")
+        if target.kind is Kind.IDENTITY:
+            requests.identity(target.subject)
+        if target.issued_until and target.issued_until > self._clock.now():
+            raise invalid_field("issued_before", "must not be in the future")
+        draft = dataclasses.replace(
+            audit.granted(caller, REVOKE, target.subject or tenant),
+            tenant=SYSTEM_TENANT if tenant == EVERY_TENANT else tenant,
+        )
+        return await self.withdraw(draft, dataclasses.replace(target, tenant=tenant))
+
+    async def withdraw(self, draft: AuditDraft, target: Target) -> datetime.datetime:
+        """Revoke, on the authority of whoever the record names; give the moment."""
+        single = target.kind is Kind.TOKEN
+        key: tuple[str, ...] = (
+            (target.tenant, target.subject) if single else (target.tenant, target.kind.value, target.subject)
+        )
+        row_key = RowKey("revocations" if single else "group_revocations", key)
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            row = rows.get("revocations", own.tenant, token_id)
-            if row is not None:
-                return Commit((audit.granted(caller, REVOKE, token_id),), (), row["revoke_time"])
+            until = (target.issued_until or now).replace(microsecond=0)
+            forget_time = now + MAX_TOKEN_LIFE + SKEW
+            said = Revocation(target.kind, target.tenant, target.subject, until, forget_time)
+            record = dataclasses.replace(draft, after_state=state_of(said))
+            row = rows.get(row_key.table, *row_key.key)
+            if row is not None and (single or row["issued_until"] >= until):
+                return Commit((record,), (), row["revoke_time"])
             new = {
-                "tenant": own.tenant,
-                "token_id": token_id,
-                "revoked_by": caller.identity,
+                "tenant": target.tenant,
+                "revoked_by": draft.identity,
                 "revoke_time": now,
-                "forget_time": now + MAX_TOKEN_LIFE,
+                "forget_time": forget_time,
             }
-            return Commit((audit.granted(caller, REVOKE, token_id),), (Write("revocations", new),), now)
+            if single:
+                new |= {"token_id": target.subject}
+            else:
+                new |= {"kind": target.kind.value, "subject": target.subject, "issued_until": until}
+            return Commit((record,), (Write(row_key.table, new),), now)
 
         moment: datetime.datetime = await self._log.commit(Unit((row_key,), decide))
         await self._follower.look()
         return moment
 
-    async def introspect(self, caller: Caller, text: str) -> Token | None:
-        """The token if it would be accepted now and this caller may know; otherwise None."""
+    async def introspect(self, caller: Caller, text: str) -> tuple[Token, int | None] | None:
+        """The token if it would be accepted now and this caller may know, otherwise None.
+
+        With it, how many sessions it may still open; None if there is no limit.
+        """
         own = requests.token_of(caller)
         if not 0 < len(text) <= MAX_TOKEN_CHARS:
             raise invalid_field("token", f"1 to {MAX_TOKEN_CHARS} characters")
@@ -220,14 +325,22 @@ class Tokens:
         after = canonical_json({"active": token is not None})
         record = audit.granted(caller, "token.introspect", token.token_id if token else "", after=after)
         await self._log.record(dataclasses.replace(record, tenant=own.tenant))
-        return token
+        return None if token is None else (token, await self._sessions_left(token))
+
+    async def _sessions_left(self, token: Token) -> int | None:
+        limits = token.session_limits
+        if not limits:
+            return None
+        async with self._database.read() as connection:
+            opened = await revocations.sessions_opened(connection, token.tenant, list(limits))
+        return min(max(0, most - opened.get(token_id, 0)) for token_id, most in limits.items())
 
     def _seen_by(self, caller: Caller, text: str) -> Token | None:
         try:
             token = self._authenticate(text)
             if self._clock.now() >= token.expire_time:
                 return None
-            self._follower.refuse_revoked(token)
+            self._follower.refuse_revoked(token, token.identity)
         except VaultError as error:
             if error.reason in (Reason.TOKEN_INVALID, Reason.TOKEN_REVOKED):
                 return None
@@ -265,6 +378,15 @@ class Tokens:
                 thumbprint=claims["cnf"]["x5t#S256"],
                 issue_time=datetime.datetime.fromtimestamp(claims["iat"], UTC),
                 expire_time=datetime.datetime.fromtimestamp(claims["exp"], UTC),
+                max_sessions=_count(claims.get("max_sessions", 0)),
+                ancestors=tuple(
+                    Ancestor(
+                        requests.token_id(token_id),
+                        datetime.datetime.fromtimestamp(issued, UTC),
+                        _count(most),
+                    )
+                    for token_id, issued, most in claims.get("ancestors", ())
+                ),
             )
             texts = (token.identity, token.tenant, token.thumbprint)
             same = (
@@ -284,7 +406,7 @@ class Tokens:
         # No claim more, none twice, none of another type: exactly what this code writes for such a token.
         if not same or not datetime.timedelta(0) < token.expire_time - token.issue_time <= MAX_TOKEN_LIFE:
             raise _invalid()
-        if token.issue_time > self._clock.now() + _SKEW:
+        if token.issue_time > self._clock.now() + SKEW:
             raise _invalid()
         return token
 
@@ -302,7 +424,7 @@ class Tokens:
         raise _invalid()
 
     def _claims(self, token: Token) -> dict[str, Any]:
-        return {
+        claims = {
             "iss": self._settings.issuer,
             "sub": token.identity,
             "client_id": token.identity,
@@ -314,6 +436,13 @@ class Tokens:
             "scope": " ".join(str(scope) for scope in token.scopes),
             "cnf": {"x5t#S256": token.thumbprint},
         }
+        if token.max_sessions:
+            claims["max_sessions"] = token.max_sessions
+        if token.ancestors:
+            claims["ancestors"] = [
+                [a.token_id, int(a.issue_time.timestamp()), a.max_sessions] for a in token.ancestors
+            ]
+        return claims
 
 
 def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
@@ -328,6 +457,31 @@ def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
     if any(scope.resource.partition("/")[0] != tenant for scope in parsed):
         raise invalid_field("scopes", "each must lie in the token's tenant")
     return parsed
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_SESSIONS:
+        raise ValueError("not a number of sessions")
+    return value
+
+
+def _new_id() -> str:
+    return _b64(secrets.token_bytes(16))
+
+
+def _summary(token: Token, wish: Wish, **more: object) -> str:
+    """What the record of a new token says of it."""
+    if token.max_sessions:
+        more["max_sessions"] = token.max_sessions
+    return canonical_json(
+        {
+            "scopes": list(wish.scopes),
+            "expire_time": token.expire_time.isoformat(),
+            "purpose": wish.purpose,
+            "certificate": token.thumbprint,
+            **more,
+        }
+    )
 
 
 def _too_long() -> Scope:

@@ -29,7 +29,7 @@ async def run(database: Database, clock: Clock) -> None:
     while True:
         now = clock.now()
         for work in (
-            forget_before(database, requests=now - REQUESTS_KEPT, revocations=now),
+            forget_before(database, requests=now - REQUESTS_KEPT, tokens=now),
             make_months(database, until=now + MONTHS_AHEAD),
         ):
             try:

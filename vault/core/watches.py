@@ -89,17 +89,18 @@ class Watches:
         wake = asyncio.Event()
         self._open[wake] = token
         try:
-            async for seen in self._follow(token, readable, prefix, position, wake):
+            async for seen in self._follow(caller, readable, prefix, position, wake):
                 yield seen
         finally:
             del self._open[wake]
 
     async def _follow(
-        self, token: Token, readable: list[Scope], prefix: str, position: int | None, wake: asyncio.Event
+        self, caller: Caller, readable: list[Scope], prefix: str, position: int | None, wake: asyncio.Event
     ) -> AsyncGenerator[Seen]:
+        token = requests.token_of(caller)
         told = float("-inf")
         while True:
-            self._check_alive(token)
+            self._check_alive(caller)
             wake.clear()
             records, position = await self._read(token.tenant, position)
             for record in records:
@@ -111,13 +112,13 @@ class Watches:
                 yield Seen(None, position)
                 told = self._clock.monotonic()
             if len(records) < _PAGE:
-                await self._wait(token, wake)
+                await self._wait(caller, wake)
 
-    async def _wait(self, token: Token, wake: asyncio.Event) -> None:
+    async def _wait(self, caller: Caller, wake: asyncio.Event) -> None:
         """Wait for a change of the tenant; look after the token meanwhile."""
         deadline = self._clock.monotonic() + _HEARTBEAT_SECONDS
         while not wake.is_set() and self._clock.monotonic() < deadline:
-            self._check_alive(token)
+            self._check_alive(caller)
             try:
                 async with asyncio.timeout(_TICK_SECONDS):
                     await wake.wait()
@@ -141,12 +142,13 @@ class Watches:
                 if token.tenant == record.tenant:
                     wake.set()
 
-    def _check_alive(self, token: Token) -> None:
+    def _check_alive(self, caller: Caller) -> None:
+        token = requests.token_of(caller)
         if self._stopping:
             raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
         if self._clock.now() >= token.expire_time:
             raise VaultError(Reason.TOKEN_EXPIRED, "the token has expired")
-        self._follower.refuse_revoked(token)
+        self._follower.refuse_revoked(token, caller.identity)
 
     def _check_limits(self, token: Token) -> None:
         if len(self._open) >= MAX_PER_WORKER:

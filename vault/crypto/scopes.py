@@ -17,6 +17,7 @@ ACTIONS = frozenset(
     {
         "token.revoke",
         "token.introspect",
+        "token.delegate",
         "credential.write",
         "credential.read",
         "credential.delete",

@@ -167,6 +167,7 @@ class App:
                 default_life=seconds(config.tokens.default_life_seconds),
                 max_life=seconds(config.tokens.max_life_seconds),
             ),
+            database,
             keyring,
             hsm,
             log_,

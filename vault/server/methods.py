@@ -23,6 +23,7 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     "/vault.v1.TokenService/Issue": Rule("token.issue", "tenant", needs_token=False),
+    "/vault.v1.TokenService/Exchange": Rule("token.exchange"),
     "/vault.v1.TokenService/Revoke": Rule("token.revoke", "token_id"),
     "/vault.v1.TokenService/Introspect": Rule("token.introspect"),
     "/vault.v1.TokenService/GetJwks": Rule("token.get_jwks", needs_token=False),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from vault.core import audit
+from vault.core.revocations import Kind
+from vault.core.tokens import Target, Wish
+from vault.errors import invalid_field
 from vault.server import wire
 from vault.v1 import token_pb2 as pb
 
@@ -25,10 +29,7 @@ class TokenService:
         self, request: pb.TokenServiceIssueRequest, caller: Caller
     ) -> pb.TokenServiceIssueResponse:
         """See the proto."""
-        life = wire.span("ttl", request.ttl) if request.HasField("ttl") else None
-        issued = await self._tokens.issue(
-            caller, request.tenant, tuple(request.scopes), life, request.purpose
-        )
+        issued = await self._tokens.issue(caller, request.tenant, _wish(request))
         return pb.TokenServiceIssueResponse(
             token=issued.text,
             token_id=issued.token.token_id,
@@ -36,20 +37,36 @@ class TokenService:
             scopes=[str(scope) for scope in issued.token.scopes],
         )
 
+    async def exchange(
+        self, request: pb.TokenServiceExchangeRequest, caller: Caller
+    ) -> pb.TokenServiceExchangeResponse:
+        """See the proto."""
+        wish = dataclasses.replace(_wish(request), thumbprint=request.certificate_thumbprint)
+        issued = await self._tokens.exchange(caller, wish)
+        return pb.TokenServiceExchangeResponse(
+            token=issued.text,
+            token_id=issued.token.token_id,
+            expire_time=wire.timestamp(issued.token.expire_time),
+            scopes=[str(scope) for scope in issued.token.scopes],
+            parent_id=issued.token.parent_id,
+            root_id=issued.token.root_id,
+        )
+
     async def revoke(
         self, request: pb.TokenServiceRevokeRequest, caller: Caller
     ) -> pb.TokenServiceRevokeResponse:
         """See the proto."""
-        moment = await self._tokens.revoke(caller, request.token_id)
+        moment = await self._tokens.revoke(caller, _target(request))
         return pb.TokenServiceRevokeResponse(revoke_time=wire.timestamp(moment))
 
     async def introspect(
         self, request: pb.TokenServiceIntrospectRequest, caller: Caller
     ) -> pb.TokenServiceIntrospectResponse:
         """See the proto."""
-        token = await self._tokens.introspect(caller, request.token)
-        if token is None:
+        found = await self._tokens.introspect(caller, request.token)
+        if found is None:
             return pb.TokenServiceIntrospectResponse(active=False)
+        token, sessions_left = found
         return pb.TokenServiceIntrospectResponse(
             active=True,
             token_id=token.token_id,
@@ -58,6 +75,10 @@ class TokenService:
             scopes=[str(scope) for scope in token.scopes],
             issue_time=wire.timestamp(token.issue_time),
             expire_time=wire.timestamp(token.expire_time),
+            parent_id=token.parent_id,
+            root_id=token.root_id,
+            certificate_thumbprint=token.thumbprint,
+            sessions_left=sessions_left,
         )
 
     async def get_jwks(
@@ -66,3 +87,30 @@ class TokenService:
         """See the proto."""
         await self._log.record(audit.granted(caller, "token.get_jwks", ""))
         return pb.TokenServiceGetJwksResponse(jwks=self._tokens.jwks())
+
+
+def _wish(request: pb.TokenServiceIssueRequest | pb.TokenServiceExchangeRequest) -> Wish:
+    return Wish(
+        scopes=tuple(request.scopes),
+        life=wire.span("ttl", request.ttl) if request.HasField("ttl") else None,
+        purpose=request.purpose,
+        max_sessions=request.max_sessions,
+    )
+
+
+def _target(request: pb.TokenServiceRevokeRequest) -> Target:
+    named = {
+        Kind.TOKEN: request.token_id,
+        Kind.CHILDREN: request.parent_id,
+        Kind.IDENTITY: request.identity,
+    }
+    chosen = [kind for kind, subject in named.items() if subject] + [Kind.ALL] * request.all
+    if len(chosen) != 1:
+        raise invalid_field(
+            "token_id", "exactly one of token_id, parent_id, identity and all says what to revoke"
+        )
+    (kind,) = chosen
+    until = wire.moment("issued_before", request.issued_before) if request.HasField("issued_before") else None
+    if until and kind is Kind.TOKEN:
+        raise invalid_field("issued_before", "is not for a single token")
+    return Target(kind, named.get(kind, ""), request.tenant, until)

@@ -213,6 +213,29 @@ approvals = Table(
 )
 Index("approvals_by_tenant", approvals.c.tenant, approvals.c.create_time, approvals.c.approval_id)
 
+# Many tokens at once: those of an identity, of a tenant, or made from a token, if they were issued until a moment.
+group_revocations = Table(
+    "group_revocations",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("kind", String(16), primary_key=True),
+    C("subject", String(255), primary_key=True),
+    C("issued_until", UtcDateTime, nullable=False),
+    C("revoked_by", String(512), nullable=False),
+    C("revoke_time", UtcDateTime, nullable=False),
+    C("forget_time", UtcDateTime, nullable=False),
+)
+
+# How many sessions a token that is good for a number of them has opened.
+token_uses = Table(
+    "token_uses",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("token_id", String(22), primary_key=True),
+    C("sessions", Integer, nullable=False),
+    C("forget_time", UtcDateTime, nullable=False),
+)
+
 # On PostgreSQL one partition a month of `created_at`; there the primary key holds that column too.
 audit_records = Table(
     "audit_records",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
+from vault.store.tables import group_revocations, token_uses
 from vault.store.tables import requests as requests_table
 from vault.store.tables import revocations as revocations_table
 
@@ -23,11 +24,10 @@ async def make_months(database: Database, *, until: datetime.datetime) -> None:
 
 
 async def forget_before(
-    database: Database, *, requests: datetime.datetime, revocations: datetime.datetime
+    database: Database, *, requests: datetime.datetime, tokens: datetime.datetime
 ) -> None:
-    """Remove requests older than the one moment, and revocations of tokens that were over at the other."""
+    """Remove requests older than the one moment, and what concerns only tokens that were over at the other."""
     async with database.write() as connection:
         await connection.execute(delete(requests_table).where(requests_table.c.create_time < requests))
-        await connection.execute(
-            delete(revocations_table).where(revocations_table.c.forget_time < revocations)
-        )
+        for table in (revocations_table, group_revocations, token_uses):
+            await connection.execute(delete(table).where(table.c.forget_time < tokens))

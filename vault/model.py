@@ -200,6 +200,20 @@ class KeyState(enum.StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
     DECRYPT_ONLY = "decrypt-only"
+    QUARANTINED = "quarantined"
+    """Suspected of compromise; what it wraps still opens."""
+    SEALED_OFF = "sealed-off"
+    """Suspected of compromise; what it wraps opens only to be re-encrypted."""
+    RETIRED = "retired"
+    """Nothing depends on it, and it is switched off in the HSM."""
+    DESTROY_SCHEDULED = "doomed"
+    """Retired, and about to be destroyed."""
+    DESTROYED = "destroyed"
+
+    @property
+    def opens(self) -> bool:
+        """Whether callers may open what it wraps."""
+        return self in (KeyState.ACTIVE, KeyState.DECRYPT_ONLY, KeyState.QUARANTINED)
 
 
 class KeyPurpose(enum.StrEnum):
@@ -248,6 +262,97 @@ class Subject:
     wrapped_key: bytes = field(repr=False)
     create_time: datetime.datetime
     erase_time: datetime.datetime | None
+
+
+class JobKind(enum.StrEnum):
+    """What a job does to every version of a credential that it meets."""
+
+    REWRAP = "rewrap"
+    """The same data key, under the newest key-encryption key."""
+    REENCRYPT = "reencrypt"
+    """A new data key, and the suite that was asked for."""
+
+
+class JobState(enum.StrEnum):
+    """Where a job is. It works only while it is running."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """Everything was tried, and something could not be done; the report says what and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work on all of a tenant's versions of credentials, done in ranges by every worker."""
+
+    job_id: str
+    tenant: str
+    kind: JobKind
+    state: JobState
+    source_version: int
+    """Only what this version of the key wraps; 0 for all that are not under the newest (rewrap), or all."""
+    suite: int
+    """The suite to re-encrypt with; 0 for a rewrap."""
+    urgent: bool
+    """Whether it goes before others: what a quarantine starts."""
+    max_per_second: int
+    """At most so many versions a second, all workers together; 0 for no limit."""
+    total: int
+    before: str
+    """JSON: how many versions each key version wrapped at the start."""
+    report: str
+    """The signed report, once it has ended."""
+    create_time: datetime.datetime
+    created_by: str
+    approved_by: str
+    update_time: datetime.datetime
+    end_time: datetime.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRange:
+    """A part of a job: the versions behind the cursor, up to and with the last. One worker has it at a time."""
+
+    job_id: str
+    number: int
+    cursor_name: str
+    cursor_version: int
+    last_name: str
+    last_version: int
+    done: int
+    skipped: int
+    """Versions that were moved or destroyed by somebody else meanwhile."""
+    failed: int
+    finished: bool
+    holder: str
+    lease_time: datetime.datetime | None
+    """Until when it is the holder's."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    """A version that a job could not do, and why."""
+
+    job_id: str
+    name: str
+    version: int
+    reason: str
+    create_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A job and how far it is."""
+
+    job: Job
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    workers: int = 0
+    """How many lanes, over all workers, hold a part of it now."""
 
 
 @dataclass(frozen=True, slots=True)

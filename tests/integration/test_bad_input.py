@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from tests.integration.wire import DOCUMENTED, METHODS, OPEN, UNARY, Answer, Books, Stream, Wire
+from tests.integration.wire import DOCUMENTED, METHODS, OPEN, UNARY, Answer, Books, Stream, Wire, until
 from tests.support.vault import TRUST_DOMAIN
 from vault.client import sealing
 from vault.crypto import contexts, hpke, memory
@@ -175,6 +175,10 @@ class World:
         self.ingest_key = sealing.verify_ingest_key(signed, jwks)
         asked = wire.call("/vault.v1.ApprovalService/Request", operation=_operation(), purpose="test")
         self.approval_id = asked.response.approval.approval_id
+        started = wire.call("/vault.v1.JobService/Start", tenant="acme", kind=1)
+        self.job_id = started.response.job.job_id
+        job = {"tenant": "acme", "job_id": self.job_id}
+        until(lambda: wire.call("/vault.v1.JobService/Get", **job).response.job.report)
 
     def close(self) -> None:
         self.books.close()
@@ -231,6 +235,14 @@ KNOWN = (*NAMES, ("absent", ABSENT, "CREDENTIAL_NOT_FOUND"))
 TENANTS = (
     *each(BAD_TENANTS, F), ("the vault's own", "system", F), ("another", "globex", S), ("absent", "initech", S),
 )  # fmt: skip
+JOB_IDS = (
+    ("missing", "", F),
+    ("unknown", "A" * 22, "JOB_NOT_FOUND"),
+    ("23 characters", "A" * 23, F),
+    ("100,000 characters", "A" * 100_000, F),
+    ("NUL", "A" * 21 + "\0", F),
+    ("another alphabet", "\u00e9" * 22, F),
+)
 REQUEST_IDS = each(BAD_REQUEST_IDS, F)
 ETAGS = (
     ("not the current one", "AAAAAAAAAAAAAAAA", "ETAG_MISMATCH"),
@@ -696,6 +708,41 @@ GOOD: dict[str, Good] = {
             ),
         },
     ),
+    "/vault.v1.JobService/Start": Good(
+        lambda _: {"tenant": "acme", "kind": 1, "validate_only": True},
+        {
+            "tenant": TENANTS,
+            "kind": (("missing", 0, F), ("unknown", 99, F)),
+            "source_version": (
+                ("absent", 99, "KEY_NOT_FOUND"),
+                ("the greatest number", HUGE, "KEY_NOT_FOUND"),
+            ),
+            "suite": (("for a rewrap", "AES-256-GCM-HKDF-SHA256-COMMIT", F), ("unknown", CANARY, F)),
+            "max_per_second": (("beyond the most", 1_000_001, F), ("the greatest number", HUGE, F)),
+            "validate_only": (),
+            "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.JobService/Get": Good(
+        lambda w: {"tenant": "acme", "job_id": w.job_id}, {"tenant": TENANTS, "job_id": JOB_IDS}
+    ),
+    "/vault.v1.JobService/List": Good(
+        lambda _: {"tenant": "acme"},
+        {"tenant": TENANTS, "page_size": PAGE_SIZES, "page_token": PAGES},
+    ),
+    "/vault.v1.JobService/Update": Good(
+        lambda w: {"tenant": "acme", "job_id": w.job_id, "command": 1},
+        {
+            "tenant": TENANTS,
+            "job_id": JOB_IDS,
+            "command": (("unknown", 99, F),),
+            "max_per_second": (("beyond the most", 1_000_001, F), ("the greatest number", HUGE, F)),
+            "validate_only": (),
+        },
+    ),
+    "/vault.v1.JobService/Watch": Good(
+        lambda w: {"tenant": "acme", "job_id": w.job_id}, {"tenant": TENANTS, "job_id": JOB_IDS}
+    ),
     "/vault.v1.AuditService/List": Good(
         lambda _: {"page_size": 1},
         {
@@ -977,7 +1024,17 @@ def test_a_page_token_is_good_for_its_own_query_and_caller_only(world: World) ->
 
 def test_every_good_request_is_answered(world: World) -> None:
     """The oracle of all the others: what they spoil was good."""
-    changing = {"Put", "Delete", "Undelete", "DestroyVersion", "CreateTenant", "Rotate", "Approve", "Cancel"}
+    changing = {
+        "Put",
+        "Delete",
+        "Undelete",
+        "DestroyVersion",
+        "CreateTenant",
+        "Rotate",
+        "Approve",
+        "Cancel",
+        "Update",
+    }
     for method, good in GOOD.items():
         if method.rpartition("/")[2] not in changing:
             assert world.wires[good.tenant].call(method, **good.fields(world)).ok, method

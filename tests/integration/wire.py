@@ -20,7 +20,16 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tests.support.vault import ALL_SCOPES
 from vault.server.methods import RULES
-from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import (
+    approval_pb2,
+    audit_pb2,
+    credential_pb2,
+    handover_pb2,
+    job_pb2,
+    key_pb2,
+    session_pb2,
+    token_pb2,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +41,7 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
     from vault.client import Profile
 
-MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2, approval_pb2)
+MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, job_pb2, audit_pb2, approval_pb2)
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for module in MODULES
@@ -51,6 +60,7 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
     return (
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),
         f"key.rotate:{tenant}/keys",
+        f"key.rewrap:{tenant}/keys",
         f"key.read:{tenant}/keys",
         f"audit.read:{tenant}/audit",
         f"token.revoke:{tenant}/tokens",
@@ -272,6 +282,8 @@ class Books:
             "handovers",
             "requests",
             "revocations",
+            "jobs",
+            "job_ranges",
         )
         digest = hashlib.sha256()
         for table in tables:

@@ -171,7 +171,8 @@ class VaultSite:
 
     def operator(self, tenant: str = "acme") -> Client:
         scopes: tuple[str, ...] = (
-            f"key.rotate:{tenant}/keys", f"key.read:{tenant}/keys", f"audit.read:{tenant}/audit",
+            f"key.rotate:{tenant}/keys", f"key.rewrap:{tenant}/keys", f"key.read:{tenant}/keys",
+            f"audit.read:{tenant}/audit",
             f"token.revoke:{tenant}/tokens", f"token.introspect:{tenant}/tokens",
             f"credential.read:{tenant}/**", f"credential.delete:{tenant}/**", f"credential.destroy:{tenant}/**",
         )  # fmt: skip

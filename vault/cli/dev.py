@@ -90,6 +90,7 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"credential.delete:{TENANT}/**",
             f"credential.destroy:{TENANT}/**",
             f"key.rotate:{TENANT}/keys",
+            f"key.rewrap:{TENANT}/keys",
             f"key.read:{TENANT}/keys",
             f"token.revoke:{TENANT}/tokens",
             f"token.introspect:{TENANT}/tokens",

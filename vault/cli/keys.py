@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from vault.cli import jobs
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.output import Format, Output, show, show_all, show_dict
 from vault.cli.server import ConfigFile
 
 app = typer.Typer(help="Tenants and their keys in the HSM.", no_args_is_help=True)
+jobs.register(app)
 
 Tenant = Annotated[str, typer.Argument(help="The tenant.")]
 

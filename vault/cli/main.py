@@ -1,7 +1,8 @@
 """The `strongroom` command.
 
 Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault, 4 the vault did not answer or is not ready,
-5 something does not verify, 78 the configuration, the database or the HSM is not as the vault needs it.
+5 something does not verify, 6 not all is done (a job failed or was cancelled; something still uses an old key), 78 the
+configuration, the database or the HSM is not as the vault needs it, 130 detached.
 """
 
 from __future__ import annotations

@@ -83,6 +83,8 @@ def _text(value: object) -> str:
         "CREDENTIAL_STATE_",
         "VERSION_STATE_",
         "KEY_STATE_",
+        "JOB_KIND_",
+        "JOB_STATE_",
         "OUTCOME_",
         "APPROVAL_STATE_",
         "CLOSE_REASON_",

@@ -19,7 +19,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from vault.client.errors import StrongroomError
 from vault.client.sealing import IngestKey, Recipient, seal_fields, seal_handover, verify_ingest_key
 from vault.crypto import approvals
-from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import (
+    approval_pb2,
+    audit_pb2,
+    credential_pb2,
+    handover_pb2,
+    job_pb2,
+    key_pb2,
+    session_pb2,
+    token_pb2,
+)
 
 if TYPE_CHECKING:
     import datetime
@@ -35,6 +44,15 @@ T = TypeVar("T")
 MAX_TRIES = 6
 # A client has a connection of its own: a server takes 64 calls and sessions at once on each.
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+MAX_WATCH_TRIES = 30
+WATCH_JOB = "/vault.v1.JobService/Watch"
+JOB_KINDS = {"rewrap": job_pb2.JOB_KIND_REWRAP, "reencrypt": job_pb2.JOB_KIND_REENCRYPT}
+JOB_COMMANDS = {
+    "": job_pb2.JOB_COMMAND_UNSPECIFIED,
+    "pause": job_pb2.JOB_COMMAND_PAUSE,
+    "resume": job_pb2.JOB_COMMAND_RESUME,
+    "cancel": job_pb2.JOB_COMMAND_CANCEL,
+}
 _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
 _NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
@@ -462,6 +480,33 @@ class Operations:
                 "/vault.v1.ApprovalService/List", request, approval_pb2.ApprovalServiceListResponse
             )
             found.extend(page.approvals)
+
+    def start_job(self, request: job_pb2.JobServiceStartRequest) -> Steps[job_pb2.RewrapJob]:
+        """Start a job."""
+        request.request_id = random.token_urlsafe(16)
+        response = yield from self.authorised(
+            "/vault.v1.JobService/Start", request, job_pb2.JobServiceStartResponse
+        )
+        return response.job
+
+    def get_job(self, tenant: str, job_id: str) -> Steps[job_pb2.RewrapJob]:
+        """A job."""
+        response = yield from self.authorised(
+            "/vault.v1.JobService/Get",
+            job_pb2.JobServiceGetRequest(tenant=tenant, job_id=job_id),
+            job_pb2.JobServiceGetResponse,
+        )
+        return response.job
+
+    def list_jobs(self, tenant: str) -> Steps[list[job_pb2.RewrapJob]]:
+        """A tenant's jobs, newest first."""
+        request = job_pb2.JobServiceListRequest(tenant=tenant, page_size=_PAGE)
+        found: list[job_pb2.RewrapJob] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.JobService/List", request, job_pb2.JobServiceListResponse
+            )
+            found.extend(page.jobs)
             request.page_token = page.next_page_token
             if not page.next_page_token:
                 return found
@@ -474,6 +519,13 @@ class Operations:
             approval_pb2.ApprovalServiceCancelResponse,
         )
         return response.approval
+
+    def update_job(self, request: job_pb2.JobServiceUpdateRequest) -> Steps[job_pb2.RewrapJob]:
+        """Pause, resume, cancel or throttle a job."""
+        response = yield from self.authorised(
+            "/vault.v1.JobService/Update", request, job_pb2.JobServiceUpdateResponse
+        )
+        return response.job
 
     def audit_records(
         self, request: audit_pb2.AuditServiceListRequest, most: int

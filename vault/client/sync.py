@@ -13,7 +13,7 @@ from vault.client import operations
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import MAX_TRIES, Operations, Watching
 from vault.client.stream import SessionState
-from vault.v1 import audit_pb2, credential_pb2, session_pb2
+from vault.v1 import audit_pb2, credential_pb2, job_pb2, session_pb2
 
 if TYPE_CHECKING:
     import datetime
@@ -261,6 +261,80 @@ class Client:
     def cancel_approval(self, approval_id: str) -> approval_pb2.Approval:
         """Take an approval back."""
         return self._run(self._operations.cancel_approval(approval_id))
+
+    def start_job(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        source_version: int = 0,
+        suite: str = "",
+        max_per_second: int = 0,
+        validate_only: bool = False,
+    ) -> job_pb2.RewrapJob:
+        """Start a job (`rewrap` or `reencrypt`) on all that a tenant has, or only ask what it would be."""
+        request = job_pb2.JobServiceStartRequest(
+            tenant=tenant,
+            kind=operations.JOB_KINDS[kind],
+            source_version=source_version,
+            suite=suite,
+            max_per_second=max_per_second,
+            validate_only=validate_only,
+        )
+        return self._run(self._operations.start_job(request))
+
+    def get_job(self, tenant: str, job_id: str) -> job_pb2.RewrapJob:
+        """A job and how far it is."""
+        return self._run(self._operations.get_job(tenant, job_id))
+
+    def list_jobs(self, tenant: str) -> list[job_pb2.RewrapJob]:
+        """A tenant's jobs, newest first, without their reports."""
+        return self._run(self._operations.list_jobs(tenant))
+
+    def update_job(
+        self,
+        tenant: str,
+        job_id: str,
+        *,
+        command: str = "",
+        max_per_second: int | None = None,
+        validate_only: bool = False,
+    ) -> job_pb2.RewrapJob:
+        """`pause`, `resume` or `cancel` a job, or let it go faster or slower (0: as fast as it can)."""
+        request = job_pb2.JobServiceUpdateRequest(
+            tenant=tenant,
+            job_id=job_id,
+            command=operations.JOB_COMMANDS[command],
+            max_per_second=max_per_second,
+            validate_only=validate_only,
+        )
+        return self._run(self._operations.update_job(request))
+
+    def watch_job(self, tenant: str, job_id: str) -> Iterator[job_pb2.RewrapJob]:
+        """A job whenever it got on, until it has ended. Survives a vault that restarts."""
+        attempt = 0
+        while True:
+            self._fetch_token()
+            token = self._drive(self._operations.token())
+            invoke = self._channel.unary_stream(
+                operations.WATCH_JOB,
+                request_serializer=job_pb2.JobServiceWatchRequest.SerializeToString,
+                response_deserializer=job_pb2.JobServiceWatchResponse.FromString,
+            )
+            request = job_pb2.JobServiceWatchRequest(tenant=tenant, job_id=job_id)
+            sent = operations.metadata(self._operations.profile, token)
+            try:
+                for response in invoke(request, metadata=sent):
+                    attempt = 0
+                    yield response.job
+                    if response.job.report:
+                        return
+            except grpc.RpcError as error:
+                failure = from_rpc(error)
+                if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= operations.MAX_WATCH_TRIES:
+                    raise failure from None
+                time.sleep(operations.pause(min(attempt, MAX_TRIES)))
+                attempt += 1
 
     def audit_records(
         self, *, most: int = 1000, **filters: Unpack[AuditFilters]

@@ -118,6 +118,15 @@ class Checkpoints:
             await asyncio.to_thread(self._write_anchor, checkpoint)
             return checkpoint
 
+    async def attest(self, text: str) -> str:
+        """A signed note (C2SP) over a text of lines, by the key that signs checkpoints. Raises `HSM_UNAVAILABLE`.
+
+        Its first line must say what it is, and must not be the log's origin: no checkpoint begins so.
+        """
+        if text.partition("\n")[0] == self._origin:
+            raise ValueError("this would read as a checkpoint")
+        return await self._note(text)
+
     async def verify(self, caller: Caller) -> Report:
         """Verify the whole log from the database; the verdict is audited."""
         anchored = self._anchored()

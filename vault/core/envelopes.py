@@ -33,7 +33,7 @@ class Envelopes:
     async def seal(self, kek: Key, name: str, version: int, plaintext: LockedBuffer) -> bytes:
         """Encrypt a version under a data key of its own, wrapped by `kek`. Raises `HSM_UNAVAILABLE`."""
         suite = suites.current()
-        context = _context(name, version, kek)
+        context = context_of(name, version, kek)
         with envelope.new_dek() as dek:
             wrapped = await self._hsm.wrap(Wrapping(kek, dek, envelope.wrap_aad(suite, context)))
             return envelope.seal(suite, context, dek, wrapped, plaintext.view)
@@ -68,7 +68,7 @@ class Envelopes:
         if (parsed.kek_version, parsed.suite) != (version.kek_version, version.suite):
             raise damaged()
         kek = await self._key(stored)
-        context = _context(version.name, version.version, kek)
+        context = context_of(version.name, version.version, kek)
         return _Sealed(
             parsed, context, Unwrapping(kek, parsed.wrapped_dek, envelope.wrap_aad(suite, context))
         )
@@ -82,7 +82,8 @@ class Envelopes:
             raise
 
 
-def _context(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:
+def context_of(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:
+    """What the envelope of a version is bound to, under a key."""
     tenant = name.partition("/")[0]
     return envelope.EnvelopeContext(
         tenant=tenant,

@@ -39,6 +39,8 @@ FOLLOWED = (
     "credential.destroy_version",
     "key.create_tenant",
     "key.rotate",
+    "job.start",
+    "job.update",
 )
 
 

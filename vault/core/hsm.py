@@ -37,12 +37,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger("strongroom.hsm")
 
 # Where one call takes longer than this, calls side by side on several sessions gain more than calls in a row.
 _SLOW_SECONDS = 0.0005
 _BATCH = 64
+# Bulk work goes through the pool in small parts, so that a call never waits long behind it.
+_BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 32, 2, 8
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 
 
@@ -59,6 +62,14 @@ class Unwrapping(NamedTuple):
 
     key: Key
     wrapped: bytes
+    aad: bytes
+
+
+class Rewrapping(NamedTuple):
+    """A wrapped data key of 32 bytes, to be wrapped by another key-encryption key."""
+
+    unwrapping: Unwrapping
+    key: Key
     aad: bytes
 
 
@@ -80,6 +91,9 @@ class Hsm:
         self._deadline = deadline_seconds
         self._sign_pace = _Pace()
         self._unwrap_pace = _Pace()
+        self._bulk_pace = _Pace()
+        self._bulk_limit = _BULK_AT_FIRST
+        self._bulk_slots = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
         self._wraps: Batcher[Wrapping, bytes] = Batcher(
             self._wrap_batch, load, limit=_BATCH, concurrency=threads
@@ -115,6 +129,18 @@ class Hsm:
                 raise answer
         return [answer for answer in answers if isinstance(answer, LockedBuffer)]
 
+    async def unwrap_each(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        """Unwrap many data keys in bulk; a buffer, the caller's to close, or an error for each."""
+        return await self._in_parts(self._unwrap_in_thread, unwrappings)
+
+    async def wrap_each(self, wrappings: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        """Wrap many data keys in bulk; a blob or an error for each."""
+        return await self._in_parts(self._wrap_in_thread, wrappings)
+
+    async def rewrap_each(self, rewrappings: Sequence[Rewrapping]) -> list[bytes | BaseException]:
+        """Wrap many data keys by other keys, in bulk; a blob or an error for each. They pass only locked memory."""
+        return await self._in_parts(self._rewrap_in_thread, rewrappings)
+
     async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
         """Sign a message. Raises `HSM_UNAVAILABLE`."""
         return await self._signs(Signing(key, algorithm, message))
@@ -140,10 +166,67 @@ class Hsm:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.backend.close()
 
+    async def _in_parts(
+        self, work: Callable[[Sequence[T]], list[R | BaseException]], items: Sequence[T]
+    ) -> list[R | BaseException]:
+        """Run bulk work in the pool, part by part: side by side if the HSM is slow, else one after the other."""
+
+        async def run(part: Sequence[T]) -> list[R | BaseException]:
+            async with self._bulk_slots:
+                began = time.perf_counter()
+                answers = await self.call(work, part)
+                fast = self._bulk_pace.after(time.perf_counter() - began, len(part)) > 1
+                self._bulk_limit = _BULK_FAST if fast else _BULK_SLOW
+                return answers
+
+        found: list[R | BaseException] = []
+        done = 0
+        while done < len(items):
+            limit = self._bulk_limit
+            if limit == _BULK_SLOW:
+                parts = [items[at : at + limit] for at in range(done, len(items), limit)]
+            else:
+                parts = [items[done : done + limit]]
+            for answers in await asyncio.gather(*(run(part) for part in parts)):
+                found.extend(answers)
+            done = len(found)
+        return found
+
     async def _wrap_batch(self, batch: Sequence[Wrapping]) -> list[bytes | BaseException]:
-        items = [WrapItem(ref(item.key), item.dek.view, item.aad) for item in batch]
-        results = await self.call(self.backend.wrap_many, items)
+        return await self.call(self._wrap_in_thread, batch)
+
+    def _wrap_in_thread(self, batch: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        results = self.backend.wrap_many([WrapItem(ref(item.key), item.dek.view, item.aad) for item in batch])
         return [translate(result) if isinstance(result, HsmError) else result for result in results]
+
+    def _rewrap_in_thread(self, batch: Sequence[Rewrapping]) -> list[bytes | BaseException]:
+        answers: list[bytes | BaseException] = []
+        with memory.allocate(DEK_BYTES * len(batch)) as scratch:
+            views = [scratch.view[at : at + DEK_BYTES] for at in range(0, len(scratch), DEK_BYTES)]
+            unwrapped = self.backend.unwrap_many(
+                [
+                    UnwrapItem(ref(old.key), old.wrapped, old.aad, view)
+                    for (old, _, _), view in zip(batch, views, strict=True)
+                ]
+            )
+            opened = [place for place, result in enumerate(unwrapped) if result == DEK_BYTES]
+            wrapped = iter(
+                self.backend.wrap_many(
+                    [WrapItem(ref(batch[place].key), views[place], batch[place].aad) for place in opened]
+                )
+            )
+            for result in unwrapped:
+                answer = next(wrapped) if result == DEK_BYTES else result
+                answers.append(
+                    translate(answer)
+                    if isinstance(answer, HsmError)
+                    else answer
+                    if isinstance(answer, bytes)
+                    else damaged()
+                )
+            for view in views:
+                view.release()
+        return answers
 
     async def _sign_batch(self, batch: Sequence[Signing]) -> list[bytes | BaseException]:
         return await self.call(self._sign_in_thread, batch)

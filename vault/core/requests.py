@@ -33,6 +33,7 @@ _PRINTABLE = re.compile(r"[ -~]*")
 
 MAX_TEXT = 128
 MAX_VERSION = 2**31 - 1
+MAX_RATE = 1_000_000
 MAX_LABELS = 32
 MAX_FIELDS = 64
 MAX_PAGE = 1000
@@ -149,6 +150,20 @@ def identity(value: str) -> str:
     """A client's identity, as its certificate would name it. Raises `FIELD_INVALID`."""
     if not _IDENTITY.fullmatch(value):
         raise invalid_field("identity", "must be a SPIFFE ID or a DNS name")
+    return value
+
+
+def job_id(value: str) -> str:
+    """A job's id. Raises `FIELD_INVALID`."""
+    if not _TOKEN_ID.fullmatch(value):
+        raise invalid_field("job_id", "must be 22 characters of base64url")
+    return value
+
+
+def rate(value: int) -> int:
+    """How many versions a second a job may do; 0 for no limit. Raises `FIELD_INVALID`."""
+    if not 0 <= value <= MAX_RATE:
+        raise invalid_field("max_per_second", f"at most {MAX_RATE}")
     return value
 
 

@@ -29,6 +29,9 @@ TABLES = (
     "revocations",
     "group_revocations",
     "token_uses",
+    "jobs",
+    "job_ranges",
+    "job_failures",
 )
 _FORGOTTEN = ("revocations:", "group_revocations:", "token_uses:")
 """Rows that upkeep removes when no token can be alive that they concern."""

@@ -253,10 +253,14 @@ class Tokens:
         token = self._authenticate(text)
         if not hmac.compare_digest(token.thumbprint, certificate.thumbprint):
             raise VaultError(Reason.TOKEN_CERTIFICATE_MISMATCH, "the token is bound to another certificate")
+        self.recheck(token, certificate.identity)
+        return token
+
+    def recheck(self, token: Token, identity: str) -> None:
+        """Whether a verified token is still good: for what lasts. Raises `TOKEN_EXPIRED`, `TOKEN_REVOKED`."""
         if self._clock.now() >= token.expire_time:
             raise VaultError(Reason.TOKEN_EXPIRED, "the token's life is over")
-        self._follower.refuse_revoked(token, certificate.identity)
-        return token
+        self._follower.refuse_revoked(token, identity)
 
     async def revoke(self, caller: Caller, target: Target) -> datetime.datetime:
         """Revoke tokens; give the moment. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""

@@ -33,6 +33,7 @@ ACTIONS = frozenset(
         "session.use.answer_challenge",
         "tenant.create",
         "key.rotate",
+        "key.rewrap",
         "key.read",
         "audit.read",
         "audit.verify",

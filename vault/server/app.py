@@ -30,7 +30,10 @@ from vault.core.handovers import Handovers
 from vault.core.health import Health
 from vault.core.hsm import Hsm, ref
 from vault.core.ingest import IngestKeys
+from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
+from vault.core.lanes import Lanes
+from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
@@ -46,13 +49,23 @@ from vault.server.edge import Edge
 from vault.server.handovers import HandoverService
 from vault.server.health import HealthService
 from vault.server.identity import Identities
+from vault.server.jobs import JobService
 from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.sessions import SessionService
 from vault.server.tokens import TokenService
 from vault.store.engine import connect
 from vault.store.schema import current_revision, wanted_revision
-from vault.v1 import approval_pb2, audit_pb2, credential_pb2, handover_pb2, key_pb2, session_pb2, token_pb2
+from vault.v1 import (
+    approval_pb2,
+    audit_pb2,
+    credential_pb2,
+    handover_pb2,
+    job_pb2,
+    key_pb2,
+    session_pb2,
+    token_pb2,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -201,6 +214,11 @@ class App:
         self._checkpoints = Checkpoints(
             config.audit.origin, config.audit.anchor_file, database, hsm, keyring, log_, clock
         )
+        self._jobs = Jobs(database, log_, keyring, clock)
+        self._lanes = Lanes(
+            database, log_, keyring, Rewrap(hsm, keyring), self._checkpoints, self._jobs, base.load, clock
+        )
+        self._follower.listen(self._lanes.notice)
         self._health = Health(hsm, database, log_, self._follower, clock)
         self._edge = Edge(
             Identities(config.identity.trust_domains, clock),
@@ -230,6 +248,7 @@ class App:
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
+            (job_pb2.DESCRIPTOR, JobService(self._jobs, pages)),
             (
                 audit_pb2.DESCRIPTOR,
                 AuditService(self._base.database, self._checkpoints, pages, self._base.log),
@@ -253,6 +272,7 @@ class App:
             self._sessions.run(),
             self._handovers.run(),
             self._checkpoints.run(self._config.audit.checkpoint_seconds),
+            self._lanes.run(),
             upkeep.run(self._base.database, self._base.clock),
         ):
             self._background.append(asyncio.create_task(_forever(work)))
@@ -298,6 +318,7 @@ class App:
                 session_pb2,
                 handover_pb2,
                 key_pb2,
+                job_pb2,
                 audit_pb2,
                 approval_pb2,
             )

@@ -134,6 +134,7 @@ class Edge:
                 async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
                     async for answer in answers:
                         await context.write(answer)
+                        self._recheck(caller)
             except Exception as error:  # noqa: BLE001
                 failure = await self._refuse(rule, visit, error, _resource(rule, request))
             else:
@@ -163,8 +164,7 @@ class Edge:
         }
         visit.origin = Origin(_address(context.peer()), "", _request_id(metadata))
         visit.certificate = self._identities.accept(context.auth_context())
-        if self._stopping:
-            raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
+        self._refuse_if_stopping()
         if self._load.in_flight > self._max_calls:
             raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")
         remaining = context.time_remaining()
@@ -178,6 +178,16 @@ class Edge:
             )
         visit.caller = caller
         return caller
+
+    def _recheck(self, caller: Caller) -> None:
+        """What lasts is looked at again and again."""
+        self._refuse_if_stopping()
+        if caller.token is not None:
+            self._tokens.recheck(caller.token, caller.identity)
+
+    def _refuse_if_stopping(self) -> None:
+        if self._stopping:
+            raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
 
     async def _refuse(self, rule: Rule, visit: _Visit, error: Exception, resource: str) -> VaultError:
         """What to answer; the record of the refusal is durable when this returns."""

@@ -9,15 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.crypto import suites
 from vault.errors import invalid_field
-from vault.model import CredentialState, KeyState, Outcome, VersionState
-from vault.v1 import audit_pb2, credential_pb2, key_pb2, session_pb2
+from vault.model import CredentialState, JobKind, JobState, KeyState, Outcome, VersionState
+from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from vault.core.sessions import Opened
     from vault.core.watches import Change
-    from vault.model import AuditRecord, Checkpoint, Credential, Key, Version
+    from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, Version
 
 _MAX_SECONDS = 10 * 366 * 86_400
 
@@ -39,6 +39,17 @@ _KEY_STATES = {
     KeyState.PENDING: key_pb2.KEY_STATE_PENDING,
     KeyState.ACTIVE: key_pb2.KEY_STATE_ACTIVE,
     KeyState.DECRYPT_ONLY: key_pb2.KEY_STATE_DECRYPT_ONLY,
+}
+_JOB_KINDS = {
+    JobKind.REWRAP: job_pb2.JOB_KIND_REWRAP,
+    JobKind.REENCRYPT: job_pb2.JOB_KIND_REENCRYPT,
+}
+_JOB_STATES = {
+    JobState.RUNNING: job_pb2.JOB_STATE_RUNNING,
+    JobState.PAUSED: job_pb2.JOB_STATE_PAUSED,
+    JobState.CANCELLED: job_pb2.JOB_STATE_CANCELLED,
+    JobState.SUCCEEDED: job_pb2.JOB_STATE_SUCCEEDED,
+    JobState.FAILED: job_pb2.JOB_STATE_FAILED,
 }
 _OUTCOMES = {
     Outcome.GRANTED: audit_pb2.OUTCOME_GRANTED,
@@ -128,6 +139,32 @@ def key(value: Key) -> key_pb2.Key:
         label=value.label,
         create_time=timestamp(value.create_time),
         created_by=value.created_by,
+    )
+
+
+def job(value: JobProgress) -> job_pb2.RewrapJob:
+    """A job and how far it is."""
+    of = value.job
+    return job_pb2.RewrapJob(
+        job_id=of.job_id,
+        tenant=of.tenant,
+        kind=_JOB_KINDS[of.kind],
+        # What was only validated has no id, and no state.
+        state=_JOB_STATES[of.state] if of.job_id else job_pb2.JOB_STATE_UNSPECIFIED,
+        source_version=of.source_version,
+        suite=suites.suite(of.suite).name if of.suite else "",
+        urgent=of.urgent,
+        max_per_second=of.max_per_second,
+        total=of.total,
+        done=value.done,
+        skipped=value.skipped,
+        failed=value.failed,
+        workers=value.workers,
+        report=of.report,
+        create_time=timestamp(of.create_time),
+        created_by=of.created_by,
+        approved_by=of.approved_by,
+        end_time=timestamp(of.end_time),
     )
 
 

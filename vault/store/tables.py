@@ -171,6 +171,65 @@ handovers = Table(
 )
 Index("handovers_by_state", handovers.c.state, handovers.c.expire_time)
 
+jobs = Table(
+    "jobs",
+    metadata,
+    C("job_id", String(22), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("kind", String(16), nullable=False),
+    C("state", String(16), nullable=False),
+    C("source_version", Integer, nullable=False),
+    C("suite", Integer, nullable=False),
+    C("urgent", Integer, nullable=False),
+    C("max_per_second", Integer, nullable=False),
+    C("total", Integer, nullable=False),
+    C("before", Text, nullable=False),
+    C("report", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+    C("approved_by", String(512), nullable=False),
+    C("update_time", UtcDateTime, nullable=False),
+    C("end_time", UtcDateTime),
+)
+Index("jobs_by_tenant", jobs.c.tenant, jobs.c.create_time)
+# One job of a kind and urgency at a time for each tenant.
+Index(
+    "one_unfinished_job",
+    jobs.c.tenant,
+    jobs.c.kind,
+    jobs.c.urgent,
+    unique=True,
+    postgresql_where=text("state IN ('running', 'paused')"),
+    sqlite_where=text("state IN ('running', 'paused')"),
+)
+
+job_ranges = Table(
+    "job_ranges",
+    metadata,
+    C("job_id", String(22), primary_key=True),
+    C("number", Integer, primary_key=True),
+    C("cursor_name", String(511), nullable=False),
+    C("cursor_version", Integer, nullable=False),
+    C("last_name", String(511), nullable=False),
+    C("last_version", Integer, nullable=False),
+    C("done", Integer, nullable=False),
+    C("skipped", Integer, nullable=False),
+    C("failed", Integer, nullable=False),
+    C("finished", Integer, nullable=False),
+    C("holder", String(32), nullable=False),
+    C("lease_time", UtcDateTime),
+)
+
+job_failures = Table(
+    "job_failures",
+    metadata,
+    C("job_id", String(22), primary_key=True),
+    C("name", String(511), primary_key=True),
+    C("version", Integer, primary_key=True),
+    C("reason", String(64), nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+
 requests = Table(
     "requests",
     metadata,

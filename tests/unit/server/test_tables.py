@@ -18,13 +18,14 @@ from vault.v1 import (
     credential_pb2,
     errors_pb2,
     handover_pb2,
+    job_pb2,
     key_pb2,
     session_pb2,
     token_pb2,
 )
 
 ROOT = Path(__file__).parents[3]
-PROTOS = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, audit_pb2, approval_pb2)
+PROTOS = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, job_pb2, audit_pb2, approval_pb2)
 
 
 def test_every_method_of_every_service_has_a_rule_and_no_rule_is_left_over() -> None:

@@ -1,0 +1,168 @@
+"""Rotating and rewrapping on a running vault, as an operator does it, and what an auditor gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.wire import until
+from tests.support import seeding
+from vault.client import StrongroomError
+from vault.crypto import notes
+from vault.v1 import job_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.vault import VaultSite
+    from vault.client import Client
+
+COUNT = 1200
+
+
+@pytest.fixture(scope="module")
+def seeded(site: VaultSite) -> VaultSite:
+    seeding.seed(site.config_file, COUNT, folder="rotation")
+    return site
+
+
+@pytest.fixture(scope="module")
+def operator(seeded: VaultSite) -> Iterator[Client]:
+    with seeded.operator() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def verifier(seeded: VaultSite) -> str:
+    with seeded.system() as system:
+        return system.checkpoint().verifier_key
+
+
+def finished(client: Client, job: pb.RewrapJob) -> pb.RewrapJob:
+    for seen in client.watch_job(job.tenant, job.job_id):
+        last = seen
+    return last
+
+
+def report_of(job: pb.RewrapJob, verifier: str) -> dict[str, Any]:
+    head, body, _ = notes.verify_note(job.report, [verifier]).split("\n")
+    assert head == "strongroom/rotation-report/v1"
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def uses(client: Client, version: int) -> int:
+    return client.describe_key("acme", version).credential_versions
+
+
+def opens(client: Client, number: int) -> bool:
+    with client.reveal(f"acme/rotation/{number:07}", purpose="test")[0] as secrets:
+        return secrets["value"] == seeding.value_of(number).encode()
+
+
+def test_a_rewrap_brings_everything_under_the_newest_key_and_everything_still_opens(
+    seeded: VaultSite, operator: Client, verifier: str
+) -> None:
+    old = operator.describe_key("acme").key.version
+    count = uses(operator, old)
+    new = operator.rotate_key("acme").version
+    dry = operator.start_job("acme", "rewrap", validate_only=True)
+    assert (dry.job_id, dry.total, uses(operator, old)) == ("", count, count)
+
+    job = finished(operator, operator.start_job("acme", "rewrap"))
+
+    assert job.state == pb.JOB_STATE_SUCCEEDED
+    assert (job.total, job.done, job.skipped, job.failed) == (count, count, 0, 0)
+    assert (uses(operator, old), uses(operator, new)) == (0, count)
+    with seeded.client() as payments:
+        assert all(opens(payments, number) for number in (0, 255, 256, 700, COUNT - 1))
+    report = report_of(job, verifier)
+    assert report["before"] == {str(old): count}
+    assert report["after"] == {str(new): count}
+    assert report["requested_by"].endswith("/operator")
+    with seeded.system() as system:
+        verdict = system.verify_audit()
+    assert verdict.valid, list(verdict.findings)
+
+
+def test_a_reencryption_changes_suite_and_data_key_and_everything_still_opens(
+    seeded: VaultSite, operator: Client
+) -> None:
+    suite = "CHACHA20-POLY1305-HKDF-SHA256-COMMIT"
+    job = finished(operator, operator.start_job("acme", "reencrypt", suite=suite))
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job
+    (version,) = operator.list_versions("acme/rotation/0000500")
+    assert (version.version, version.suite) == (1, suite)
+    with seeded.client() as payments:
+        assert all(opens(payments, number) for number in (0, 500, COUNT - 1))
+        # What is new is written with the current suite again.
+        payments.put("acme/rotation/new", {"value": "x"}, kind="generic")
+    assert operator.list_versions("acme/rotation/new")[0].suite != suite
+    with seeded.system() as system:
+        assert system.verify_audit().valid
+
+
+def test_a_job_is_throttled_paused_resumed_and_cancelled(operator: Client, verifier: str) -> None:
+    operator.rotate_key("acme")
+    job = operator.start_job("acme", "rewrap", max_per_second=100)
+    try:
+        until(lambda: operator.get_job("acme", job.job_id).done)
+        with pytest.raises(StrongroomError) as second:
+            operator.start_job("acme", "rewrap")
+        assert (second.value.reason, second.value.metadata["job_id"]) == ("JOB_RUNNING", job.job_id)
+
+        paused = operator.update_job("acme", job.job_id, command="pause")
+        assert paused.state == pb.JOB_STATE_PAUSED
+        assert paused.done < paused.total
+        resumed = operator.update_job("acme", job.job_id, command="resume", max_per_second=50)
+        assert resumed.done == paused.done, "nothing was done meanwhile"
+        until(lambda: operator.get_job("acme", job.job_id).done > paused.done)
+    finally:
+        operator.update_job("acme", job.job_id, command="cancel")
+    ended = finished(operator, job)
+    report = report_of(ended, verifier)
+    assert (ended.state, report["state"]) == (pb.JOB_STATE_CANCELLED, "cancelled")
+    assert len(report["after"]) == 2, "what is not done stays where it was"
+    with pytest.raises(StrongroomError) as again:
+        operator.update_job("acme", job.job_id, command="resume")
+    assert again.value.reason == "JOB_ENDED"
+    assert operator.list_jobs("acme")[0].job_id == job.job_id
+    rest = finished(operator, operator.start_job("acme", "rewrap"))
+    assert (rest.state, rest.done) == (pb.JOB_STATE_SUCCEEDED, ended.total - ended.done)
+
+
+def test_the_command_follows_a_job_and_its_exit_code_says_how_it_ended(
+    seeded: VaultSite, operator: Client
+) -> None:
+    operator.rotate_key("acme")
+    done = strongroom(seeded, "keys", "rewrap", "acme", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout)
+    assert job["state"] == "JOB_STATE_SUCCEEDED"
+    report = strongroom(seeded, "keys", "report", "acme", job["job_id"])
+    assert report.stdout.startswith("strongroom/rotation-report/v1\n")
+    dry = strongroom(seeded, "keys", "rewrap", "acme", "--dry-run", "--output", "json")
+    assert (dry.returncode, json.loads(dry.stdout)["total"]) == (0, "0")
+
+
+def strongroom(site: VaultSite, *arguments: str) -> subprocess.CompletedProcess[str]:
+    profile = site.folder / "operator-acme.toml"
+    made = site.operator().profile
+    scopes = json.dumps([*made.scopes])
+    profile.write_text(
+        f'server = "{made.server}"\nca_file = "{made.ca_file}"\ncertificate_file = "{made.certificate_file}"\n'
+        f'private_key_file = "{made.private_key_file}"\ntenant = "acme"\nscopes = {scopes}\n'
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "vault.cli", *arguments, "--profile", str(profile)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200"},
+    )

@@ -1,0 +1,183 @@
+"""Many stored versions at once, under another key: the same data key rewrapped, or a new one.
+
+Plaintext and data keys pass only through locked memory. What cannot be moved is said row by row, and does not
+hold up the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vault.core.envelopes import context_of
+from vault.core.hsm import Rewrapping, Unwrapping, Wrapping, damaged
+from vault.crypto import envelope, suites
+from vault.crypto.errors import CryptoError
+from vault.errors import Reason, VaultError
+from vault.model import KeyPurpose
+from vault.store.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from vault.core.hsm import Hsm
+    from vault.core.keys import Keyring
+    from vault.crypto.memory import LockedBuffer
+    from vault.model import Key
+
+_PLAINTEXT_AT_ONCE = 512 * 1024
+"""Bytes. How much plaintext may lie in locked memory at a time, beside that of the calls."""
+
+
+class _Parsed(NamedTuple):
+    row: Mapping[str, Any]
+    envelope: envelope.Envelope
+    unwrapping: Unwrapping
+    context: envelope.EnvelopeContext
+    """Under the new key."""
+
+
+Moved = Row | VaultError
+"""What became of a row: the whole row as it shall be, or why it cannot be moved."""
+
+
+class Rewrap:
+    """Moves rows of `credential_versions` to another key."""
+
+    def __init__(self, hsm: Hsm, keyring: Keyring) -> None:
+        self._hsm = hsm
+        self._keyring = keyring
+
+    async def rewrap(self, rows: Sequence[Mapping[str, Any]], kek: Key) -> list[Moved]:
+        """The same data keys under `kek`. An error of the whole is raised; of one row, it is its answer."""
+        parsed = await self._parse(rows, kek)
+        blobs = iter(
+            await self._hsm.rewrap_each(
+                [
+                    Rewrapping(
+                        item.unwrapping,
+                        kek,
+                        envelope.wrap_aad(suites.suite(item.envelope.suite), item.context),
+                    )
+                    for item in parsed
+                    if isinstance(item, _Parsed)
+                ]
+            )
+        )
+        moved: list[Moved] = []
+        for item in parsed:
+            answer: object = next(blobs) if isinstance(item, _Parsed) else item
+            if isinstance(item, _Parsed) and isinstance(answer, bytes):
+                new = envelope.replace_wrapped_dek(item.row["envelope"], kek.version, answer)
+                moved.append({**item.row, "kek_version": kek.version, "envelope": new})
+            else:
+                moved.append(_failure(answer))
+        return moved
+
+    async def reencrypt(self, rows: Sequence[Mapping[str, Any]], kek: Key, suite: int) -> list[Moved]:
+        """New data keys, under `kek` and the suite. An error of the whole is raised; of one row, it is its answer."""
+        parsed = await self._parse(rows, kek)
+        moved: list[Moved] = []
+        for group in _groups(parsed):
+            moved.extend(await self._reencrypt(group, kek, suites.suite(suite)))
+        return moved
+
+    async def _reencrypt(
+        self, group: Sequence[_Parsed | VaultError], kek: Key, suite: suites.Suite
+    ) -> list[Moved]:
+        good = [item for item in group if isinstance(item, _Parsed)]
+        old_deks = await self._hsm.unwrap_each([item.unwrapping for item in good])
+        new_deks: list[LockedBuffer] = []
+        try:
+            new_deks.extend(envelope.new_dek() for _ in good)
+            wrapped = await self._hsm.wrap_each(
+                [
+                    Wrapping(kek, dek, envelope.wrap_aad(suite, item.context))
+                    for item, dek in zip(good, new_deks, strict=True)
+                ]
+            )
+            answers = iter(
+                await self._hsm.call(
+                    _seal_anew, kek, suite, list(zip(good, old_deks, new_deks, wrapped, strict=True))
+                )
+            )
+        finally:
+            for buffer in (*old_deks, *new_deks):
+                if not isinstance(buffer, BaseException):
+                    buffer.close()
+        return [next(answers) if isinstance(item, _Parsed) else item for item in group]
+
+    async def _parse(self, rows: Sequence[Mapping[str, Any]], kek: Key) -> list[_Parsed | VaultError]:
+        old: dict[int, Key | VaultError] = {}
+        for version in {row["kek_version"] for row in rows}:
+            old[version] = await self._old_key(kek.tenant, version)
+        return [_parse_row(row, old[row["kek_version"]], kek) for row in rows]
+
+    async def _old_key(self, tenant: str, version: int) -> Key | VaultError:
+        try:
+            return await self._keyring.version(tenant, KeyPurpose.KEK, version)
+        except VaultError as error:
+            if error.reason is Reason.KEY_NOT_FOUND:
+                return damaged()
+            raise
+
+
+def _parse_row(row: Mapping[str, Any], old: Key | VaultError, kek: Key) -> _Parsed | VaultError:
+    if isinstance(old, VaultError):
+        return old
+    try:
+        parsed = envelope.parse(row["envelope"])
+    except CryptoError:
+        return damaged()
+    if (parsed.kek_version, parsed.suite) != (row["kek_version"], row["suite"]):
+        return damaged()
+    name, version = row["name"], row["version"]
+    aad = envelope.wrap_aad(suites.suite(parsed.suite), context_of(name, version, old))
+    return _Parsed(row, parsed, Unwrapping(old, parsed.wrapped_dek, aad), context_of(name, version, kek))
+
+
+def _seal_anew(
+    kek: Key,
+    suite: suites.Suite,
+    items: Sequence[tuple[_Parsed, LockedBuffer | BaseException, LockedBuffer, bytes | BaseException]],
+) -> list[Moved]:
+    """Open under the old data key and seal under the new, one after the other. Runs in a thread."""
+    moved: list[Moved] = []
+    for item, old_dek, new_dek, wrapped in items:
+        if isinstance(old_dek, BaseException) or isinstance(wrapped, BaseException):
+            moved.append(_failure(old_dek if isinstance(old_dek, BaseException) else wrapped))
+            continue
+        # The content is bound to the row, not to the key: the old context differs in the key alone.
+        context = dataclasses.replace(item.context, kek_version=item.envelope.kek_version)
+        try:
+            with envelope.open(item.envelope, context, old_dek) as plaintext:
+                sealed = envelope.seal(suite, item.context, new_dek, wrapped, plaintext.view)
+        except CryptoError:
+            moved.append(damaged())
+            continue
+        moved.append({**item.row, "suite": suite.number, "kek_version": kek.version, "envelope": sealed})
+    return moved
+
+
+def _groups(parsed: Sequence[_Parsed | VaultError]) -> Iterator[list[_Parsed | VaultError]]:
+    """Cut into groups of which the plaintext fits into locked memory."""
+    group: list[_Parsed | VaultError] = []
+    size = 0
+    for item in parsed:
+        own = len(item.envelope.ciphertext) if isinstance(item, _Parsed) else 0
+        if group and size + own > _PLAINTEXT_AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += own
+    if group:
+        yield group
+
+
+def _failure(answer: object) -> VaultError:
+    """The error that belongs to one row. One that belongs to the whole, such as an HSM that is gone, is raised."""
+    if isinstance(answer, VaultError) and answer.reason is Reason.STORED_DATA_DAMAGED:
+        return answer
+    if isinstance(answer, BaseException):
+        raise answer
+    raise TypeError("neither a blob nor an error")

@@ -51,6 +51,7 @@ _PASSING: Final = (
     *(BadGateway, InternalServerError, PreconditionFailed, RateLimitExceeded, UnexpectedError),
     *(VaultDown, VaultNotInitialized, requests.RequestException),
 )
+_RETIRED: Final = "minimum encryption key version"
 _CODES: Final = {
     InvalidRequest: "HTTP 400",
     Unauthorized: "HTTP 401",
@@ -105,23 +106,15 @@ class Connection:
                     relogged = True
                     self._log_in_again(op, generation)
                 except _PASSING as error:
+                    if _RETIRED in str(error):
+                        # Said with 400 of a KEK and with 500 of a signing key, but final of both.
+                        raise InvalidRequest(_RETIRED) from None
                     if not repeat or attempt == _ATTEMPTS:
                         raise unavailable(op, error) from None
                     time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))  # noqa: S311
                 else:
                     return _data(answer)
             raise HsmUnavailable(op, "the server refuses each new log-in")
-
-    def read_kv(self, mount: str, path: str, field: str) -> bytearray:
-        """A field of a KV version 2 secret, to be wiped by the caller. Raises `HsmError`."""
-        try:
-            found = self.request("read_kv", "get", f"{mount}/data/{path}")
-        except VaultError as error:
-            raise unavailable("read_kv", error) from None
-        value = found.get("data", {}).get(field)
-        if not isinstance(value, str) or not value:
-            raise HsmUnavailable("read_kv", f"{mount}/{path} has no text in field {field}")
-        return bytearray(value.encode())
 
     def logged_in(self) -> bool:
         """Whether the server still takes the token. Raises `HsmError`."""
@@ -229,16 +222,18 @@ class Connection:
 
     def _client(self) -> hvac.Client:
         uri = self._uri
-        cert = (uri.client_cert, uri.client_key) if uri.client_cert else None
+        session = requests.Session()
+        # hvac takes these from a session that it is given, and not from its own arguments.
+        session.verify = uri.ca_file or True
+        if uri.client_cert and uri.client_key:
+            session.cert = (uri.client_cert, uri.client_key)
         return hvac.Client(
             url=uri.address,
             token="",
-            cert=cert,
-            verify=uri.ca_file or True,
             timeout=uri.timeout,
             namespace=uri.namespace,
             allow_redirects=False,  # a token is not sent to wherever a server points
-            session=requests.Session(),
+            session=session,
         )
 
     @contextlib.contextmanager

@@ -56,12 +56,25 @@ class Hsm(_Section):
     softhsm_config_file: Path | None = None
 
 
+class Secrets(_Section):
+    """`[secrets]`: a KV version 2 mount that `vault:PATH#FIELD` refers to, as a `kv://` URI with its log-in."""
+
+    uri: str
+
+
 class Database(_Section):
-    """`[database]`: `postgresql://user@host/name` or `sqlite:///path`; the password by file."""
+    """`[database]`: `postgresql://user@host/name` or `sqlite:///path`; the password by file or by reference."""
 
     url: str
     password_file: Path | None = None
+    password_source: str | None = Field(default=None, pattern=r"^vault:")
     pool_size: int = Field(default=8, ge=2, le=256)
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Database:
+        if self.password_file and self.password_source:
+            raise ValueError("password_file and password_source are two ways for one password")
+        return self
 
 
 class Tokens(_Section):
@@ -128,6 +141,7 @@ class Config(_Section):
     identity: Identity
     hsm: Hsm
     database: Database
+    secrets: Secrets | None = None
     tokens: Tokens = Tokens()
     policy: Policy
     approvals: Approvals

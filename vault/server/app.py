@@ -41,7 +41,7 @@ from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, KeyPurpose
-from vault.server import tls
+from vault.server import references, tls
 from vault.server.approvals import ApprovalService
 from vault.server.audit import AuditService
 from vault.server.credentials import CredentialService
@@ -128,7 +128,7 @@ async def foundation(config: Config) -> AsyncIterator[Foundation]:
 def open_database(config: Config) -> Database:
     """Open the configured database. Raises `StartError`."""
     file = config.database.password_file
-    password = read_secret_file(file, "database.password_file") if file else None
+    password = read_secret_file(file, "database.password_file") if file else references.password(config)
     return connect(config.database.url, password, pool_size=config.database.pool_size)
 
 
@@ -141,7 +141,9 @@ def _open_hsm(config: Config, load: Load) -> Hsm:
     logging.getLogger("hsm").setLevel(logging.CRITICAL)
     try:
         backend = hsm_library.open_backend(
-            section.uri, sessions=section.sessions, wait_seconds=section.wait_seconds
+            references.hsm_uri(config, section.uri),
+            sessions=section.sessions,
+            wait_seconds=section.wait_seconds,
         )
     except HsmAuthFailed as error:
         raise StartError(f"hsm: no log-in: {error}") from None

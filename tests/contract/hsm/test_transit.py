@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+import trustme
 
 from hsm import (
     HsmAuthFailed,
@@ -22,7 +23,6 @@ from hsm import (
     open_backend,
 )
 from hsm.transit import _name, _ref
-from hsm.transit_login import Connection
 from hsm.uri import TransitAuth, UriError, parse_transit
 from tests.contract.hsm.transit_double import Double
 
@@ -241,13 +241,31 @@ def test_a_pkcs11_blob_is_not_sent_to_the_server(double, backend, kek):
     assert len(double.calls) == before
 
 
-def test_a_secret_is_read_from_kv(uri):
-    connection = Connection(parse_transit(uri), clients=1, wait_seconds=1)
-    assert connection.read_kv("secret", "strongroom/hsm", "pin") == b"1234"
-    for path, field in (("strongroom/none", "pin"), ("strongroom/hsm", "none")):
-        with pytest.raises(HsmUnavailable):
-            connection.read_kv("secret", path, field)
-    connection.close()
+def test_a_log_in_by_certificate_over_tls(tmp_path):
+    ca, stranger = trustme.CA(), trustme.CA()
+    double = Double(tls=ca)
+    client, other = ca.issue_cert("strongroom.client"), stranger.issue_cert("strongroom.client")
+
+    def uri(leaf, authority):
+        place = tmp_path / os.urandom(4).hex()
+        place.mkdir()
+        authority.cert_pem.write_to_path(place / "ca.pem")
+        leaf.cert_chain_pems[0].write_to_path(place / "client.pem")
+        leaf.private_key_pem.write_to_path(place / "client-key.pem")
+        files = f"ca-file={place}/ca.pem&client-cert={place}/client.pem&client-key={place}/client-key.pem"
+        return f"transit://localhost:{double.port}/transit?auth=cert&role=vault&{files}"
+
+    try:
+        with open_backend(uri(client, ca)) as backend:
+            assert len(backend.random(8)) == 8
+            double.revoke_tokens()
+            assert len(backend.random(8)) == 8
+        assert [path for _, path in double.calls].count("auth/cert/login") == 2
+        for wrong in (uri(other, ca), uri(client, stranger)):  # a client, and a server, of another CA
+            with pytest.raises(HsmError):
+                open_backend(wrong)
+    finally:
+        double.close()
 
 
 @pytest.mark.parametrize("label", ["a", "acme/kek/v1", "a.b_c-d e", "%_2f", "~!@#$^&*()"])

@@ -11,10 +11,12 @@ import hmac
 import json
 import os
 import re
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import trustme
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -68,9 +70,12 @@ class Key:
 
 
 class Double:
-    """The server; `uri` opens a backend on it. `fail` and `revoke_tokens` are its fault switches."""
+    """The server; `uri` opens a backend on it. `fail` and `revoke_tokens` are its fault switches.
 
-    def __init__(self) -> None:
+    With `tls` it speaks HTTPS by a certificate of that CA, and takes a client's certificate of it as a log-in.
+    """
+
+    def __init__(self, tls: trustme.CA | None = None) -> None:
         self.keys: dict[str, Key] = {}
         self.tokens: dict[str, float] = {}
         self.secrets = {"strongroom/hsm": {"pin": "1234"}}
@@ -101,6 +106,12 @@ class Double:
             request_queue_size = 128
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.issue_cert("localhost").configure_cert(context)
+            tls.configure_trust(context)
+            context.verify_mode = ssl.CERT_OPTIONAL
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -163,15 +174,20 @@ class Double:
             return True
         raise Refusal(status, "injected")
 
-    def route(self, handler: BaseHTTPRequestHandler, path: str, body: dict):
+    def granted(self, token: str):
+        return {"auth": {"client_token": token, "lease_duration": int(self.ttl), "renewable": True}}
+
+    def route(self, handler: BaseHTTPRequestHandler, path: str, body: dict):  # noqa: PLR0911 - it is a table
         if match := re.fullmatch(r"auth/(approle|kubernetes)/login", path):
             role = body.get("role_id") or body.get("role")
             secret = body.get("secret_id") or body.get("jwt")
             if (role, secret) != self.logins[match[1]]:
                 raise Refusal(400, "invalid role or secret ID")
-            return {
-                "auth": {"client_token": self.new_token(), "lease_duration": int(self.ttl), "renewable": True}
-            }
+            return self.granted(self.new_token())
+        if path == "auth/cert/login":
+            if not isinstance(handler.connection, ssl.SSLSocket) or not handler.connection.getpeercert():
+                raise Refusal(400, "no client certificate found")
+            return self.granted(self.new_token())
         token = handler.headers.get("X-Vault-Token", "")
         if self.tokens.get(token, 0) < time.monotonic():
             raise Refusal(403, "permission denied")
@@ -179,7 +195,7 @@ class Double:
             return {"data": {"ttl": int(self.tokens[token] - time.monotonic()), "renewable": True}}
         if path == "auth/token/renew-self":
             self.tokens[token] = time.monotonic() + self.ttl
-            return {"auth": {"client_token": token, "lease_duration": int(self.ttl), "renewable": True}}
+            return self.granted(token)
         if handler.command == "LIST" and re.match(r"secret/metadata($|/)", path):
             return {"data": {"keys": self.listing(path.removeprefix("secret/metadata").strip("/"))}}
         if path.startswith("secret/data/"):
@@ -263,8 +279,10 @@ class Double:
     def version(self, key: Key, body: dict, what: str) -> int:
         version = body.get("key_version") or max(key.versions)
         if version < key.min_encryption:
+            # OpenBao 2.6 says 500 of a signing key.
+            status = 500 if what == "signing" else 400
             raise Refusal(
-                400, f"requested version for {what} is less than the minimum encryption key version"
+                status, f"requested version for {what} is less than the minimum encryption key version"
             )
         return version
 

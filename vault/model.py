@@ -226,6 +226,7 @@ class KeyPurpose(enum.StrEnum):
     PAGE = "page"
     SUBJECT = "subject"
     SUBJECT_INDEX = "index"
+    BACKUP = "backup"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,19 @@ import sys
 
 import typer
 
-from vault.cli import approvals, audit, credentials, handovers, hsm, imports, keys, server, sessions, tokens
+from vault.cli import (
+    approvals,
+    audit,
+    backup,
+    credentials,
+    handovers,
+    hsm,
+    imports,
+    keys,
+    server,
+    sessions,
+    tokens,
+)
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
 
@@ -29,6 +41,8 @@ app.command()(dev)
 app.command()(server.serve)
 app.command()(server.migrate)
 app.command()(server.health)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")

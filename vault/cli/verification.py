@@ -51,7 +51,7 @@ def verify(
 ) -> None:
     """Verify the whole log: an export, the database, or by asking the vault. Exit code 5 if it does not verify."""
     anchors = [(f"anchor {path.name}", path.read_text()) for path in anchor or ()]
-    keys = _keys(key)
+    keys = read_keys(key)
     if file is not None:
         result = _shown(_verify_file(file, keys, origin, anchors))
     elif config is not None:
@@ -110,7 +110,7 @@ def verify_proof(
     from vault.crypto.errors import CryptoError  # noqa: PLC0415
 
     try:
-        proven = verify_text(file.read_text(), _keys(key), old_note=old.read_text() if old else "")
+        proven = verify_text(file.read_text(), read_keys(key), old_note=old.read_text() if old else "")
     except (CryptoError, UnicodeDecodeError) as error:
         show_dict(output, {"valid": False, "reason": str(error)})
         raise typer.Exit(EXIT_NOT_VALID) from None
@@ -199,7 +199,8 @@ def _shown(report: Report) -> dict[str, Any]:
     }
 
 
-def _keys(options: list[str] | None) -> list[str]:
+def read_keys(options: list[str] | None) -> list[str]:
+    """Verifier keys, given as such or as files that hold one a line."""
     keys: list[str] = []
     for option in options or ():
         path = Path(option)

@@ -104,6 +104,7 @@ class Keyring:
             (KeyPurpose.INGEST, KeyAlgorithm.AES_256),
             (KeyPurpose.PAGE, KeyAlgorithm.HMAC_SHA256),
             (KeyPurpose.SUBJECT_INDEX, KeyAlgorithm.HMAC_SHA256),
+            (KeyPurpose.BACKUP, KeyAlgorithm.AES_256),
         )
         made = []
         for purpose, algorithm in wanted:

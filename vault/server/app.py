@@ -113,7 +113,7 @@ async def foundation(config: Config) -> AsyncIterator[Foundation]:
     database = open_database(config)
     try:
         await _check_schema(database)
-        hsm = await asyncio.to_thread(_open_hsm, config, load)
+        hsm = await asyncio.to_thread(open_hsm, config, load)
         try:
             audit_log = AuditLog(database, clock, load, wait_seconds=config.audit.wait_seconds)
             keyring = Keyring(database, hsm, audit_log, config.hsm.deployment)
@@ -132,7 +132,8 @@ def open_database(config: Config) -> Database:
     return connect(config.database.url, password, pool_size=config.database.pool_size)
 
 
-def _open_hsm(config: Config, load: Load) -> Hsm:
+def open_hsm(config: Config, load: Load) -> Hsm:
+    """Open the configured HSM. Raises `StartError`."""
     section = config.hsm
     if section.softhsm_config_file is not None:
         # SoftHSM reads this once, when its library is loaded.

@@ -67,6 +67,22 @@ class Database:
                 await connection.invalidate()
                 raise
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for look-ups that all see the database of one moment, and hold up no writer."""
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.is_postgresql else "BEGIN DEFERRED"
+        try:
+            async with self._reader.connect() as connection:
+                try:
+                    await connection.exec_driver_sql(begin)
+                    yield connection
+                    await connection.exec_driver_sql("ROLLBACK")
+                except BaseException:
+                    await connection.invalidate()
+                    raise
+        except ERRORS as error:
+            raise unavailable(error) from None
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()

@@ -39,13 +39,20 @@ async def current_revision(database: Database) -> str | None:
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
-async def migrate(database: Database) -> None:
-    """Bring the database up to the revision that this code needs. Does nothing if it is there."""
+def knows(revision: str) -> bool:
+    """Whether this code has the migration of that name."""
+    return any(
+        script.revision == revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
+    )
+
+
+async def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the database up to the revision, by default the one that this code needs. Does nothing if it is there."""
 
     def upgrade(connection: Connection) -> None:
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
     try:
         async with database.write() as connection:

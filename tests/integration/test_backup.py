@@ -1,0 +1,205 @@
+"""Backup and restore, as an operator does them: on a running vault, into an empty database, on either database."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.vault import VaultSite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.postgres import Postgres
+
+
+def strongroom(*arguments: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "vault.cli", *arguments, "--output", "json"],
+        capture_output=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    text = done.stdout.decode()
+    return done.returncode, json.loads(text) if text else {"error": done.stderr.decode()}
+
+
+@pytest.fixture
+def new_url(postgres: Postgres) -> Callable[[str, Path], str]:
+    """An empty database of a kind: its URL."""
+
+    def make(kind: str, folder: Path) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{folder}/{secrets.token_hex(4)}.db"
+        return postgres.create_database(f"restored_{secrets.token_hex(6)}")
+
+    return make
+
+
+def made(softhsm: tuple[str, Path], folder: Path, url: str) -> VaultSite:
+    site = VaultSite(folder, url, softhsm[0], softhsm[1])
+    site.prepare()
+    site.start()
+    with site.system() as system:
+        system.create_tenant("acme")
+    return site
+
+
+def moved(site: VaultSite, url: str) -> VaultSite:
+    """The same vault with another database, and an anchor of its own."""
+    other = dataclasses.replace(
+        site,
+        database_url=url,
+        process=None,
+        settings={
+            "audit": {"checkpoint_seconds": 3600.0, "anchor_file": f"anchor-{secrets.token_hex(4)}.txt"}
+        },
+    )
+    other.write_config()
+    return other
+
+
+def verifier_key(site: VaultSite) -> str:
+    with site.system() as system:
+        return system.checkpoint().verifier_key
+
+
+@pytest.mark.parametrize(("source", "target"), [("postgresql", "postgresql"), ("sqlite", "postgresql")])
+def test_a_vault_is_restored_from_a_backup_made_while_it_was_written_to(
+    softhsm: tuple[str, Path],
+    tmp_path: Path,
+    new_url: Callable[[str, Path], str],
+    source: str,
+    target: str,
+) -> None:
+    site = made(softhsm, tmp_path / "vault", new_url(source, tmp_path))
+    file = tmp_path / "vault.backup"
+    try:
+        with site.client() as vault:
+            for number in range(30):
+                vault.put(f"acme/keys/{number}", {"key": f"value {number}"}, kind="api_key")
+            vault.delete("acme/keys/29")
+            stop = threading.Event()
+
+            def write_on() -> None:
+                while not stop.is_set():
+                    vault.put("acme/busy", {"key": "x" * 200}, kind="api_key")
+
+            writer = threading.Thread(target=write_on)
+            writer.start()
+            code, written = strongroom("backup", str(file), "--config", str(site.config_file))
+            stop.set()
+            writer.join()
+        assert code == 0, written
+        assert file.stat().st_mode & 0o777 == 0o600
+        key = verifier_key(site)
+    finally:
+        site.stop()
+
+    # Without the HSM: whole, and signed by this vault.
+    code, structure = strongroom("restore", str(file), "--verify-only", "--key", key)
+    assert (code, structure["valid"], structure["log_root"]) == (0, True, written["log_root"])
+    # With the HSM, and without leaving anything.
+    code, content = strongroom(
+        "restore", str(file), "--verify-only", "--all", "--config", str(site.config_file)
+    )
+    assert code == 0, content
+    assert content["versions_opened"] == written["rows"]["credential_versions"]
+    assert content["records_verified"] == written["log_size"]
+
+    other = moved(site, new_url(target, tmp_path))
+    code, restored = strongroom("restore", str(file), "--all", "--config", str(other.config_file))
+    assert code == 0, restored
+    code, _ = strongroom("restore", str(file), "--config", str(other.config_file))
+    assert code == 78, "only an empty database is restored into"
+    other.start()
+    try:
+        with other.client() as vault:
+            with vault.reveal("acme/keys/7", purpose="drill")[0] as found:
+                assert found.text("key") == "value 7"
+            vault.put("acme/new", {"key": "after"}, kind="api_key")
+            vault.undelete("acme/keys/29")
+        with other.system() as system:
+            report = system.verify_audit()
+        assert report.valid, list(report.findings)
+    finally:
+        other.stop()
+
+
+def test_a_backup_that_was_altered_anywhere_is_refused_without_the_hsm_and_with_it(
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str]
+) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    from vault.core.backup import check
+    from vault.crypto import notes
+    from vault.crypto.errors import CryptoError
+
+    site = made(softhsm, tmp_path / "vault", new_url("sqlite", tmp_path))
+    try:
+        with site.client() as vault:
+            for number in range(20):
+                vault.put(f"acme/keys/{number}", {"key": secrets.token_hex(8000)}, kind="api_key")
+        files = [tmp_path / "one.backup", tmp_path / "two.backup"]
+        for file in files:
+            code, written = strongroom("backup", str(file), "--config", str(site.config_file))
+            assert code == 0, written
+        key = verifier_key(site)
+    finally:
+        site.stop()
+    public = ed25519.Ed25519PrivateKey.generate().public_key()
+    spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(CryptoError), files[0].open("rb") as opened:
+        check(opened, [notes.verifier_key("strongroom/audit", spki)])
+    content, other = (file.read_bytes() for file in files)
+    with files[0].open("rb") as opened:
+        check(opened, [key])
+    head = 22 + int.from_bytes(content[18:22], "big")
+    first = 4 + (int.from_bytes(content[head : head + 4], "big") & ~(1 << 31))
+    assert len(content) > 2 * first, "several chunks"
+    other_head = 22 + int.from_bytes(other[18:22], "big")
+    altered = {
+        "a bit of a chunk": content[: head + 50] + bytes((content[head + 50] ^ 1,)) + content[head + 51 :],
+        "a bit of the wrapped key": content[: head - 4] + b"0" + content[head - 3 :]
+        if content[head - 4 : head - 3] != b"0"
+        else content[: head - 4] + b"1" + content[head - 3 :],
+        "a chunk less": content[:head] + content[head + first :],
+        "chunks swapped": content[:head]
+        + content[head + first : head + 2 * first]
+        + content[head : head + first]
+        + content[head + 2 * first :],
+        "a chunk of another backup": content[:head]
+        + other[other_head : other_head + first]
+        + content[head + first :],
+        "another backup's header": other[:other_head] + content[head:],
+        "its end cut": content[:-200],
+        "nothing but a header": content[:head],
+        "something behind it": content + b"\0",
+        "the last mark set early": content[:head]
+        + (int.from_bytes(content[head : head + 4], "big") | 1 << 31).to_bytes(4, "big")
+        + content[head + 4 :],
+        "nothing": b"",
+    }
+    for what, bad in altered.items():
+        file = tmp_path / "bad.backup"
+        file.write_bytes(bad)
+        with pytest.raises(CryptoError), file.open("rb") as opened:
+            check(opened, [key])
+            pytest.fail(what)
+    # The HSM is no way around it: nothing of it is restored.
+    file.write_bytes(altered["chunks swapped"])
+    target = moved(site, new_url("sqlite", tmp_path))
+    code, refused = strongroom("restore", str(file), "--config", str(target.config_file))
+    assert (code, refused["valid"]) == (5, False)
+    code, after = strongroom("restore", str(files[0]), "--config", str(target.config_file))
+    assert code == 0, after

@@ -20,6 +20,7 @@ from vault import config as configuration
 from vault.client.sealing import Recipient
 from vault.core import policy
 from vault.core.follower import Follower
+from vault.core.signing import SigningKeys
 from vault.core.tokens import Tokens, TokenSettings
 from vault.errors import VaultError
 from vault.model import SYSTEM_TENANT, Certificate, KeyPurpose
@@ -63,20 +64,20 @@ class Inside:
         self.base = self._runner.run(self._stack.enter_async_context(foundation(config)))
         self._follower = Follower(self.base.database, self.base.clock)
         day = datetime.timedelta(hours=24)
+        keys = SigningKeys(self.base.keyring, self.base.hsm, self.base.clock)
         self.tokens = Tokens(
             TokenSettings(config.tokens.issuer, config.tokens.audience, day, day),
             self.base.database,
-            self.base.keyring,
-            self.base.hsm,
+            keys,
             self.base.log,
             self._follower,
             policy.load(config.policy.files),
             self.base.clock,
         )
         self._runner.run(self._follower.start())
-        self._runner.run(self.tokens.start())
+        self._runner.run(keys.start())
         self.key = self._runner.run(self.base.keyring.active(SYSTEM_TENANT, KeyPurpose.TOKEN))
-        self.jwk = json.loads(self.tokens.jwks())["keys"][0]
+        self.jwk = json.loads(self._runner.run(keys.jwks()))["keys"][0]
         self.header = {"alg": "ES256", "kid": self.jwk["kid"], "typ": "at+jwt"}
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class Inside:
         year = datetime.timedelta(days=365)
         certificate = Certificate(f"spiffe://{TRUST_DOMAIN}/payments", thumbprint, now - year, now + year)
         try:
-            return self.tokens.verify(text, certificate)
+            return self._runner.run(self.tokens.verify(text, certificate))
         except VaultError as error:
             return error.reason.value
 

@@ -8,13 +8,14 @@ worker that has not been able to look for `STALE_SECONDS` trusts no token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 from vault.core import revocations
 from vault.core.revocations import REVOKE, Kind, Revocation, Revocations
 from vault.errors import Reason, VaultError
-from vault.store import audit
+from vault.store import audit, wakeups
 from vault.store import revocations as stored
 from vault.store.ledger import read_head
 
@@ -79,14 +80,22 @@ class Follower:
         self._seen = self._clock.monotonic()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                async with asyncio.timeout(STALE_SECONDS):
-                    await self.look()
-            except (VaultError, TimeoutError) as error:
-                log.warning("cannot follow the log", extra={"error": type(error).__name__})
+        """Look again and again, and at once when another worker did something urgent, until cancelled."""
+        woken = asyncio.Event()
+        listening = asyncio.create_task(wakeups.listen(self._database, woken.set))
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await woken.wait()
+                woken.clear()
+                try:
+                    async with asyncio.timeout(STALE_SECONDS):
+                        await self.look()
+                except (VaultError, TimeoutError) as error:
+                    log.warning("cannot follow the log", extra={"error": type(error).__name__})
+        finally:
+            listening.cancel()
 
     async def look(self) -> None:
         """Take in what was committed since the last look."""

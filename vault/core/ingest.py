@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
-    from vault.core.tokens import Tokens
+    from vault.core.signing import SigningKeys
     from vault.crypto.memory import LockedBuffer
     from vault.model import Caller
     from vault.store.engine import Database
@@ -51,7 +51,7 @@ class IngestKeys:
         hsm: Hsm,
         keyring: Keyring,
         log: AuditLog,
-        tokens: Tokens,
+        signing_keys: SigningKeys,
         clock: Clock,
     ) -> None:
         self._issuer = issuer
@@ -59,7 +59,7 @@ class IngestKeys:
         self._hsm = hsm
         self._keyring = keyring
         self._log = log
-        self._tokens = tokens
+        self._signing_keys = signing_keys
         self._clock = clock
         self._offered: dict[int, IngestKey] = {}
         self._open: dict[str, tuple[IngestKey, hpke.PrivateKey]] = {}
@@ -131,7 +131,7 @@ class IngestKeys:
         key = IngestKey(
             key_id=key_id,
             hpke_suite=number,
-            signed_key=await self._tokens.sign("ingest-key+jwt", claims),
+            signed_key=await self._signing_keys.sign("ingest-key+jwt", claims),
             wrapped_seed=wrapped,
             kek_version=kek.version,
             create_time=now,

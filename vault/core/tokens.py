@@ -1,14 +1,12 @@
 """Tokens: JWTs (RFC 9068) signed in the HSM, bound to the client certificate (RFC 8705), at most 24 hours.
 
 Nothing is stored when a token is issued but its audit record. A token is accepted when the vault's own key
-signed these very bytes, every claim is what this code writes, and it is neither expired nor revoked; the
-check list is RFC 8725. The algorithm is that of the key that `kid` names among the vault's own, and is never
-read from the token.
+signed these very bytes (`signing.py`), every claim is what this code writes, and it is neither expired nor revoked;
+the check list is RFC 8725.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime
 import hashlib
@@ -18,20 +16,14 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from joserfc.jwk import ECKey
-
 from vault.clock import UTC
 from vault.core import audit, requests
-from vault.core.hsm import ref
 from vault.core.policy import Circumstances
 from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
+from vault.core.signing import b64, invalid_token
 from vault.crypto import scopes
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, Ancestor, KeyPurpose, Token
+from vault.model import SYSTEM_TENANT, Ancestor, Token
 from vault.store import revocations
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
@@ -40,9 +32,8 @@ if TYPE_CHECKING:
     from vault.clock import Clock
     from vault.core.audit import AuditLog
     from vault.core.follower import Follower
-    from vault.core.hsm import Hsm
-    from vault.core.keys import Keyring
     from vault.core.policy import Policy
+    from vault.core.signing import SigningKeys
     from vault.crypto.scopes import Scope
     from vault.model import AuditDraft, Caller, Certificate
     from vault.store.engine import Database
@@ -109,8 +100,7 @@ class Tokens:
         self,
         settings: TokenSettings,
         database: Database,
-        keyring: Keyring,
-        hsm: Hsm,
+        keys: SigningKeys,
         log: AuditLog,
         follower: Follower,
         policy: Policy,
@@ -118,32 +108,12 @@ class Tokens:
     ) -> None:
         self._settings = settings
         self._database = database
-        self._keyring = keyring
-        self._hsm = hsm
+        self._keys = keys
         self._log = log
         self._follower = follower
         self._policy = policy
         self._clock = clock
-        self._public: dict[str, ECKey] = {}
-        self._kids: dict[bytes, str] = {}
         self._verified: OrderedDict[bytes, Token] = OrderedDict()
-
-    async def start(self) -> None:
-        """Fetch the public half of every signing key from the HSM."""
-        for key in await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.TOKEN):
-            spki = await self._hsm.call(self._hsm.backend.public_key, ref(key))
-            pem = serialization.load_der_public_key(spki).public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            jwk = ECKey.import_key(pem, {"use": "sig", "alg": "ES256"})
-            kid = jwk.thumbprint()
-            self._public[kid] = jwk
-            self._kids[key.object_id] = kid
-
-    def jwks(self) -> bytes:
-        """The public keys as a JWK set (RFC 7517)."""
-        keys = [{**jwk.as_dict(private=False), "kid": kid} for kid, jwk in self._public.items()]
-        return json.dumps({"keys": keys}, sort_keys=True).encode()
 
     async def issue(self, caller: Caller, tenant: str, wish: Wish) -> IssuedToken:
         """Issue a token. Raises `FIELD_INVALID`, `POLICY_DENIED`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`."""
@@ -235,22 +205,15 @@ class Tokens:
         return life
 
     async def _hand_out(self, token: Token, record: AuditDraft) -> IssuedToken:
-        text = await self.sign("at+jwt", self._claims(token))
+        text = await self._keys.sign("at+jwt", self._claims(token))
         if len(text) > MAX_TOKEN_CHARS:
             raise invalid_field("scopes", f"make a token longer than {MAX_TOKEN_CHARS} characters")
         await self._log.record(record)
         return IssuedToken(text, token)
 
-    async def sign(self, typ: str, claims: dict[str, Any]) -> str:
-        """A compact JWS (RFC 7515) over claims, signed in the HSM by the active token key."""
-        key = await self._keyring.active(SYSTEM_TENANT, KeyPurpose.TOKEN)
-        header = {"alg": "ES256", "kid": self._kids[key.object_id], "typ": typ}
-        signed = f"{_b64(canonical_json(header).encode())}.{_b64(canonical_json(claims).encode())}"
-        return f"{signed}.{_b64(await self._hsm.sign(key, key.algorithm, signed.encode()))}"
-
-    def verify(self, text: str, certificate: Certificate) -> Token:
+    async def verify(self, text: str, certificate: Certificate) -> Token:
         """The token, if it is good for this certificate now. Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`."""
-        token = self._authenticate(text)
+        token = await self._authenticate(text)
         if not hmac.compare_digest(token.thumbprint, certificate.thumbprint):
             raise VaultError(Reason.TOKEN_CERTIFICATE_MISMATCH, "the token is bound to another certificate")
         self.recheck(token, certificate.identity)
@@ -311,7 +274,7 @@ class Tokens:
                 new |= {"token_id": target.subject}
             else:
                 new |= {"kind": target.kind.value, "subject": target.subject, "issued_until": until}
-            return Commit((record,), (Write(row_key.table, new),), now)
+            return Commit((record,), (Write(row_key.table, new),), now, urgent=True)
 
         moment: datetime.datetime = await self._log.commit(Unit((row_key,), decide))
         await self._follower.look()
@@ -325,7 +288,7 @@ class Tokens:
         own = requests.token_of(caller)
         if not 0 < len(text) <= MAX_TOKEN_CHARS:
             raise invalid_field("token", f"1 to {MAX_TOKEN_CHARS} characters")
-        token = self._seen_by(caller, text)
+        token = await self._seen_by(caller, text)
         after = canonical_json({"active": token is not None})
         record = audit.granted(caller, "token.introspect", token.token_id if token else "", after=after)
         await self._log.record(dataclasses.replace(record, tenant=own.tenant))
@@ -339,9 +302,9 @@ class Tokens:
             opened = await revocations.sessions_opened(connection, token.tenant, list(limits))
         return min(max(0, most - opened.get(token_id, 0)) for token_id, most in limits.items())
 
-    def _seen_by(self, caller: Caller, text: str) -> Token | None:
+    async def _seen_by(self, caller: Caller, text: str) -> Token | None:
         try:
-            token = self._authenticate(text)
+            token = await self._authenticate(text)
             if self._clock.now() >= token.expire_time:
                 return None
             self._follower.refuse_revoked(token, token.identity)
@@ -357,13 +320,20 @@ class Tokens:
         may = any(scopes.covers(scope, "token.introspect", f"{own.tenant}/tokens") for scope in own.scopes)
         return token if may else None
 
-    def _authenticate(self, text: str) -> Token:
+    async def _authenticate(self, text: str) -> Token:
         """What the vault signed. Remembered by digest, since checking a signature is dear."""
         if len(text) > MAX_TOKEN_CHARS or not text.isascii():
-            raise _invalid()
+            raise invalid_token()
+        if self._keys.stale:
+            await self._keys.look_again()
+            # What a version signed that is no longer trusted must not live on here.
+            self._verified.clear()
         digest = hashlib.sha256(text.encode()).digest()
         token = self._verified.get(digest)
         if token is None:
+            if not self._keys.knows(text):
+                # Signed perhaps by a version so new that this worker has not heard of it.
+                await self._keys.look_again()
             token = self._parse(text)
             self._verified[digest] = token
             if len(self._verified) > _CACHED:
@@ -371,7 +341,7 @@ class Tokens:
         return token
 
     def _parse(self, text: str) -> Token:
-        payload = self._open(text)
+        payload = self._keys.open(text)
         try:
             claims = json.loads(payload)
             token = Token(
@@ -406,26 +376,13 @@ class Tokens:
             OverflowError,
             RecursionError,
         ):
-            raise _invalid() from None
+            raise invalid_token() from None
         # No claim more, none twice, none of another type: exactly what this code writes for such a token.
         if not same or not datetime.timedelta(0) < token.expire_time - token.issue_time <= MAX_TOKEN_LIFE:
-            raise _invalid()
+            raise invalid_token()
         if token.issue_time > self._clock.now() + SKEW:
-            raise _invalid()
+            raise invalid_token()
         return token
-
-    def _open(self, text: str) -> bytes:
-        """Verify a compact JWS, and give the very bytes that were signed (RFC 7515, RFC 8725)."""
-        parts = text.split(".")
-        if len(parts) != 3:  # noqa: PLR2004 - a compact JWS has three parts
-            raise _invalid()
-        for kid, jwk in self._public.items():
-            header = canonical_json({"alg": "ES256", "kid": kid, "typ": "at+jwt"}).encode()
-            # The whole header is known beforehand: there is no `crit`, `jku` or `jwk` to fall for.
-            if parts[0] == _b64(header):
-                _check_signature(jwk, f"{parts[0]}.{parts[1]}".encode(), parts[2])
-                return _unb64(parts[1])
-        raise _invalid()
 
     def _claims(self, token: Token) -> dict[str, Any]:
         claims = {
@@ -470,7 +427,7 @@ def _count(value: object) -> int:
 
 
 def _new_id() -> str:
-    return _b64(secrets.token_bytes(16))
+    return b64(secrets.token_bytes(16))
 
 
 def _summary(token: Token, wish: Wish, **more: object) -> str:
@@ -490,34 +447,3 @@ def _summary(token: Token, wish: Wish, **more: object) -> str:
 
 def _too_long() -> Scope:
     raise invalid_field("scopes", f"at most {MAX_SCOPE_CHARS} characters each")
-
-
-def _check_signature(jwk: ECKey, signed: bytes, signature: str) -> None:
-    raw = _unb64(signature)
-    public = jwk.public_key
-    if len(raw) != 64 or not isinstance(public, ec.EllipticCurvePublicKey):  # noqa: PLR2004 - r and s, 32 bytes each
-        raise _invalid()
-    der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
-    try:
-        public.verify(der, signed, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise _invalid() from None
-
-
-def _invalid() -> VaultError:
-    return VaultError(Reason.TOKEN_INVALID, "the token is not one of this vault's")
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _unb64(text: str) -> bytes:
-    """Strict base64url: one text for one value, so that no second spelling of a token is accepted."""
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        raise _invalid() from None
-    if _b64(data) != text:
-        raise _invalid()
-    return data

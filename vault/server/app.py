@@ -35,6 +35,7 @@ from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
 from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
+from vault.core.signing import SigningKeys
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
 from vault.core.watches import Watches
@@ -176,6 +177,8 @@ class App:
         clock, database, hsm, log_, keyring = base.clock, base.database, base.hsm, base.log, base.keyring
         self._follower = Follower(database, clock)
         self._follower.listen(keyring.forget)
+        self._signing_keys = SigningKeys(keyring, hsm, clock)
+        self._follower.listen(self._signing_keys.notice)
         self._tokens = Tokens(
             TokenSettings(
                 issuer=config.tokens.issuer,
@@ -184,15 +187,16 @@ class App:
                 max_life=seconds(config.tokens.max_life_seconds),
             ),
             database,
-            keyring,
-            hsm,
+            self._signing_keys,
             log_,
             self._follower,
             policy.load(config.policy.files),
             clock,
         )
         self._approvals = Approvals(_approval_settings(config), database, log_, clock)
-        self._ingest = IngestKeys(config.tokens.issuer, database, hsm, keyring, log_, self._tokens, clock)
+        self._ingest = IngestKeys(
+            config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
+        )
         self._subjects = Subjects(database, hsm, log_, keyring)
         envelopes = Envelopes(hsm, keyring)
         self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes, base.load)
@@ -237,12 +241,12 @@ class App:
     async def start(self) -> None:
         """Learn keys and revocations, then listen. Raises `StartError`."""
         pages = Pages(await self._page_key())
-        await self._tokens.start()
+        await self._signing_keys.start()
         await self._subjects.start()
         await self._follower.start()
         await self._checkpoints.start()
         for descriptor, service in (
-            (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._base.log)),
+            (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._signing_keys, self._base.log)),
             (
                 credential_pb2.DESCRIPTOR,
                 CredentialService(self._credentials, self._watches, self._ingest, pages),

@@ -113,7 +113,7 @@ class Edge:
             visit = _Visit()
             with self._load.call():
                 try:
-                    caller = self._admit(rule, context, visit)
+                    caller = await self._admit(rule, context, visit)
                     return await implementation(well_formed(request), caller)
                 except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
                     failure = await self._refuse(rule, visit, error, _resource(rule, request))
@@ -130,7 +130,7 @@ class Edge:
         async def call(request: Message | None, context: Context) -> None:
             visit = _Visit()
             try:
-                caller = self._admit(rule, context, visit)
+                caller = await self._admit(rule, context, visit)
                 async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
                     async for answer in answers:
                         await context.write(answer)
@@ -149,7 +149,7 @@ class Edge:
         async def call(_requests: object, context: Context) -> None:
             visit = _Visit()
             try:
-                await implementation(context, self._admit(rule, context, visit))
+                await implementation(context, await self._admit(rule, context, visit))
             except Exception as error:  # noqa: BLE001
                 failure = await self._refuse(rule, visit, error, "")
             else:
@@ -158,7 +158,7 @@ class Edge:
 
         return call
 
-    def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
+    async def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
@@ -174,7 +174,7 @@ class Edge:
         caller = Caller(visit.certificate, visit.origin)
         if rule.needs_token:
             caller = dataclasses.replace(
-                caller, token=self._tokens.verify(_bearer(metadata), visit.certificate)
+                caller, token=await self._tokens.verify(_bearer(metadata), visit.certificate)
             )
         visit.caller = caller
         return caller

@@ -14,6 +14,7 @@ from vault.v1 import token_pb2 as pb
 
 if TYPE_CHECKING:
     from vault.core.audit import AuditLog
+    from vault.core.signing import SigningKeys
     from vault.core.tokens import Tokens
     from vault.model import Caller
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 class TokenService:
     """Issues, revokes and explains tokens."""
 
-    def __init__(self, tokens: Tokens, log: AuditLog) -> None:
+    def __init__(self, tokens: Tokens, keys: SigningKeys, log: AuditLog) -> None:
         self._tokens = tokens
+        self._keys = keys
         self._log = log
 
     async def issue(
@@ -86,7 +88,7 @@ class TokenService:
     ) -> pb.TokenServiceGetJwksResponse:
         """See the proto."""
         await self._log.record(audit.granted(caller, "token.get_jwks", ""))
-        return pb.TokenServiceGetJwksResponse(jwks=self._tokens.jwks())
+        return pb.TokenServiceGetJwksResponse(jwks=await self._keys.jwks())
 
 
 def _wish(request: pb.TokenServiceIssueRequest | pb.TokenServiceExchangeRequest) -> Wish:

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+_CONNECT_SECONDS = 5
 ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
 
 
@@ -83,6 +85,11 @@ class Database:
         except ERRORS as error:
             raise unavailable(error) from None
 
+    async def connect_alone(self) -> Any:
+        """An asyncpg connection outside of the pool, the caller's to close. PostgreSQL only."""
+        _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
+        return await asyncpg.connect(**parameters, timeout=_CONNECT_SECONDS)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
@@ -127,7 +134,7 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
             pool_use_lifo=True,
             hide_parameters=True,
             connect_args={
-                "timeout": 5,
+                "timeout": _CONNECT_SECONDS,
                 "command_timeout": 30,
                 "server_settings": {"application_name": "strongroom", "jit": "off"},
             },

@@ -35,6 +35,7 @@ from vault.crypto.encoding import encode
 from vault.store.engine import driver_of
 from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
 from vault.store.tables import UtcDateTime, audit_head, audit_records
+from vault.store.wakeups import wake
 
 if TYPE_CHECKING:
     import datetime
@@ -83,6 +84,8 @@ class Commit:
     records: tuple[AuditDraft, ...]
     writes: tuple[Write, ...] = ()
     result: Any = None
+    urgent: bool = False
+    """Whether every other worker is woken to hear of it at once."""
 
 
 class Unit(NamedTuple):
@@ -129,6 +132,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
         rows = Rows(await _load(connection, database, {key for unit in units for key in unit.reads}))
         results: list[Any] = []
         audit_rows: list[Row] = []
+        urgent = False
         for unit in units:
             try:
                 commit = unit.decide(rows, now)
@@ -140,9 +144,12 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
             for draft in commit.records:
                 audit_rows.append(_seal(draft, head.size + len(audit_rows), now, digests))
             results.append(commit.result)
+            urgent |= commit.urgent
         if audit_rows:
             await _flush(connection, database, rows)
             await _append(connection, database, head, audit_rows)
+        if urgent:
+            await wake(connection, database)
     return results
 
 

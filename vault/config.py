@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -124,13 +124,44 @@ class Sessions(_Section):
     locked_memory_bytes: int = Field(default=6 * 1024 * 1024, ge=1024 * 1024)
 
 
+class DirectoryAnchor(_Section):
+    """`[[audit.anchors]]`: a directory on other storage."""
+
+    kind: Literal["directory"]
+    path: Path
+
+
+class WitnessAnchor(_Section):
+    """`[[audit.anchors]]`: a witness of C2SP tlog-witness, and the key by which it cosigns."""
+
+    kind: Literal["witness"]
+    url: str = Field(pattern=r"^https?://[^?#]+$")
+    verifier_key: str = Field(pattern=r"^[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$")
+    ca_file: Path | None = None
+
+
+class SyslogAnchor(_Section):
+    """`[[audit.anchors]]`: a syslog server over TLS."""
+
+    kind: Literal["syslog"]
+    host: str
+    port: int = Field(default=6514, ge=1, le=65_535)
+    ca_file: Path | None = None
+
+
+Anchor = Annotated[DirectoryAnchor | WitnessAnchor | SyslogAnchor, Field(discriminator="kind")]
+
+
 class Audit(_Section):
     """`[audit]`: the log."""
 
     origin: str = Field(default="strongroom/audit", pattern=r"^[!-*,-~]{1,128}$")
     wait_seconds: Seconds = 5.0
     checkpoint_seconds: Seconds = 60.0
+    checkpoint_records: int = Field(default=10_000, ge=1)
+    post_quantum_signature: bool = False
     anchor_file: Path | None = None
+    anchors: tuple[Anchor, ...] = ()
 
 
 class Config(_Section):
@@ -200,6 +231,8 @@ def _resolve(config: Config, folder: Path) -> Config:
                 changes[name] = folder / value
             elif isinstance(value, tuple) and value and isinstance(value[0], Path):
                 changes[name] = tuple(folder / item for item in value)
+            elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+                changes[name] = tuple(map(resolve, value))
             elif isinstance(value, BaseModel):
                 changes[name] = resolve(value)
         return section.model_copy(update=changes)

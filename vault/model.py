@@ -369,6 +369,17 @@ class IngestKey:
     expire_time: datetime.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointKey:
+    """An ML-DSA key that signs checkpoints: its verifier key, and its seed wrapped by the HSM."""
+
+    version: int
+    verifier_key: str
+    wrapped_seed: bytes
+    kek_version: int
+    create_time: datetime.datetime
+
+
 class Outcome(enum.StrEnum):
     """How a call ended."""
 

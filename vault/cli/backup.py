@@ -85,20 +85,11 @@ def restore(
 async def _backup(config_file: Path, file: IO[bytes]) -> Manifest:
     from vault import config as configuration  # noqa: PLC0415 - gRPC and the HSM's library are slow to import
     from vault.core import backup as core  # noqa: PLC0415
-    from vault.core.checkpoints import Checkpoints  # noqa: PLC0415
-    from vault.server.app import foundation  # noqa: PLC0415
+    from vault.server.app import checkpointing, foundation  # noqa: PLC0415
 
     config = configuration.load(config_file)
     async with foundation(config) as base:
-        checkpoints = Checkpoints(
-            config.audit.origin,
-            config.audit.anchor_file,
-            base.database,
-            base.hsm,
-            base.keyring,
-            base.log,
-            base.clock,
-        )
+        checkpoints = checkpointing(base, config).checkpoints
         await checkpoints.start()
         await checkpoints.sign()
         manifest = await core.create(
@@ -136,7 +127,7 @@ async def _restore_into(
 ) -> dict[str, Any]:
     from vault.core import backup as core  # noqa: PLC0415
     from vault.core.batch import Load  # noqa: PLC0415
-    from vault.core.checkpoints import verifier_keys  # noqa: PLC0415
+    from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.envelopes import Envelopes  # noqa: PLC0415
     from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
     from vault.server.app import foundation, open_database, open_hsm  # noqa: PLC0415

@@ -137,7 +137,7 @@ def row_of(record: audit_pb2.AuditRecord) -> dict[str, Any]:
 
 async def _from_database(file: Path, out: TextIO) -> None:
     from vault import config as configuration  # noqa: PLC0415
-    from vault.core.checkpoints import verifier_keys  # noqa: PLC0415
+    from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.export import of_database, pages  # noqa: PLC0415
     from vault.server.app import foundation  # noqa: PLC0415
 

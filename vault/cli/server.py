@@ -47,10 +47,10 @@ async def migrate_database(config: Path) -> str:
 
 def health(*, profile: ProfileFile = DEFAULT_PROFILE, output: Output = Format.TABLE) -> None:
     """Ask the vault whether it is ready, and if not, which part is not and why. Exit code 4 if not."""
-    from vault.client.health import check  # noqa: PLC0415
+    from vault.client.health import look  # noqa: PLC0415
     from vault.client.profile import Profile  # noqa: PLC0415
 
-    ready, reason = check(Profile.load(profile))
-    show_dict(output, {"ready": ready, "reason": reason})
-    if not ready:
+    found = look(Profile.load(profile))
+    show_dict(output, {"ready": found.ready, "reason": found.reasons, "alarm": found.alarms})
+    if not found.ready:
         raise typer.Exit(EXIT_NOT_READY)

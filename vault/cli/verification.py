@@ -156,7 +156,7 @@ async def _verify_database(
 ) -> Report:
     from vault import config as configuration  # noqa: PLC0415
     from vault.clock import SystemClock  # noqa: PLC0415
-    from vault.core.checkpoints import verifier_keys  # noqa: PLC0415
+    from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.inspection import inspect  # noqa: PLC0415
     from vault.server.app import foundation, open_database  # noqa: PLC0415
 

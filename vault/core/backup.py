@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from hsm import KeyRef
 from vault.clock import UTC, micros
-from vault.core.checkpoints import verifier_keys
+from vault.core.checkpoint_keys import verifier_keys
 from vault.core.hsm import Unwrapping, Wrapping
 from vault.crypto import notes, suites
 from vault.crypto.chunks import CHUNK_BYTES, Chunks

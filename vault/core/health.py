@@ -11,13 +11,16 @@ from vault.store.ledger import read_head
 
 if TYPE_CHECKING:
     from vault.clock import Clock
+    from vault.core.anchors import Anchors
     from vault.core.audit import AuditLog
+    from vault.core.checkpoints import Checkpoints
     from vault.core.follower import Follower
     from vault.core.hsm import Hsm
     from vault.store.engine import Database
 
 _REMEMBERED_SECONDS = 1.0
 PARTS = ("hsm", "database", "audit", "revocations", "server")
+"""Without any of these the vault is not ready. Its other parts may fail: that is an alarm, and it goes on."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,22 @@ READY = Part(ready=True)
 class Health:
     """Looks at each part, at most once a second however often it is asked."""
 
-    def __init__(self, hsm: Hsm, database: Database, log: AuditLog, follower: Follower, clock: Clock) -> None:
+    def __init__(
+        self,
+        hsm: Hsm,
+        database: Database,
+        log: AuditLog,
+        follower: Follower,
+        checkpoints: Checkpoints,
+        anchors: Anchors,
+        clock: Clock,
+    ) -> None:
         self._hsm = hsm
         self._database = database
         self._log = log
         self._follower = follower
+        self._checkpoints = checkpoints
+        self._anchors = anchors
         self._clock = clock
         self._looked = float("-inf")
         self._parts: dict[str, Part] = {}
@@ -51,7 +65,7 @@ class Health:
         self._looked = float("-inf")
 
     async def parts(self) -> dict[str, Part]:
-        """Every part's health, by the names in `PARTS`."""
+        """Every part's health: those in `PARTS`, `checkpoints`, and each anchor by its name."""
         async with self._looking:
             if self._clock.monotonic() - self._looked > _REMEMBERED_SECONDS:
                 hsm, database = await asyncio.gather(self._look_at_hsm(), self._look_at_database())
@@ -65,6 +79,8 @@ class Health:
                     if self._follower.fresh
                     else Part(ready=False, reason="this worker cannot see what is revoked"),
                     "server": Part(ready=False, reason="stopping") if self._stopping else READY,
+                    "checkpoints": _part(self._checkpoints.alarm),
+                    **{name: _part(health.reason) for name, health in self._anchors.health.items()},
                 }
                 self._looked = self._clock.monotonic()
             return self._parts
@@ -85,3 +101,7 @@ class Health:
         except TimeoutError:
             return Part(ready=False, reason="the database does not answer in time")
         return READY
+
+
+def _part(reason: str) -> Part:
+    return Part(ready=False, reason=reason) if reason else READY

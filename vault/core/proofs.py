@@ -17,9 +17,11 @@ from vault.store.ledger import leaf_hash
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vault.core.checkpoint_keys import CheckpointKeys
     from vault.core.checkpoints import Checkpoints
     from vault.model import AuditRecord, Checkpoint
     from vault.store.engine import Database
+    from vault.store.rows import Row
 
 
 class Inclusion(NamedTuple):
@@ -38,12 +40,53 @@ class Consistency(NamedTuple):
     path: list[bytes]
 
 
-class Proofs:
-    """Makes proofs."""
+class Paths:
+    """Makes the paths of proofs from the stored nodes."""
 
-    def __init__(self, database: Database, checkpoints: Checkpoints) -> None:
+    def __init__(self, database: Database, keys: CheckpointKeys) -> None:
+        self._database = database
+        self._keys = keys
+
+    async def inclusion(self, row: Row, checkpoint: Checkpoint) -> list[bytes]:
+        """From a record to a checkpoint that covers it. Raises `STORED_DATA_DAMAGED`."""
+        root = self._keys.signed_head(checkpoint).root
+        path = await self._roots(merkle.inclusion_path(row["sequence"], checkpoint.size))
+        try:
+            merkle.verify_inclusion(leaf_hash(row), row["sequence"], checkpoint.size, path, root)
+        except CryptoError:
+            raise _damaged() from None
+        return path
+
+    async def consistency(self, old_size: int, new: Checkpoint) -> list[bytes]:
+        """From the checkpoint of `old_size` to a newer one. Raises `CHECKPOINT_NOT_FOUND`, `STORED_DATA_DAMAGED`."""
+        async with self._database.read() as connection:
+            old = await audit.get_checkpoint(connection, old_size)
+        if old is None or old.size > new.size:
+            raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no such older checkpoint")
+        roots = [self._keys.signed_head(checkpoint).root for checkpoint in (old, new)]
+        path = await self._roots(merkle.consistency_path(old.size, new.size))
+        try:
+            merkle.verify_consistency(old.size, roots[0], new.size, roots[1], path)
+        except CryptoError:
+            raise _damaged() from None
+        return path
+
+    async def _roots(self, path: Sequence[merkle.Span]) -> list[bytes]:
+        wanted = {node for span in path for node in merkle.stored_nodes(span)}
+        async with self._database.read() as connection:
+            nodes = await tree.look_up(connection, wanted)
+        if len(nodes) != len(wanted):
+            raise _damaged()
+        return [merkle.subtree_root(span, nodes) for span in path]
+
+
+class Proofs:
+    """Makes proofs to checkpoints that are there, or are signed for it."""
+
+    def __init__(self, database: Database, checkpoints: Checkpoints, paths: Paths) -> None:
         self._database = database
         self._checkpoints = checkpoints
+        self._paths = paths
 
     async def inclusion(self, sequence: int, size: int, tenant: str) -> Inclusion:
         """That a record (of this tenant; empty for any) is in the tree of `size`; 0: of the newest checkpoint.
@@ -57,13 +100,7 @@ class Proofs:
         checkpoint = await self._checkpoint(size, beyond=sequence)
         if sequence >= checkpoint.size:
             raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "that checkpoint does not cover the record")
-        path = await self._roots(merkle.inclusion_path(sequence, checkpoint.size))
-        root = self._checkpoints.signed_head(checkpoint).root
-        try:
-            merkle.verify_inclusion(leaf_hash(row), sequence, checkpoint.size, path, root)
-        except CryptoError:
-            raise _damaged() from None
-        return Inclusion(audit.record_from(row), checkpoint, path)
+        return Inclusion(audit.record_from(row), checkpoint, await self._paths.inclusion(row, checkpoint))
 
     async def consistency(self, old_size: int, size: int) -> Consistency:
         """That the checkpoint of `old_size` is the beginning of that of `size`; 0: of the newest.
@@ -72,19 +109,7 @@ class Proofs:
         """
         old = await self._checkpoint(old_size)
         new = await self._checkpoint(size)
-        if old.size > new.size:
-            raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no such older checkpoint")
-        return Consistency(old, new, await self.consistency_path(old, new))
-
-    async def consistency_path(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
-        """The path between two checkpoints. Raises `STORED_DATA_DAMAGED`."""
-        path = await self._roots(merkle.consistency_path(old.size, new.size))
-        roots = [self._checkpoints.signed_head(checkpoint).root for checkpoint in (old, new)]
-        try:
-            merkle.verify_consistency(old.size, roots[0], new.size, roots[1], path)
-        except CryptoError:
-            raise _damaged() from None
-        return path
+        return Consistency(old, new, await self._paths.consistency(old.size, new))
 
     async def _checkpoint(self, size: int, *, beyond: int | None = None) -> Checkpoint:
         """The checkpoint of a size; for 0 the newest if it goes beyond a record, else one that is signed now."""
@@ -94,21 +119,12 @@ class Proofs:
                 if size
                 else await audit.latest_checkpoint(connection)
             )
+            if found is not None and (size or (beyond is not None and found.size > beyond)):
+                (whole,) = await audit.with_cosignatures(connection, [found])
+                return whole
         if size:
-            if found is None:
-                raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no checkpoint of this size")
-            return found
-        if found is not None and beyond is not None and found.size > beyond:
-            return found
+            raise VaultError(Reason.CHECKPOINT_NOT_FOUND, "no checkpoint of this size")
         return await self._checkpoints.sign()
-
-    async def _roots(self, path: Sequence[merkle.Span]) -> list[bytes]:
-        wanted = {node for span in path for node in merkle.stored_nodes(span)}
-        async with self._database.read() as connection:
-            nodes = await tree.look_up(connection, wanted)
-        if len(nodes) != len(wanted):
-            raise _damaged()
-        return [merkle.subtree_root(span, nodes) for span in path]
 
 
 def _damaged() -> VaultError:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vault.core.checkpoints import verifier_keys
+from vault.core.checkpoint_keys import verifier_keys
 from vault.core.inspection import inspect
 from vault.errors import VaultError
 from vault.model import StoredVersion

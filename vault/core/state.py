@@ -23,6 +23,7 @@ TABLES = (
     "keys",
     "subjects",
     "ingest_keys",
+    "checkpoint_keys",
     "credentials",
     "credential_versions",
     "handovers",

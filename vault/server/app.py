@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -16,12 +16,15 @@ from grpc_health.v1 import health_pb2_grpc
 import hsm as hsm_library
 from hsm import HsmAuthFailed, HsmError
 from hsm.uri import UriError
+from vault import config as configuration
 from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
 from vault.core import approvals, policy, upkeep
+from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
 from vault.core.approvals import Approvals, ApprovalSettings
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
+from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
 from vault.core.envelopes import Envelopes
@@ -33,6 +36,7 @@ from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
+from vault.core.proofs import Paths, Proofs
 from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.signing import SigningKeys
@@ -55,6 +59,7 @@ from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.sessions import SessionService
 from vault.server.tokens import TokenService
+from vault.store import audit as store_audit
 from vault.store.engine import connect
 from vault.store.schema import current_revision, wanted_revision
 from vault.v1 import (
@@ -71,7 +76,10 @@ from vault.v1 import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
+    from vault.clock import Clock
+    from vault.config import Audit as AuditSection
     from vault.config import Config
+    from vault.core.anchors import Anchor
     from vault.store.engine import Database
 
 log = logging.getLogger("strongroom.app")
@@ -218,15 +226,14 @@ class App:
         )
         self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
-        self._checkpoints = Checkpoints(
-            config.audit.origin, config.audit.anchor_file, database, hsm, keyring, log_, clock
-        )
+        _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
+        self._proofs = Proofs(database, self._checkpoints, paths)
         self._jobs = Jobs(database, log_, keyring, clock)
         self._lanes = Lanes(
             database, log_, keyring, Rewrap(hsm, keyring), self._checkpoints, self._jobs, base.load, clock
         )
         self._follower.listen(self._lanes.notice)
-        self._health = Health(hsm, database, log_, self._follower, clock)
+        self._health = Health(hsm, database, log_, self._follower, self._checkpoints, self._anchors, clock)
         self._edge = Edge(
             Identities(config.identity.trust_domains, clock),
             self._tokens,
@@ -258,7 +265,7 @@ class App:
             (job_pb2.DESCRIPTOR, JobService(self._jobs, pages)),
             (
                 audit_pb2.DESCRIPTOR,
-                AuditService(self._base.database, self._checkpoints, pages, self._base.log),
+                AuditService(self._base.database, self._checkpoints, self._proofs, pages, self._base.log),
             ),
         ):
             (name,) = descriptor.services_by_name
@@ -278,7 +285,9 @@ class App:
             self._follower.run(),
             self._sessions.run(),
             self._handovers.run(),
-            self._checkpoints.run(self._config.audit.checkpoint_seconds),
+            self._checkpoints.run(
+                seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records
+            ),
             self._lanes.run(),
             upkeep.run(self._base.database, self._base.clock),
         ):
@@ -300,6 +309,7 @@ class App:
         await self._base.log.drain()
         with contextlib.suppress(VaultError):
             await self._checkpoints.sign()
+        await self._anchors.close()
 
     async def _page_key(self) -> memory.LockedBuffer:
         try:
@@ -347,6 +357,53 @@ def _approval_settings(config: Config) -> ApprovalSettings:
         },
         seconds(section.life_seconds),
     )
+
+
+class Checkpointing(NamedTuple):
+    """What makes, signs, proves and anchors checkpoints."""
+
+    keys: CheckpointKeys
+    paths: Paths
+    anchors: Anchors
+    checkpoints: Checkpoints
+
+
+def checkpointing(base: Foundation, config: Config) -> Checkpointing:
+    """Everything for checkpoints, server or not. Nothing is known yet: call `checkpoints.start`."""
+    database, clock = base.database, base.clock
+    keys = CheckpointKeys(
+        config.audit.origin,
+        database,
+        base.hsm,
+        base.keyring,
+        base.log,
+        clock,
+        post_quantum=config.audit.post_quantum_signature,
+    )
+    paths = Paths(database, keys)
+    anchors = Anchors(
+        _anchors(config.audit, paths, clock),
+        lambda checkpoint, name, lines: store_audit.keep_cosignature(
+            database, checkpoint.size, name, lines, clock.now()
+        ),
+    )
+    return Checkpointing(keys, paths, anchors, Checkpoints(keys, anchors, database, base.log, clock))
+
+
+def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:
+    """Every anchor that is configured."""
+    anchors: list[Anchor] = [FileAnchor(section.anchor_file)] if section.anchor_file else []
+    for one in section.anchors:
+        match one:
+            case configuration.DirectoryAnchor():
+                anchors.append(DirectoryAnchor(one.path))
+            case configuration.WitnessAnchor():
+                anchors.append(
+                    Witness(one.url, one.verifier_key, section.origin, one.ca_file, paths.consistency)
+                )
+            case configuration.SyslogAnchor():
+                anchors.append(SyslogAnchor(one.host, one.port, one.ca_file, clock))
+    return anchors
 
 
 async def _forever(work: Coroutine[Any, Any, None]) -> None:

@@ -7,7 +7,6 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from vault.core import audit, reading, requests
-from vault.core.proofs import Proofs
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditQuery, Outcome
 from vault.server import wire
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
+    from vault.core.proofs import Proofs
     from vault.model import Caller, Token
     from vault.server.pages import Pages
     from vault.store.engine import Database
@@ -38,10 +38,12 @@ _OUTCOMES = {
 class AuditService:
     """Shows the log, its head, and whether it is whole."""
 
-    def __init__(self, database: Database, checkpoints: Checkpoints, pages: Pages, log: AuditLog) -> None:
+    def __init__(
+        self, database: Database, checkpoints: Checkpoints, proofs: Proofs, pages: Pages, log: AuditLog
+    ) -> None:
         self._database = database
         self._checkpoints = checkpoints
-        self._proofs = Proofs(database, checkpoints)
+        self._proofs = proofs
         self._pages = pages
         self._log = log
 
@@ -107,7 +109,7 @@ class AuditService:
         after = int(self._pages.position(caller, query, request.page_token) or 0)
         async with self._database.read() as connection:
             found = await store.list_checkpoints(connection, after, size + 1)
-        page = found[:size]
+            page = await store.with_cosignatures(connection, found[:size])
         await self._log.record(
             audit.granted(caller, "audit.list_checkpoints", "", after=canonical_json({"count": len(page)}))
         )

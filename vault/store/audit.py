@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.model import AuditRecord, Checkpoint, Outcome
 from vault.store import tree
 from vault.store.engine import driver_of
-from vault.store.tables import audit_records, checkpoints
+from vault.store.tables import audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
@@ -198,6 +202,34 @@ async def list_checkpoints(connection: AsyncConnection, after: int, limit: int) 
         select(checkpoints).where(checkpoints.c.size > after).order_by(checkpoints.c.size).limit(limit)
     )
     return [Checkpoint(**row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def with_cosignatures(connection: AsyncConnection, given: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Checkpoints whose notes carry what witnesses answered."""
+    statement = (
+        select(cosignatures.c.size, cosignatures.c.line)
+        .where(cosignatures.c.size.in_([checkpoint.size for checkpoint in given]))
+        .order_by(cosignatures.c.witness)
+    )
+    lines: dict[int, str] = defaultdict(str)
+    for size, line in await connection.execute(statement):
+        lines[size] += line
+    return [
+        dataclasses.replace(checkpoint, note=checkpoint.note + lines[checkpoint.size]) for checkpoint in given
+    ]
+
+
+async def keep_cosignature(
+    database: Database, size: int, witness: str, line: str, now: datetime.datetime
+) -> None:
+    """Store what a witness answered, unless it is there already."""
+    insert_ = postgresql.insert if database.is_postgresql else sqlite.insert
+    async with database.write() as connection:
+        await connection.execute(
+            insert_(cosignatures)
+            .values(size=size, witness=witness[:128], line=line, create_time=now)
+            .on_conflict_do_nothing()
+        )
 
 
 async def insert_checkpoint(database: Database, checkpoint: Checkpoint, nodes: Sequence[Node]) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from vault.model import IngestKey, Key, KeyPurpose, KeyState
-from vault.store.tables import ingest_keys, keys
+from vault.model import CheckpointKey, IngestKey, Key, KeyPurpose, KeyState
+from vault.store.tables import checkpoint_keys, ingest_keys, keys
 
 if TYPE_CHECKING:
     import datetime
@@ -99,3 +99,15 @@ async def newest_ingest_key(
     )
     row = (await connection.execute(statement)).mappings().first()
     return None if row is None else ingest_key_from(dict(row))
+
+
+async def get_checkpoint_key(connection: AsyncConnection, version: int) -> CheckpointKey | None:
+    """The ML-DSA key of checkpoints of this version."""
+    statement = select(checkpoint_keys).where(checkpoint_keys.c.version == version)
+    row = (await connection.execute(statement)).mappings().first()
+    return None if row is None else CheckpointKey(**row)
+
+
+def checkpoint_key_row(key: CheckpointKey) -> Row:
+    """Its row."""
+    return {column.name: getattr(key, column.name) for column in checkpoint_keys.columns}

@@ -347,3 +347,23 @@ tree_nodes = Table(
     C("position", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     C("hash", LargeBinary(32), nullable=False),
 )
+
+checkpoint_keys = Table(
+    "checkpoint_keys",
+    metadata,
+    C("version", Integer, primary_key=True, autoincrement=False),
+    C("verifier_key", Text, nullable=False),
+    C("wrapped_seed", LargeBinary, nullable=False),
+    C("kek_version", Integer, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+
+# What witnesses and other anchors answered: signature lines that belong to a checkpoint's note.
+cosignatures = Table(
+    "cosignatures",
+    metadata,
+    C("size", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    C("witness", String(128), primary_key=True),
+    C("line", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)

@@ -36,7 +36,7 @@ labels = {{ team = "payments" }}
 [[rule]]
 path = "prod/banks/**"
 name = "acme/{top}/banks/{{1}}"
-kind = "bank_login"
+kind = "imported"
 
 [[rule]]
 path = "legacy/**"

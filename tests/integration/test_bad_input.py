@@ -167,7 +167,7 @@ class World:
             with client:
                 for name in (NAME, DELETED) if client.profile.tenant == "acme" else (FOREIGN,):
                     if not client.list_credentials(name, show_deleted=True) and not _exists(client, name):
-                        client.put(name, {"password": CANARY, "user": "u-" + CANARY}, kind=KIND)
+                        client.put(name, {"password": CANARY, "username": "u-" + CANARY}, kind=KIND)
         self.wires["acme"].call("/vault.v1.CredentialService/Delete", name=DELETED)
         wire = self.wires["acme"]
         jwks = wire.call("/vault.v1.TokenService/GetJwks").response.jwks
@@ -459,7 +459,7 @@ GOOD: dict[str, Good] = {
         {
             "name": NAMES,
             "kind": (
-                ("another than before", "card", "SEALED_PAYLOAD_INVALID"),
+                ("another than before", "generic", "SEALED_PAYLOAD_INVALID"),
                 ("upper case", "Bank", F),
                 ("64 characters", "a" * 64, F),
                 ("NUL", "bank\0", F),
@@ -491,7 +491,7 @@ GOOD: dict[str, Good] = {
                 ("one bit flipped", lambda w: _flip(w.seal(), -1), "SEALED_PAYLOAD_INVALID"),
                 ("one bit of its key flipped", lambda w: _flip(w.seal(), 3), "SEALED_PAYLOAD_INVALID"),
                 ("for another name", lambda w: w.seal(name=ABSENT), "SEALED_PAYLOAD_INVALID"),
-                ("for another kind", lambda w: w.seal(kind="card"), "SEALED_PAYLOAD_INVALID"),
+                ("for another kind", lambda w: w.seal(kind="generic"), "SEALED_PAYLOAD_INVALID"),
                 ("for another tenant", lambda w: w.seal(name=FOREIGN), "SEALED_PAYLOAD_INVALID"),
                 ("holds no bundle", lambda w: w.seal_bytes(CANARY.encode()), "SEALED_PAYLOAD_INVALID"),
                 (
@@ -980,7 +980,7 @@ def test_a_new_credential_needs_a_kind(world: World) -> None:
 def test_a_credential_never_changes_its_kind(world: World) -> None:
     watch = Watch(world)
     method = "/vault.v1.CredentialService/Put"
-    fields = {**_put(world), "kind": "card", "sealed": world.seal(kind="card")}
+    fields = {**_put(world), "kind": "generic", "sealed": world.seal(kind="generic")}
     watch.refused(world.wires["acme"].call(method, **fields), method, "FIELD_INVALID")
 
 
@@ -1166,6 +1166,8 @@ BAD_OPERATIONS: dict[str, tuple[dict[str, Any], str]] = {
         "UNKNOWN_FIELD",
     ),
     "a one-time password from what is no seed": (use("totp"), "SECRET_UNSUITABLE"),
+    "a signature in no format": (use("sign"), F),
+    "a signature with what is no key": (use("sign", raw={"message": b"x"}), "SECRET_UNSUITABLE"),
     "a challenge that is none": (use("answer_challenge", challenge="%s"), F),
     "a challenge for a key that is none": (use("answer_challenge", challenge="0" * 32), "SECRET_UNSUITABLE"),
 }

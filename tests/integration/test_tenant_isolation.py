@@ -189,7 +189,7 @@ def test_a_session_on_another_tenants_credential_looks_like_one_on_none(globex: 
     assert alike(*answers).reason == "SCOPE_DENIED"
 
 
-USES = ("hmac", "verify_hmac", "totp", "answer_challenge")
+USES = ("hmac", "verify_hmac", "totp", "answer_challenge", "sign")
 
 
 @pytest.mark.parametrize("kind", ["reveal", "verify_webhook", *USES])
@@ -200,6 +200,7 @@ def test_an_operation_on_another_tenants_credential_looks_like_one_on_none(globe
             name=name, field_names=["password"], scheme=pb.WEBHOOK_SCHEME_STRIPE, body=b"{}"
         ),
         **dict.fromkeys(USES, lambda name: {"name": name, "field_name": "password"}),
+        "sign": lambda name: {"name": name, "field_name": "password", "raw": {"message": b"x"}},
     }
     with globex.stream() as stream:
         start = pb.SessionStart(

@@ -9,9 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from vault.client import AsyncClient, SessionClosedError, StrongroomError
 from vault.crypto.errors import BufferClosed
+from vault.crypto.kinds import KindError
 from vault.v1 import session_pb2
 
 if TYPE_CHECKING:
@@ -94,15 +98,62 @@ def test_secrets_are_used_without_a_reveal(site: VaultSite) -> None:
     assert (session.closed.reveals, session.closed.uses) == (0, 6)
 
 
+def test_a_private_key_signs_in_every_format_without_leaving_the_vault(site: VaultSite) -> None:
+    name = unique()
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with site.client() as client:
+        client.put(name, {"private_key": pem, "algorithm": "ES256", "kid": "k1"}, kind="signing_key")
+        with client.session(name, purpose="test") as session:
+            assert session.sign_jws(b"payload", header={"cty": "text/plain"}).count("..") == 1
+            assert session.client_assertion("https://bank.example", client_id="me").count(".") == 2
+            headers = session.sign_http(
+                "POST", "https://bank.example/pay", {}, components=["@method", "content-digest"], body=b"{}"
+            )
+            assert set(headers) == {"content-digest", "signature-input", "signature"}
+            signed = session.sign_raw(b"message")
+    assert signed.algorithm == "ES256"
+    key.public_key().verify(signed.signature, b"message", ec.ECDSA(hashes.SHA256()))
+
+
+def test_what_does_not_fit_its_kind_or_may_never_be_stored_is_refused_here_and_in_the_vault(
+    site: VaultSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = unique()
+    bad = (
+        ({"api_key": "k", "colour": "red"}, "stripe_account", "KIND_MISMATCH"),
+        ({"private_key": "no key"}, "signing_key", "KIND_MISMATCH"),
+        ({"cvv": "123"}, "generic", "STORING_FORBIDDEN"),
+        ({"note": ";4111111111111111=29121010000?"}, "generic", "STORING_FORBIDDEN"),
+        ({"value": "x"}, "teapot", "FIELD_INVALID"),
+    )
+    with site.client() as client:
+        for fields, kind, _ in bad:
+            with pytest.raises(KindError):
+                client.put(name, fields, kind=kind)
+        # A client that does not look: the vault does.
+        monkeypatch.setattr("vault.crypto.kinds.check", lambda _kind, _fields: None)
+        for fields, kind, reason in bad:
+            with pytest.raises(StrongroomError) as caught:
+                client.put(name, fields, kind=kind)
+            assert caught.value.reason == reason
+
+
 def test_each_use_needs_its_own_scope_and_verifying_never_gives_the_power_to_sign(site: VaultSite) -> None:
     name = unique()
     with site.client() as client:
-        client.put(name, {"key": "k" * 32, "private_key": "p", "public_key": "pub"}, kind="generic")
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        client.put(name, {"key": "k" * 32, "private_key": pem, "public_key": "pub"}, kind="generic")
     uses = {
         "hmac": lambda session: session.hmac("key", b""),
         "hmac_raw": lambda session: session.hmac("key", b"", raw=True),
         "verify_hmac": lambda session: session.verify_hmac("key", b"", b""),
         "answer_challenge": lambda session: session.answer_challenge("0" * 20),
+        "sign_jws": lambda session: session.sign_jws(b"x"),
+        "client_assertion": lambda session: session.client_assertion("https://x", client_id="me"),
+        "sign_http": lambda session: session.sign_http("GET", "https://x/", {}, components=["@path"]),
+        "sign_raw": lambda session: session.sign_raw(b"x"),
     }
     for held in uses:
         with (

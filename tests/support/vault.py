@@ -40,6 +40,8 @@ ALL_SCOPES = (
     "session.reveal", "session.use.verify_webhook", "handover.wrap", "handover.unwrap",
     "session.use.hmac", "session.use.hmac_raw",
     "session.use.verify_hmac", "session.use.totp", "session.use.answer_challenge",
+    "session.use.sign_jws", "session.use.client_assertion",
+    "session.use.sign_http", "session.use.sign_raw", "session.use.http_call", "session.use.oauth_refresh",
 )  # fmt: skip
 
 

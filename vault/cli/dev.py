@@ -70,7 +70,20 @@ private_key_file = "pki/{name}-key.pem"
 tenant = "{tenant}"
 scopes = {scopes}
 """
-_USES = ("hmac", "hmac_raw", "verify_hmac", "totp", "verify_webhook", "answer_challenge")
+_USES = (
+    "hmac",
+    "hmac_raw",
+    "verify_hmac",
+    "totp",
+    "verify_webhook",
+    "answer_challenge",
+    "sign_jws",
+    "client_assertion",
+    "sign_http",
+    "sign_raw",
+    "http_call",
+    "oauth_refresh",
+)
 _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "payments": (
         TENANT,

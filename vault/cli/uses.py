@@ -131,9 +131,43 @@ def answer_challenge(
         show_dict(output, {"response": session.answer_challenge(challenge, field_name=field)})
 
 
+def sign(
+    name: Name,
+    *,
+    form: Annotated[str, typer.Option("--format", help="jws, client-assertion, http or raw.")],
+    message: Annotated[Path | None, typer.Option(help="The message, payload or body; - for stdin.")] = None,
+    audience: Annotated[str, typer.Option(help="client-assertion: the server's issuer.")] = "",
+    method: Annotated[str, typer.Option(help="http: the method.")] = "POST",
+    uri: Annotated[str, typer.Option(help="http: the whole URI.")] = "",
+    header: Annotated[list[str], typer.Option(help="http: NAME: VALUE. Repeat it.")] = [],  # noqa: B006
+    component: Annotated[list[str], typer.Option(help="http: what is covered. Repeat it.")] = [],  # noqa: B006
+    field: Annotated[str, typer.Option(help="The field that holds the private key.")] = "private_key",
+    purpose: Purpose = "sign",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Sign with a private key that stays in the vault."""
+    data = _read(message) if message else None
+    if form not in ("jws", "client-assertion", "http", "raw"):
+        raise typer.BadParameter("--format: must be jws, client-assertion, http or raw")
+    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+        if form == "jws":
+            shown = {"jws": session.sign_jws(data or b"", field_name=field)}
+        elif form == "client-assertion":
+            shown = {"client_assertion": session.client_assertion(audience, field_name=field)}
+        elif form == "http":
+            headers = read_pairs(header, ":", "--header")
+            shown = session.sign_http(method, uri, headers, components=component, body=data, field_name=field)
+        else:
+            signed = session.sign_raw(data or b"", field_name=field)
+            shown = {"algorithm": signed.algorithm, "signature": signed.signature.hex()}
+    show_dict(output, shown)
+
+
 def register(app: typer.Typer) -> None:
     """Add the uses to the session's commands."""
-    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge):
+    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge, sign):
         app.command(command.__name__.replace("_", "-"))(command)
 
 

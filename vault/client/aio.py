@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
@@ -556,6 +557,56 @@ class AsyncSession:
         """The answer to Braintree's challenge to a webhook endpoint."""
         asked = self._state.use("answer_challenge", name, field_name=field_name, challenge=challenge)
         return (await self._ask(asked)).answer_challenge.response
+
+    async def sign_jws(
+        self,
+        payload: bytes,
+        *,
+        header: Mapping[str, object] | None = None,
+        unencoded: bool = False,
+        field_name: str = "private_key",
+        name: str = "",
+    ) -> str:
+        """A detached JWS over a payload, in compact form; `header`: what stands in it beside `alg` and `kid`."""
+        text = json.dumps(header) if header else ""
+        jws = {"payload": payload, "header": text, "unencoded": unencoded}
+        return (await self._ask(self._state.use("sign", name, field_name=field_name, jws=jws))).sign.compact
+
+    async def client_assertion(
+        self, audience: str, *, client_id: str = "", field_name: str = "private_key", name: str = ""
+    ) -> str:
+        """A `private_key_jwt` for an authorisation server, 60 seconds long."""
+        assertion = {"audience": audience, "client_id": client_id}
+        asked = self._state.use("sign", name, field_name=field_name, client_assertion=assertion)
+        return (await self._ask(asked)).sign.compact
+
+    async def sign_http(
+        self,
+        method: str,
+        target_uri: str,
+        headers: Mapping[str, str],
+        *,
+        components: Sequence[str],
+        body: bytes | None = None,
+        label: str = "",
+        tag: str = "",
+        field_name: str = "private_key",
+        name: str = "",
+    ) -> dict[str, str]:
+        """The headers that sign an HTTP request by RFC 9421."""
+        http = {
+            "method": method, "target_uri": target_uri, "headers": headers, "components": components,
+            "label": label, "tag": tag, **({} if body is None else {"body": body}),
+        }  # fmt: skip
+        asked = self._state.use("sign", name, field_name=field_name, http=http)
+        return dict((await self._ask(asked)).sign.headers)
+
+    async def sign_raw(
+        self, message: bytes, *, field_name: str = "private_key", name: str = ""
+    ) -> session_pb2.SignResult:
+        """The signature of any message; ECDSA in DER."""
+        asked = self._state.use("sign", name, field_name=field_name, raw={"message": message})
+        return (await self._ask(asked)).sign
 
     async def _ask(
         self, message: session_pb2.SessionServiceOpenRequest

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.client.errors import StrongroomError
 from vault.client.sealing import IngestKey, Recipient, seal_fields, seal_handover, verify_ingest_key
-from vault.crypto import approvals
+from vault.crypto import approvals, kinds
 from vault.v1 import (
     approval_pb2,
     audit_pb2,
@@ -195,6 +195,13 @@ class Operations:
         request_id: str,
     ) -> Steps[credential_pb2.Credential]:
         """Seal and store a credential."""
+        plain = {
+            field: value.encode() if isinstance(value, str) else value for field, value in fields.items()
+        }
+        if kind:
+            kinds.check(kind, plain)
+        else:
+            kinds.check_storable(plain)
         request_id = request_id or random.token_urlsafe(16)
 
         def request(key: IngestKey) -> Message:
@@ -202,7 +209,7 @@ class Operations:
                 name=name,
                 kind=kind,
                 labels=labels or {},
-                sealed=seal_fields(fields, name, kind, key),
+                sealed=seal_fields(plain, name, kind, key),
                 ingest_key_id=key.key_id,
                 etag=etag,
                 request_id=request_id,

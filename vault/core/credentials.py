@@ -7,11 +7,10 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from vault.core import audit, requests
+from vault.core import audit, fields, requests
 from vault.core.batch import Batcher, Load
-from vault.crypto import bundle, envelope, scopes
+from vault.crypto import envelope, scopes
 from vault.crypto.contexts import put_info
-from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import Credential, CredentialState, KeyPurpose, StoredVersion, Version, VersionState
 from vault.store import credentials as store
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
-    from vault.crypto.memory import LockedBuffer
     from vault.model import AuditDraft, Caller, Key
     from vault.store.engine import Database
     from vault.store.ledger import Rows
@@ -89,7 +87,7 @@ class Credentials:
         with await self._ingest.open(
             put.ingest_key_id, put_info(put.name, kind, put.ingest_key_id), put.sealed
         ) as plaintext:
-            names = _field_names(plaintext)
+            names = fields.checked(plaintext, kind)
             for _ in range(_TRIES):
                 kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
                 number = known.latest_version + 1 if known else 1
@@ -389,16 +387,6 @@ def _openable(found: StoredVersion | Credential | BaseException | None) -> Store
     if found.version.state is VersionState.DESTROYED:
         raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
     return found
-
-
-def _field_names(plaintext: LockedBuffer) -> tuple[str, ...]:
-    try:
-        names = bundle.field_names(plaintext.view)
-    except CryptoError:
-        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed is not a bundle of fields") from None
-    if not names:
-        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed holds no field")
-    return names
 
 
 def _check_etag(wanted: str, current: str) -> None:

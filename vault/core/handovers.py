@@ -15,9 +15,9 @@ import re
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from vault.core import audit, requests
-from vault.crypto import bundle, contexts, envelope, hpke
-from vault.crypto.errors import CryptoError, FormatError
+from vault.core import audit, fields, requests
+from vault.crypto import contexts, envelope, hpke
+from vault.crypto.errors import FormatError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
     CredentialState,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
-    from vault.crypto.memory import LockedBuffer
     from vault.model import Caller
     from vault.store.engine import Database
     from vault.store.ledger import Rows
@@ -108,7 +107,7 @@ class Handovers:
         )  # fmt: skip
         info = contexts.wrap_info(wrap.name, wrap.recipient, wrap.ingest_key_id)
         with await self._ingest.open(wrap.ingest_key_id, info, wrap.sealed) as plaintext:
-            names = _field_names(plaintext)
+            names = fields.checked(plaintext)
             handover_id = secrets.token_urlsafe(16)
             for _ in range(_TRIES):
                 kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
@@ -188,16 +187,6 @@ def _check(wrap: Wrap) -> datetime.timedelta:
     if wrap.life is not None and not datetime.timedelta(seconds=1) <= wrap.life <= MAX_LIFE:
         raise invalid_field("ttl", f"1 to {int(MAX_LIFE.total_seconds())} seconds")
     return wrap.life or DEFAULT_LIFE
-
-
-def _field_names(plaintext: LockedBuffer) -> tuple[str, ...]:
-    try:
-        names = bundle.field_names(plaintext.view)
-    except CryptoError:
-        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed is not a bundle of fields") from None
-    if not names:
-        raise VaultError(Reason.SEALED_PAYLOAD_INVALID, "what was sealed holds no field")
-    return names
 
 
 def _bound_name(name: str, handover_id: str) -> str:

@@ -61,6 +61,11 @@ def field_names(view: memoryview) -> tuple[str, ...]:
     return tuple(_parse(view))
 
 
+def fields(view: memoryview) -> dict[str, memoryview]:
+    """Views of every field's value, by name, sorted; nothing is copied. Raises `FormatError` if it is not a bundle."""
+    return _parse(view)
+
+
 def field_view(view: memoryview, name: str) -> memoryview:
     """A view of a field's value; nothing is copied. Raises `UnknownField`, `FormatError`."""
     try:

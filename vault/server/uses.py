@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, macs, totp, verify_webhook
+from vault.core.uses import answer_challenge, macs, sign, totp, verify_webhook
 from vault.core.uses.webhooks.verdict import Verdict
 from vault.errors import invalid_field
 from vault.v1 import session_pb2 as pb
@@ -73,6 +73,42 @@ def _hmac(operation: pb.HmacOperation | pb.VerifyHmacOperation) -> macs.Hmac | m
     return macs.RawHmac(operation.field_name, operation.message, hash_)
 
 
+def _sign(operation: pb.SignOperation) -> object:
+    field_name, asked = operation.field_name, operation.WhichOneof("format")
+    if asked == "jws":
+        return sign.SignJws(
+            field_name, operation.jws.payload, operation.jws.header, unencoded=operation.jws.unencoded
+        )
+    if asked == "client_assertion":
+        assertion = operation.client_assertion
+        return sign.ClientAssertion(field_name, assertion.audience, assertion.client_id)
+    if asked == "http":
+        http = operation.http
+        return sign.SignHttp(
+            field_name,
+            http.method,
+            http.target_uri,
+            dict(http.headers),
+            tuple(http.components),
+            http.body if http.HasField("body") else None,
+            http.label or "sig1",
+            http.tag,
+        )
+    if asked == "raw":
+        return sign.SignRaw(field_name, operation.raw.message)
+    raise invalid_field("format", "is required")
+
+
+def _signed(signed: sign.Signed) -> pb.SignResult:
+    return pb.SignResult(
+        algorithm=signed.algorithm,
+        kid=signed.kid,
+        signature=signed.signature,
+        compact=signed.compact,
+        headers=dict(signed.headers),
+    )
+
+
 OPERATIONS: dict[str, Operation] = {
     "verify_webhook": Operation(_verify_webhook, _verification),
     "hmac": Operation(_hmac, lambda mac: pb.HmacResult(mac=mac)),
@@ -88,4 +124,5 @@ OPERATIONS: dict[str, Operation] = {
         lambda operation: answer_challenge.AnswerChallenge(operation.field_name, operation.challenge),
         lambda answer: pb.AnswerChallengeResult(response=answer),
     ),
+    "sign": Operation(_sign, _signed),
 }

@@ -130,7 +130,7 @@ class SessionServiceRevealResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class SessionServiceOpenRequest(_message.Message):
-    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge")
+    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge", "sign")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class SessionServiceOpenRequest(_message.Message):
     VERIFY_HMAC_FIELD_NUMBER: _ClassVar[int]
     TOTP_FIELD_NUMBER: _ClassVar[int]
     ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    SIGN_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     start: SessionStart
     reveal: RevealOperation
@@ -149,7 +150,8 @@ class SessionServiceOpenRequest(_message.Message):
     verify_hmac: VerifyHmacOperation
     totp: TotpOperation
     answer_challenge: AnswerChallengeOperation
-    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ...) -> None: ...
+    sign: SignOperation
+    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ..., sign: _Optional[_Union[SignOperation, _Mapping]] = ...) -> None: ...
 
 class SessionStart(_message.Message):
     __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "ttl")
@@ -246,12 +248,77 @@ class AnswerChallengeOperation(_message.Message):
     challenge: str
     def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ..., challenge: _Optional[str] = ...) -> None: ...
 
+class SignOperation(_message.Message):
+    __slots__ = ("name", "field_name", "jws", "client_assertion", "http", "raw")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    JWS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ASSERTION_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    field_name: str
+    jws: SignJws
+    client_assertion: SignClientAssertion
+    http: SignHttp
+    raw: SignRaw
+    def __init__(self, name: _Optional[str] = ..., field_name: _Optional[str] = ..., jws: _Optional[_Union[SignJws, _Mapping]] = ..., client_assertion: _Optional[_Union[SignClientAssertion, _Mapping]] = ..., http: _Optional[_Union[SignHttp, _Mapping]] = ..., raw: _Optional[_Union[SignRaw, _Mapping]] = ...) -> None: ...
+
+class SignJws(_message.Message):
+    __slots__ = ("payload", "header", "unencoded")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    UNENCODED_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    header: str
+    unencoded: bool
+    def __init__(self, payload: _Optional[bytes] = ..., header: _Optional[str] = ..., unencoded: _Optional[bool] = ...) -> None: ...
+
+class SignClientAssertion(_message.Message):
+    __slots__ = ("audience", "client_id")
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    audience: str
+    client_id: str
+    def __init__(self, audience: _Optional[str] = ..., client_id: _Optional[str] = ...) -> None: ...
+
+class SignHttp(_message.Message):
+    __slots__ = ("method", "target_uri", "headers", "components", "body", "label", "tag")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_URI_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    target_uri: str
+    headers: _containers.ScalarMap[str, str]
+    components: _containers.RepeatedScalarFieldContainer[str]
+    body: bytes
+    label: str
+    tag: str
+    def __init__(self, method: _Optional[str] = ..., target_uri: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., components: _Optional[_Iterable[str]] = ..., body: _Optional[bytes] = ..., label: _Optional[str] = ..., tag: _Optional[str] = ...) -> None: ...
+
+class SignRaw(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: bytes
+    def __init__(self, message: _Optional[bytes] = ...) -> None: ...
+
 class SessionClose(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SessionServiceOpenResponse(_message.Message):
-    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge")
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +331,7 @@ class SessionServiceOpenResponse(_message.Message):
     VERIFY_HMAC_FIELD_NUMBER: _ClassVar[int]
     TOTP_FIELD_NUMBER: _ClassVar[int]
     ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    SIGN_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     opened: SessionOpened
     reveal: RevealResult
@@ -276,7 +344,8 @@ class SessionServiceOpenResponse(_message.Message):
     verify_hmac: VerifyHmacResult
     totp: TotpResult
     answer_challenge: AnswerChallengeResult
-    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ...) -> None: ...
+    sign: SignResult
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
@@ -337,6 +406,27 @@ class AnswerChallengeResult(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     response: str
     def __init__(self, response: _Optional[str] = ...) -> None: ...
+
+class SignResult(_message.Message):
+    __slots__ = ("algorithm", "kid", "signature", "compact", "headers")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    KID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    COMPACT_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    kid: str
+    signature: bytes
+    compact: str
+    headers: _containers.ScalarMap[str, str]
+    def __init__(self, algorithm: _Optional[str] = ..., kid: _Optional[str] = ..., signature: _Optional[bytes] = ..., compact: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class OperationError(_message.Message):
     __slots__ = ("code", "reason", "message")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vault.core.uses.material import Done, unsuitable
 from vault.core.uses.webhooks import braintree
+from vault.crypto import kinds
 from vault.errors import invalid_field
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def run(material: Material, request: AnswerChallenge, _surroundings: Surro
     """Answer a challenge."""
     if not _CHALLENGE.fullmatch(request.challenge):
         raise invalid_field("challenge", "must be 20 to 32 digits of lower-case hex")
-    private_key = material.field(request.field_name)
+    private_key = material.field(request.field_name, kinds.ANSWER_CHALLENGE)
     public_key = material.public_text(request.field_name.replace("private", "public"))
     if not public_key or "private" not in request.field_name:
         raise unsuitable("the credential has no public_key beside its private_key")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from vault.core.uses.material import Done, message, unsuitable
-from vault.crypto import memory
+from vault.crypto import kinds, memory
 from vault.crypto.encoding import encode
 from vault.errors import invalid_field
 
@@ -87,7 +87,7 @@ def _said(request: Hmac | RawHmac) -> dict[str, object]:
 
 def _mac(material: Material, request: Hmac | RawHmac) -> bytes:
     data = message("message", request.message)
-    key = material.field(request.field_name)
+    key = material.field(request.field_name, kinds.HMAC)
     if len(key) < _LEAST_KEY:
         raise unsuitable(f"an HMAC key has at least {_LEAST_KEY} bytes")
     if isinstance(request, RawHmac):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from vault.crypto import bundle
+from vault.crypto import bundle, kinds
 from vault.crypto.bundle import UnknownField
 from vault.errors import Reason, VaultError, invalid_field
 
@@ -26,21 +26,27 @@ class Material:
     field_names: tuple[str, ...]
     view: memoryview = dataclasses.field(repr=False)
 
-    def field(self, name: str) -> memoryview:
-        """A view of a field. Raises `UNKNOWN_FIELD`."""
-        try:
-            return bundle.field_view(self.view, name)
-        except UnknownField:
-            raise unknown_field() from None
+    def field(self, name: str, use: str) -> memoryview:
+        """A view of a field, for one use. Raises `UNKNOWN_FIELD`, `SECRET_UNSUITABLE` if its kind is not for that."""
+        view = self._view(name)
+        if not kinds.allows(self.kind, name, use):
+            raise unsuitable("a field of this name and kind is not for this use")
+        return view
 
     def public_text(self, name: str, default: str = "") -> str:
         """A copy of a field that is no secret, such as a public key's name. Raises `SECRET_UNSUITABLE`."""
         if name not in self.field_names:
             return default
         try:
-            return str(self.field(name), "utf-8")
+            return str(self._view(name), "utf-8")
         except UnicodeDecodeError:
             raise unsuitable("a field that should be text is not") from None
+
+    def _view(self, name: str) -> memoryview:
+        try:
+            return bundle.field_view(self.view, name)
+        except UnknownField:
+            raise unknown_field() from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Surroundings:
     """What a use may ask for beside its credential."""
 
     now: Callable[[], datetime.datetime]
+    checked_keys: set[bytes] = dataclasses.field(default_factory=set)
+    """Digests of private keys that were found sound by this worker."""
 
 
 def unknown_field() -> VaultError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, macs, totp, verify_webhook
+from vault.core.uses import answer_challenge, macs, sign, totp, verify_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +26,10 @@ USES: dict[type, Use] = {
     totp.Totp: Use("session.use.totp", totp.make),
     verify_webhook.VerifyWebhook: Use("session.use.verify_webhook", verify_webhook.run),
     answer_challenge.AnswerChallenge: Use("session.use.answer_challenge", answer_challenge.run),
+    sign.SignJws: Use("session.use.sign_jws", sign.jws),
+    sign.ClientAssertion: Use("session.use.client_assertion", sign.client_assertion),
+    sign.SignHttp: Use("session.use.sign_http", sign.http),
+    sign.SignRaw: Use("session.use.sign_raw", sign.raw),
 }
 """By the class of the request."""
 

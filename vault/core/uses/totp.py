@@ -11,7 +11,7 @@ import hmac
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core.uses.material import Done, unsuitable
-from vault.crypto import memory
+from vault.crypto import kinds, memory
 
 if TYPE_CHECKING:
     from vault.core.uses.material import Material, Surroundings
@@ -44,7 +44,7 @@ async def make(material: Material, request: Totp, surroundings: Surroundings) ->
     """The code of this moment."""
     digits, period, algorithm = _settings(material)
     now = int(surroundings.now().timestamp())
-    with _seed(material.field(request.field_name)) as seed:
+    with _seed(material.field(request.field_name, kinds.TOTP)) as seed:
         code = at(seed.view, now // period, digits, algorithm)
     return Done(Code(code, period - now % period), (request.field_name,))
 

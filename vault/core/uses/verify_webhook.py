@@ -14,6 +14,7 @@ from vault.core.requests import field_names as checked_field_names
 from vault.core.uses.material import Done, message
 from vault.core.uses.webhooks import adyen, braintree, gocardless, plaid, standard, stripe
 from vault.core.uses.webhooks.verdict import Secret, Verification
+from vault.crypto import kinds
 from vault.errors import invalid_field
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
     if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
         raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
     body = message("body", request.body, least=1)
-    secrets = [Secret(name, material.field(name), _public(material, name)) for name in request.field_names]
+    secrets = [
+        Secret(name, material.field(name, kinds.VERIFY_WEBHOOK), _public(material, name))
+        for name in request.field_names
+    ]
     result = verify(request.scheme, secrets, headers, body, surroundings.now().timestamp())
     after: dict[str, object] = {
         "scheme": request.scheme.value,

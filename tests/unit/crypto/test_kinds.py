@@ -1,0 +1,116 @@
+"""Kinds: the fields of each, what each is for, and what may never be stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from vault.crypto import kinds
+
+GOOD: dict[str, dict[str, bytes]] = {
+    "plaid_app": {"client_id": b"id", "secret": b"s"},
+    "plaid_item": {"access_token": b"access-sandbox-1", "item_id": b"i"},
+    "stripe_account": {"webhook_secret": b"whsec_1", "previous_webhook_secret": b"whsec_0"},
+    "braintree_merchant": {"public_key": b"p", "private_key": b"s", "merchant_id": b"m"},
+    "adyen_merchant": {"hmac_key": b"0" * 64},
+    "gocardless_merchant": {"access_token": b"t"},
+    "bank_login": {"username": b"u", "password": b"p", "totp_seed": b"GEZDGNBVGY3TQOJQ"},
+    "oauth_client": {"client_id": b"c", "client_secret": b"s"},
+    "oauth_grant": {"refresh_token": b"r", "expires_at": b"1700000000"},
+    "webhook_secret": {"webhook_secret": b"s"},
+    "api_key": {"api_key": b"k"},
+    "tls_client": {
+        "private_key": b"-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----\n",
+        "certificate": b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n",
+    },
+    "signing_key": {
+        "private_key": b"-----BEGIN EC PRIVATE KEY-----\nAA\n-----END EC PRIVATE KEY-----\n",
+        "algorithm": b"ES256", "formats": b"jws http", "kid": b"key-1",
+    },
+    "generic": {"anything": b""},
+}  # fmt: skip
+
+
+def test_every_kind_has_an_example_here() -> None:
+    assert set(GOOD) == {*kinds.KINDS, "generic"}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_a_good_example_is_good(kind: str) -> None:
+    kinds.check(kind, GOOD[kind])
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_a_kind_needs_its_fields_knows_no_other_and_takes_no_empty_value(kind: str) -> None:
+    for fields in ({}, {**GOOD[kind], "other": b"x"}, dict.fromkeys(GOOD[kind], b"")):
+        with pytest.raises(kinds.KindError):
+            kinds.check(kind, fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("stripe_account", "api_key", b"sk_test\r\nX: y"),
+        ("plaid_item", "access_token", b"access token"),
+        ("adyen_merchant", "hmac_key", b"0" * 63),
+        ("bank_login", "totp_seed", b"not base 32!"),
+        ("signing_key", "algorithm", b"RS256"),
+        ("signing_key", "formats", b"jws,raw"),
+        ("signing_key", "kid", b'a"b'),
+        ("oauth_grant", "expires_at", b"tomorrow"),
+    ],
+)
+def test_a_value_has_the_form_of_its_field_and_is_not_repeated(kind: str, field: str, value: bytes) -> None:
+    with pytest.raises(kinds.KindError) as caught:
+        kinds.check(kind, {**GOOD[kind], field: value})
+    assert caught.value.field == field
+    assert value.decode() not in str(caught.value)
+
+
+def test_an_unknown_kind_is_told() -> None:
+    with pytest.raises(kinds.KindError) as caught:
+        kinds.check("card", {"number": b"x"})
+    assert caught.value.field == "kind"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cvv", "cvc", "cvv2", "card_cvv", "csc", "security_code", "card_verification_value", "pin", "pin_block",
+     "card_pin", "encrypted_pin", "track1", "track_2", "track2_data", "magstripe", "full_track"],
+)  # fmt: skip
+def test_what_pci_dss_forbids_is_refused_by_name_in_every_kind(name: str) -> None:
+    for kind in ("generic", "imported", "bank_login"):
+        with pytest.raises(kinds.ForbiddenError):
+            kinds.check(kind, {name: b"123"})
+    with pytest.raises(kinds.ForbiddenError):
+        kinds.check_storable({name: b"123"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"%B4111111111111111^DOE/JOHN^29121010000000000000?",
+        b";4111111111111111=29121010000000000000?",
+        b'{"swipe": ";4111111111111111=2912101?"}',
+    ],
+)
+def test_track_data_is_refused_by_its_form_under_any_name(value: bytes) -> None:
+    with pytest.raises(kinds.ForbiddenError):
+        kinds.check_storable({"notes": value})
+
+
+def test_what_only_looks_a_little_like_it_may_be_stored() -> None:
+    kinds.check_storable({"spinner": b"1", "tracking_id": b"4111111111111111", "description": b"a;1=2"})
+
+
+def test_a_field_is_for_its_uses_only() -> None:
+    assert kinds.allows("stripe_account", "webhook_secret", kinds.VERIFY_WEBHOOK)
+    for use in (kinds.HMAC, kinds.HTTP_CALL, kinds.SIGN, kinds.TOTP):
+        assert not kinds.allows("stripe_account", "webhook_secret", use)
+    assert not kinds.allows("stripe_account", "nothing", kinds.HTTP_CALL)
+    assert kinds.allows("generic", "anything", kinds.HMAC)
+
+
+def test_public_fields_may_show_in_an_answer_and_all_else_may_not() -> None:
+    assert not kinds.is_secret("plaid_item", "item_id")
+    assert kinds.is_secret("plaid_item", "access_token")
+    assert kinds.is_secret("generic", "anything")

@@ -182,6 +182,7 @@ KINDS: dict[str, Kind] = {
         {
             "username": Field(frozenset({HTTP_CALL}), secret=False),
             "password": _secret(HTTP_CALL),
+            "pin": _secret(HTTP_CALL),
             **_TOTP,
         },
         (("username", "password"),),
@@ -227,7 +228,7 @@ KINDS: dict[str, Kind] = {
 
 _FORBIDDEN = re.compile(
     r"(?:card_?)?(?:cvv|cvv2|cvc|cvc2|cvn|cav2|csc|security_code|verification_(?:code|value))"
-    r"|(?:card_?)?(?:pin|pin_?block|encrypted_pin|pin_verification_value|pvv)"
+    r"|(?:card_?)?(?:pin_?block|encrypted_pin|pin_verification_value|pvv)|card_?pin"
     r"|(?:full_)?(?:track|track_?[123]|track_?[123]?_?data|magstripe|mag_?stripe_?data|chip_data|emv_data)"
 )
 # ISO/IEC 7813: track 1 is `%B` number `^` name `^` expiry...; track 2 is `;` number `=` expiry...

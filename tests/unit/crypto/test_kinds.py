@@ -74,7 +74,7 @@ def test_an_unknown_kind_is_told() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["cvv", "cvc", "cvv2", "card_cvv", "csc", "security_code", "card_verification_value", "pin", "pin_block",
+    ["cvv", "cvc", "cvv2", "card_cvv", "csc", "security_code", "card_verification_value", "pin_block",
      "card_pin", "encrypted_pin", "track1", "track_2", "track2_data", "magstripe", "full_track"],
 )  # fmt: skip
 def test_what_pci_dss_forbids_is_refused_by_name_in_every_kind(name: str) -> None:

@@ -110,6 +110,16 @@ class CredentialState(enum.StrEnum):
     DELETED = "deleted"
 
 
+class Standing(enum.StrEnum):
+    """Whether what a credential holds still works at its provider (`core/standing.py`)."""
+
+    ACTIVE = "active"
+    EXPIRING = "expiring"
+    UPDATE_REQUIRED = "update-required"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"
+
+
 class VersionState(enum.StrEnum):
     """Whether a version still holds its secret."""
 
@@ -134,6 +144,16 @@ class Credential:
     created_by: str
     updated_by: str
     subject_id: str = ""
+    standing: Standing = Standing.ACTIVE
+    standing_note: str = ""
+    standing_by: str = ""
+    standing_time: datetime.datetime | None = None
+    expire_time: datetime.datetime | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.name.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,7 @@ class StoredVersion:
     """A version with its envelope, as a reveal needs it."""
 
     credential_state: CredentialState
+    standing: Standing
     kind: str
     tenant: str
     latest_version: int

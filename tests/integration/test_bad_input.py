@@ -556,6 +556,21 @@ GOOD: dict[str, Good] = {
     "/vault.v1.CredentialService/ListVersions": Good(
         lambda _: {"name": NAME}, {"name": KNOWN, "page_size": PAGE_SIZES, "page_token": PAGES}
     ),
+    "/vault.v1.CredentialService/SetStanding": Good(
+        lambda _: {"name": NAME, "standing": 2, "note": "test"},
+        {
+            "name": (*KNOWN, ("deleted", DELETED, "CREDENTIAL_DELETED")),
+            "standing": (("unknown", 99, F), ("negative", -1, F)),
+            "note": PURPOSES,
+            "expire_time": (
+                ("now past", {"seconds": 1}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+                ("negative nanoseconds", {"seconds": 2**33, "nanos": -1}, F),
+            ),
+            "etag": ETAGS,
+            "request_id": REQUEST_IDS,
+        },
+    ),
     "/vault.v1.CredentialService/Delete": Good(
         lambda _: {"name": NAME},
         {

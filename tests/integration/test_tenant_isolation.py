@@ -30,6 +30,7 @@ BY_NAME: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.CredentialService/List": lambda name: {"prefix": name},
     "/vault.v1.CredentialService/ListVersions": lambda name: {"name": name},
     "/vault.v1.CredentialService/Watch": lambda name: {"prefix": name},
+    "/vault.v1.CredentialService/SetStanding": lambda name: {"name": name},
     "/vault.v1.CredentialService/Delete": lambda name: {"name": name},
     "/vault.v1.CredentialService/Undelete": lambda name: {"name": name},
     "/vault.v1.CredentialService/DestroyVersion": lambda name: {"name": name, "version": 1},

@@ -36,7 +36,7 @@ permit (principal, action, resource) when { principal.path == "globex" && resour
 permit (principal, action, resource) when { principal.path like "bench*" && resource.tenant == "acme" };
 """
 ALL_SCOPES = (
-    "credential.write", "credential.read", "credential.delete", "credential.destroy",
+    "credential.write", "credential.read", "credential.set_standing", "credential.delete", "credential.destroy",
     "session.reveal", "session.use.verify_webhook", "handover.wrap", "handover.unwrap",
     "session.use.hmac", "session.use.hmac_raw",
     "session.use.verify_hmac", "session.use.totp", "session.use.answer_challenge",

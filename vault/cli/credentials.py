@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +70,29 @@ def list_(
     show_all(
         output, found, ("name", "kind", "state", "latest_version", "field_names", "update_time", "updated_by")
     )
+
+
+@app.command("set-standing")
+def set_standing(
+    name: Name,
+    standing: Annotated[
+        Literal["", "active", "expiring", "update-required", "suspended", "revoked"],
+        typer.Argument(help="How it stands; without one, only --expires is set."),
+    ] = "",
+    *,
+    note: Annotated[str, typer.Option(help="Why; not secret.")] = "",
+    expires: Annotated[
+        datetime.datetime | None, typer.Option(help="When it expires, in UTC; without it, never.")
+    ] = None,
+    etag: Etag = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Say how a credential stands with its provider. One that is suspended or revoked is not opened."""
+    moment = expires.replace(tzinfo=datetime.UTC) if expires else None
+    with client(profile, token_file) as vault:
+        show(output, vault.set_standing(name, standing, note=note, expire_time=moment, etag=etag))
 
 
 @app.command()

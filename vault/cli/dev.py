@@ -100,6 +100,7 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
         TENANT,
         (
             f"credential.read:{TENANT}/**",
+            f"credential.set_standing:{TENANT}/**",
             f"credential.delete:{TENANT}/**",
             f"credential.destroy:{TENANT}/**",
             f"key.rotate:{TENANT}/keys",

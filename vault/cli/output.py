@@ -79,6 +79,7 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value))
     text = str(value)
     for prefix in (
+        "STANDING_",
         "CREDENTIAL_CHANGE_",
         "CREDENTIAL_STATE_",
         "VERSION_STATE_",

@@ -220,6 +220,27 @@ class Operations:
         )
         return response.credential
 
+    def set_standing(
+        self,
+        name: str,
+        standing: str,
+        note: str,
+        expire_time: datetime.datetime | None,
+        etag: str,
+    ) -> Steps[credential_pb2.Credential]:
+        """Set how a credential stands, and when it expires."""
+        request = credential_pb2.CredentialServiceSetStandingRequest(
+            name=name, standing=standing, note=note, etag=etag, request_id=random.token_urlsafe(16)
+        )
+        if expire_time is not None:
+            request.expire_time.FromDatetime(expire_time)
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/SetStanding",
+            request,
+            credential_pb2.CredentialServiceSetStandingResponse,
+        )
+        return response.credential
+
     def wrap(
         self,
         name: str,
@@ -685,6 +706,11 @@ def _timestamp(moment: datetime.datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def standing(name: str) -> str:
+    """The name that a standing has in the proto; an empty one is none."""
+    return f"STANDING_{(name or 'unspecified').upper().replace('-', '_')}"
 
 
 def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:

@@ -92,6 +92,22 @@ class Client:
         """
         return self._run(self._operations.reveal(names, purpose, field_names, approval_id))
 
+    def set_standing(
+        self,
+        name: str,
+        standing: str = "",
+        *,
+        note: str = "",
+        expire_time: datetime.datetime | None = None,
+        etag: str = "",
+    ) -> credential_pb2.Credential:
+        """Set a credential's standing (`active`, `expiring`, `update-required`, `suspended`, `revoked`) and expiry.
+
+        An empty standing leaves it as it is; without `expire_time` it does not expire.
+        """
+        wanted = operations.standing(standing)
+        return self._run(self._operations.set_standing(name, wanted, note, expire_time, etag))
+
     def wrap(
         self,
         name: str,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 from typing import TYPE_CHECKING
 
-from vault.core import audit, fields, requests
+from vault.core import audit, fields, requests, standing
 from vault.core.batch import Batcher, Load
 from vault.crypto import envelope, scopes
 from vault.crypto.contexts import put_info
@@ -198,13 +197,16 @@ class Credentials:
             record = audit.granted(caller, "credential.destroy_version", f"{name}")
             if repeat.earlier(rows) is not None:
                 return Commit((_repeated(record),), (), store.version_from(version_row))
-            _check_etag(etag, row["etag"])
+            requests.check_etag(etag, row["etag"])
             before = store.version_from(version_row)
             if before.state is VersionState.DESTROYED:
                 raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
             after = dataclasses.replace(before, state=VersionState.DESTROYED, destroy_time=now)
             credential = dataclasses.replace(
-                store.credential_from(row), etag=_new_etag(), update_time=now, updated_by=caller.identity
+                store.credential_from(row),
+                etag=requests.new_etag(),
+                update_time=now,
+                updated_by=caller.identity,
             )
             record = dataclasses.replace(
                 record, before_state=_version_state(before), after_state=_version_state(after)
@@ -250,9 +252,9 @@ class Credentials:
             record = audit.granted(caller, action, name)
             if repeat.earlier(rows) is not None:
                 return Commit((_repeated(record),), (), before)
-            _check_etag(etag, before.etag)
+            requests.check_etag(etag, before.etag)
             after = dataclasses.replace(
-                change(before, now), etag=_new_etag(), update_time=now, updated_by=caller.identity
+                change(before, now), etag=requests.new_etag(), update_time=now, updated_by=caller.identity
             )
             record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
             writes = (Write("credentials", store.credential_row(after)), *repeat.remember(after.etag, now))
@@ -306,13 +308,14 @@ def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit
             state=CredentialState.ACTIVE,
             latest_version=new.number,
             field_names=new.field_names,
-            etag=_new_etag(),
+            etag=requests.new_etag(),
             create_time=before.create_time if before else now,
             update_time=now,
             delete_time=None,
             created_by=before.created_by if before else caller.identity,
             updated_by=caller.identity,
         )
+        after = standing.mend(before, after, caller.identity, now)
         version = Version(
             name=name,
             version=new.number,
@@ -368,9 +371,9 @@ def _check_current(new: _NewVersion, before: Credential | None, tenant: dict[str
         raise deleted()
     if new.put.etag == NEW:
         if before:
-            raise _etag_mismatch()
+            raise requests.etag_mismatch()
     elif new.put.etag:
-        _check_etag(new.put.etag, before.etag if before else "")
+        requests.check_etag(new.put.etag, before.etag if before else "")
     if before and before.kind != new.kind:
         raise invalid_field("kind", "a credential's kind never changes")
     if new.number != (before.latest_version if before else 0) + 1 or tenant["kek_version"] != new.kek.version:
@@ -386,20 +389,8 @@ def _openable(found: StoredVersion | Credential | BaseException | None) -> Store
         raise deleted()
     if found.version.state is VersionState.DESTROYED:
         raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
+    standing.refuse_unusable(found.standing)
     return found
-
-
-def _check_etag(wanted: str, current: str) -> None:
-    if wanted and wanted != current:
-        raise _etag_mismatch()
-
-
-def _etag_mismatch() -> VaultError:
-    return VaultError(Reason.ETAG_MISMATCH, "the etag is not the current one")
-
-
-def _new_etag() -> str:
-    return secrets.token_urlsafe(12)
 
 
 def not_found() -> VaultError:
@@ -443,6 +434,6 @@ def _answer_of_credential(credential: Credential) -> str:
 
 def _credential_of_answer(answer: str, now: datetime.datetime) -> Credential:
     row = json.loads(answer)
-    for name in ("create_time", "update_time"):
-        row[name] = now.fromisoformat(row[name])
+    for name in ("create_time", "update_time", "standing_time", "expire_time"):
+        row[name] = now.fromisoformat(row[name]) if row[name] else None
     return store.credential_from(row)

@@ -38,6 +38,7 @@ FOLLOWED = (
     "credential.delete",
     "credential.undelete",
     "credential.destroy_version",
+    "credential.set_standing",
     "key.create_tenant",
     "key.rotate",
     "job.start",

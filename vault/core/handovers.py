@@ -24,6 +24,7 @@ from vault.model import (
     Handover,
     HandoverState,
     KeyPurpose,
+    Standing,
     StoredVersion,
     Version,
     VersionState,
@@ -218,7 +219,9 @@ def _stored(handover: Handover) -> StoredVersion:
         created_by=handover.sender,
         destroy_time=None,
     )
-    return StoredVersion(CredentialState.ACTIVE, "handover", handover.tenant, 1, version, handover.envelope)
+    return StoredVersion(
+        CredentialState.ACTIVE, Standing.ACTIVE, "handover", handover.tenant, 1, version, handover.envelope
+    )
 
 
 def _row_key(handover: Handover) -> RowKey:

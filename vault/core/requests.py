@@ -7,6 +7,7 @@ scope learns nothing, not even whether the rest was well formed or the thing exi
 from __future__ import annotations
 
 import re
+import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.crypto import scopes
@@ -165,6 +166,22 @@ def rate(value: int) -> int:
     if not 0 <= value <= MAX_RATE:
         raise invalid_field("max_per_second", f"at most {MAX_RATE}")
     return value
+
+
+def check_etag(wanted: str, current: str) -> None:
+    """Raise `ETAG_MISMATCH` if the caller named an etag and it is not the current one."""
+    if wanted and wanted != current:
+        raise etag_mismatch()
+
+
+def etag_mismatch() -> VaultError:
+    """The error for a change of what has changed since the caller looked."""
+    return VaultError(Reason.ETAG_MISMATCH, "the etag is not the current one")
+
+
+def new_etag() -> str:
+    """An etag that never was."""
+    return secrets.token_urlsafe(12)
 
 
 def page_size(value: int) -> int:

@@ -15,7 +15,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import approvals, audit, redemption, requests
+from vault.core import approvals, audit, redemption, requests, standing
 from vault.core.open_sessions import OpenSessions
 from vault.core.revocations import REVOKE
 from vault.core.uses.material import Material, Surroundings, unknown_field
@@ -27,7 +27,7 @@ from vault.crypto.bundle import UnknownField
 from vault.crypto.errors import FormatError
 from vault.crypto.stream import SessionSealer
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, Outcome
+from vault.model import SYSTEM_TENANT, Outcome, Standing
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
@@ -238,15 +238,13 @@ class Session:
         content = self._contents.get(record.resource)
         if content is None:
             return
-        if record.action == "credential.delete":
+        after = json.loads(record.after_state or "{}")
+        opened = content.stored.version.version
+        if record.action == "credential.put":
+            if after.get("version", 0) > opened:
+                self.events.put_nowait(Changed(record.resource, after["version"]))
+        elif _is_gone(record.action, after, opened):
             self.end(CloseReason.CREDENTIAL_GONE)
-        elif record.action == "credential.destroy_version":
-            if json.loads(record.after_state).get("version") == content.stored.version.version:
-                self.end(CloseReason.CREDENTIAL_GONE)
-        elif record.action == "credential.put":
-            latest = json.loads(record.after_state).get("version")
-            if isinstance(latest, int) and latest > content.stored.version.version:
-                self.events.put_nowait(Changed(record.resource, latest))
 
     def wipe(self, reason: CloseReason) -> Receipt:
         """Wipe every buffer and read each back."""
@@ -530,6 +528,15 @@ def break_glass(wanted: Selector) -> Operation:
         approvals.BREAK_GLASS,
         wanted.name,
         {"version": str(wanted.version), "fields": ",".join(sorted(wanted.field_names))},
+    )
+
+
+def _is_gone(action: str, after: dict[str, Any], opened: int) -> bool:
+    """Whether a change takes the opened version away from its sessions."""
+    if action == standing.SET:
+        return after.get("standing") in (Standing.SUSPENDED, Standing.REVOKED)
+    return action == "credential.delete" or (
+        action == "credential.destroy_version" and after.get("version") == opened
     )
 
 

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from vault.model import AuditRecord, Caller, Token
     from vault.store.engine import Database
 
-CHANGES = ("credential.put", "credential.delete", "credential.undelete", "credential.destroy_version")
+CHANGES = (
+    "credential.put",
+    "credential.delete",
+    "credential.undelete",
+    "credential.destroy_version",
+    "credential.set_standing",
+)
 """The actions of the log that are changes of a credential."""
 
 MAX_PER_WORKER = 1000

@@ -20,6 +20,7 @@ ACTIONS = frozenset(
         "token.delegate",
         "credential.write",
         "credential.read",
+        "credential.set_standing",
         "credential.delete",
         "credential.destroy",
         "session.reveal",

@@ -40,6 +40,7 @@ from vault.core.proofs import Paths, Proofs
 from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.signing import SigningKeys
+from vault.core.standing import Standings
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
 from vault.core.watches import Watches
@@ -224,6 +225,7 @@ class App:
             base.load,
             clock,
         )
+        self._standings = Standings(database, log_, clock)
         self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
         _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
@@ -256,7 +258,7 @@ class App:
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._signing_keys, self._base.log)),
             (
                 credential_pb2.DESCRIPTOR,
-                CredentialService(self._credentials, self._watches, self._ingest, pages),
+                CredentialService(self._credentials, self._watches, self._standings, self._ingest, pages),
             ),
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
@@ -285,6 +287,7 @@ class App:
             self._follower.run(),
             self._sessions.run(),
             self._handovers.run(),
+            self._standings.run(),
             self._checkpoints.run(
                 seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records
             ),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from vault.core.credentials import Credentials
     from vault.core.ingest import IngestKeys
+    from vault.core.standing import Standings
     from vault.core.watches import Watches
     from vault.model import Caller
     from vault.server.pages import Pages
@@ -23,9 +24,17 @@ if TYPE_CHECKING:
 class CredentialService:
     """Stores credentials and tells about them."""
 
-    def __init__(self, credentials: Credentials, watches: Watches, ingest: IngestKeys, pages: Pages) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        watches: Watches,
+        standings: Standings,
+        ingest: IngestKeys,
+        pages: Pages,
+    ) -> None:
         self._credentials = credentials
         self._watches = watches
+        self._standings = standings
         self._ingest = ingest
         self._pages = pages
 
@@ -127,3 +136,18 @@ class CredentialService:
             async for change, behind in all_seen:
                 cursor = self._pages.token(caller, query, str(behind))
                 yield wire.change(change, cursor)
+
+    async def set_standing(
+        self, request: pb.CredentialServiceSetStandingRequest, caller: Caller
+    ) -> pb.CredentialServiceSetStandingResponse:
+        """See the proto."""
+        credential = await self._standings.set(
+            caller,
+            request.name,
+            wire.standing(request.standing),
+            request.note,
+            wire.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None,
+            request.etag,
+            request.request_id,
+        )
+        return pb.CredentialServiceSetStandingResponse(credential=wire.credential(credential))

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.crypto import suites
 from vault.errors import invalid_field
-from vault.model import CredentialState, JobKind, JobState, KeyState, Outcome, VersionState
+from vault.model import CredentialState, JobKind, JobState, KeyState, Outcome, Standing, VersionState
 from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ _CHANGES = {
     "credential.delete": credential_pb2.CREDENTIAL_CHANGE_DELETED,
     "credential.undelete": credential_pb2.CREDENTIAL_CHANGE_UNDELETED,
     "credential.destroy_version": credential_pb2.CREDENTIAL_CHANGE_VERSION_DESTROYED,
+    "credential.set_standing": credential_pb2.CREDENTIAL_CHANGE_STANDING,
+}
+_STANDINGS = {
+    Standing.ACTIVE: credential_pb2.STANDING_ACTIVE,
+    Standing.EXPIRING: credential_pb2.STANDING_EXPIRING,
+    Standing.UPDATE_REQUIRED: credential_pb2.STANDING_UPDATE_REQUIRED,
+    Standing.SUSPENDED: credential_pb2.STANDING_SUSPENDED,
+    Standing.REVOKED: credential_pb2.STANDING_REVOKED,
 }
 _KEY_STATES = {
     KeyState.PENDING: key_pb2.KEY_STATE_PENDING,
@@ -96,7 +104,22 @@ def credential(value: Credential) -> credential_pb2.Credential:
         delete_time=timestamp(value.delete_time),
         created_by=value.created_by,
         updated_by=value.updated_by,
+        standing=_STANDINGS[value.standing],
+        standing_note=value.standing_note,
+        standing_by=value.standing_by,
+        standing_time=timestamp(value.standing_time),
+        expire_time=timestamp(value.expire_time),
     )
+
+
+def standing(value: int) -> Standing | None:
+    """The standing that a request names; None if it names none. Raises `FIELD_INVALID`."""
+    if value == credential_pb2.STANDING_UNSPECIFIED:
+        return None
+    for known, number in _STANDINGS.items():
+        if number == value:
+            return known
+    raise invalid_field("standing", "must be one that the vault knows")
 
 
 def version(value: Version) -> credential_pb2.CredentialVersion:

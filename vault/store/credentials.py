@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, String, and_, any_, bindparam, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 
-from vault.model import Credential, CredentialState, StoredVersion, Version, VersionState
+from vault.model import Credential, CredentialState, Standing, StoredVersion, Version, VersionState
 from vault.store.engine import driver_of
 from vault.store.rows import canonical_json
 from vault.store.tables import credential_versions, credentials
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.store.rows import Row
 
+_ACTIVE = Standing.ACTIVE.value
 _STORED = (
     credential_versions,
     credentials.c.state.label("credential_state"),
+    credentials.c.standing.label("standing"),
     credentials.c.kind.label("kind"),
     credentials.c.latest_version.label("latest_version"),
 )
@@ -44,6 +47,11 @@ def credential_from(row: Row) -> Credential:
         created_by=row["created_by"],
         updated_by=row["updated_by"],
         subject_id=row["subject_id"] or "",
+        standing=_standing(row["standing"]),
+        standing_note=row["standing_note"] or "",
+        standing_by=row["standing_by"] or "",
+        standing_time=row["standing_time"],
+        expire_time=row["expire_time"],
     )
 
 
@@ -64,7 +72,16 @@ def credential_row(credential: Credential) -> Row:
         "created_by": credential.created_by,
         "updated_by": credential.updated_by,
         "subject_id": credential.subject_id or None,
+        "standing": credential.standing.value if credential.standing_time else None,
+        "standing_note": credential.standing_note or None,
+        "standing_by": credential.standing_by or None,
+        "standing_time": credential.standing_time,
+        "expire_time": credential.expire_time,
     }
+
+
+def _standing(stored: str | None) -> Standing:
+    return Standing(stored) if stored else Standing.ACTIVE
 
 
 def version_from(row: Mapping[str, Any]) -> Version:
@@ -166,6 +183,20 @@ async def list_credentials(
     return [credential_from(dict(row)) for row in result.mappings()]
 
 
+async def expiring(
+    connection: AsyncConnection, warn: datetime.datetime, now: datetime.datetime, limit: int
+) -> list[Credential]:
+    """Credentials that expire before `warn` and are not said to, or have expired by `now` and are not said to."""
+    table = credentials
+    unsaid = or_(
+        and_(table.c.expire_time <= warn, func.coalesce(table.c.standing, _ACTIVE) == _ACTIVE),
+        and_(table.c.expire_time <= now, table.c.standing == Standing.EXPIRING.value),
+    )
+    live = table.c.state == CredentialState.ACTIVE.value
+    statement = select(table).where(unsaid, live).order_by(table.c.expire_time).limit(limit)
+    return [credential_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
 async def list_versions(connection: AsyncConnection, name: str, *, before: int, limit: int) -> list[Version]:
     """A credential's versions, newest first, beginning below the version `before`."""
     table = credential_versions
@@ -205,6 +236,7 @@ _NEWEST_SQL = str(
 def _stored_from(row: Mapping[str, Any]) -> StoredVersion:
     return StoredVersion(
         credential_state=CredentialState(row["credential_state"]),
+        standing=_standing(row["standing"]),
         kind=row["kind"],
         tenant=row["tenant"],
         latest_version=row["latest_version"],

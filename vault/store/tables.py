@@ -132,7 +132,13 @@ credentials = Table(
     C("created_by", String(512), nullable=False),
     C("updated_by", String(512), nullable=False),
     C("subject_id", String(22), info=LATER),
+    C("standing", String(16), info=LATER),
+    C("standing_note", String(128), info=LATER),
+    C("standing_by", String(512), info=LATER),
+    C("standing_time", UtcDateTime, info=LATER),
+    C("expire_time", UtcDateTime, info=LATER),
 )
+Index("credentials_by_expiry", credentials.c.expire_time)
 Index("credentials_by_subject", credentials.c.tenant, credentials.c.subject_id)
 
 credential_versions = Table(

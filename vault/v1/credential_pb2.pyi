@@ -29,6 +29,16 @@ class CredentialChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CREDENTIAL_CHANGE_DELETED: _ClassVar[CredentialChange]
     CREDENTIAL_CHANGE_UNDELETED: _ClassVar[CredentialChange]
     CREDENTIAL_CHANGE_VERSION_DESTROYED: _ClassVar[CredentialChange]
+    CREDENTIAL_CHANGE_STANDING: _ClassVar[CredentialChange]
+
+class Standing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STANDING_UNSPECIFIED: _ClassVar[Standing]
+    STANDING_ACTIVE: _ClassVar[Standing]
+    STANDING_EXPIRING: _ClassVar[Standing]
+    STANDING_UPDATE_REQUIRED: _ClassVar[Standing]
+    STANDING_SUSPENDED: _ClassVar[Standing]
+    STANDING_REVOKED: _ClassVar[Standing]
 CREDENTIAL_STATE_UNSPECIFIED: CredentialState
 CREDENTIAL_STATE_ACTIVE: CredentialState
 CREDENTIAL_STATE_DELETED: CredentialState
@@ -40,9 +50,16 @@ CREDENTIAL_CHANGE_PUT: CredentialChange
 CREDENTIAL_CHANGE_DELETED: CredentialChange
 CREDENTIAL_CHANGE_UNDELETED: CredentialChange
 CREDENTIAL_CHANGE_VERSION_DESTROYED: CredentialChange
+CREDENTIAL_CHANGE_STANDING: CredentialChange
+STANDING_UNSPECIFIED: Standing
+STANDING_ACTIVE: Standing
+STANDING_EXPIRING: Standing
+STANDING_UPDATE_REQUIRED: Standing
+STANDING_SUSPENDED: Standing
+STANDING_REVOKED: Standing
 
 class Credential(_message.Message):
-    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by")
+    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +79,11 @@ class Credential(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     UPDATED_BY_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    STANDING_NOTE_FIELD_NUMBER: _ClassVar[int]
+    STANDING_BY_FIELD_NUMBER: _ClassVar[int]
+    STANDING_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -74,7 +96,12 @@ class Credential(_message.Message):
     delete_time: _timestamp_pb2.Timestamp
     created_by: str
     updated_by: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ...) -> None: ...
+    standing: Standing
+    standing_note: str
+    standing_by: str
+    standing_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CredentialVersion(_message.Message):
     __slots__ = ("name", "version", "state", "suite", "kek_version", "field_names", "create_time", "created_by", "destroy_time")
@@ -264,3 +291,25 @@ class CredentialServiceWatchResponse(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     changed_by: str
     def __init__(self, cursor: _Optional[str] = ..., change: _Optional[_Union[CredentialChange, str]] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., changed_by: _Optional[str] = ...) -> None: ...
+
+class CredentialServiceSetStandingRequest(_message.Message):
+    __slots__ = ("name", "standing", "note", "expire_time", "etag", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    standing: Standing
+    note: str
+    expire_time: _timestamp_pb2.Timestamp
+    etag: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., note: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CredentialServiceSetStandingResponse(_message.Message):
+    __slots__ = ("credential",)
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    credential: Credential
+    def __init__(self, credential: _Optional[_Union[Credential, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,165 @@
+"""How a credential stands with its provider decides whether it is opened, and everybody who watches hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.wire import until
+from vault.client import SessionClosedError, StrongroomError
+from vault.v1 import credential_pb2 as pb
+from vault.v1 import session_pb2
+
+if TYPE_CHECKING:
+    from tests.support.vault import VaultSite
+    from vault.client import Client
+
+FOLDER = "acme/standing"
+
+
+def stored(client: Client, name: str) -> str:
+    full = f"{FOLDER}/{name}"
+    client.put(full, {"password": "p"}, kind="bank_login")
+    return full
+
+
+def reason(client: Client, name: str) -> str:
+    try:
+        client.reveal(name, purpose="test")[0].close()
+    except StrongroomError as error:
+        return error.reason
+    return ""
+
+
+def test_who_set_it_when_and_why_is_told(site: VaultSite) -> None:
+    with site.client() as client:
+        name = stored(client, "told")
+        assert client.get(name).standing == pb.STANDING_ACTIVE
+        after = client.set_standing(name, "update-required", note="the bank wants a new consent")
+    assert after.standing == pb.STANDING_UPDATE_REQUIRED
+    assert after.standing_note == "the bank wants a new consent"
+    assert after.standing_by.endswith("/payments")
+    assert after.HasField("standing_time")
+
+
+@pytest.mark.parametrize(
+    ("standing", "refused"),
+    [
+        ("active", ""),
+        ("expiring", ""),
+        ("update-required", ""),
+        ("suspended", "CREDENTIAL_SUSPENDED"),
+        ("revoked", "CREDENTIAL_REVOKED"),
+    ],
+)
+def test_what_is_opened_depends_on_it(site: VaultSite, standing: str, refused: str) -> None:
+    with site.client() as client:
+        name = stored(client, f"opened-{standing}")
+        client.set_standing(name, "expiring", note="first")
+        client.set_standing(name, standing, note="test")
+        assert reason(client, name) == refused
+
+
+def test_a_suspension_can_be_lifted_and_survives_delete_and_undelete(site: VaultSite) -> None:
+    with site.client() as client, site.operator() as operator:
+        name = stored(client, "lifted")
+        client.set_standing(name, "suspended", note="under investigation")
+        operator.delete(name)
+        operator.undelete(name)
+        assert reason(client, name) == "CREDENTIAL_SUSPENDED"
+        client.set_standing(name, "active", note="cleared")
+        assert reason(client, name) == ""
+
+
+def test_nothing_leads_back_from_revoked(site: VaultSite) -> None:
+    with site.client() as client:
+        name = stored(client, "final")
+        client.set_standing(name, "revoked", note="the customer left")
+        with pytest.raises(StrongroomError) as refused:
+            client.set_standing(name, "active", note="again")
+        assert refused.value.reason == "STANDING_UNREACHABLE"
+        with pytest.raises(StrongroomError) as refused:
+            stored(client, "final")
+        assert refused.value.reason == "CREDENTIAL_REVOKED"
+
+
+def test_a_new_version_mends_what_it_can_mend(site: VaultSite) -> None:
+    with site.client() as client:
+        name = stored(client, "mended")
+        for standing, expected in (
+            ("update-required", pb.STANDING_ACTIVE),
+            ("expiring", pb.STANDING_ACTIVE),
+            ("suspended", pb.STANDING_SUSPENDED),
+        ):
+            client.set_standing(name, standing, note="test")
+            stored(client, "mended")
+            assert client.get(name).standing == expected
+
+
+def test_a_suspension_ends_open_sessions_within_a_second(site: VaultSite) -> None:
+    with site.client() as client:
+        name = stored(client, "session")
+        with site.client() as other, other.session(name, purpose="test") as session:
+            client.set_standing(name, "suspended", note="test")
+
+            def ended() -> session_pb2.SessionClosed | None:
+                try:
+                    session.reveal("password").close()
+                except SessionClosedError as closed:
+                    return closed.closed
+                except StrongroomError:
+                    return session.closed
+                return None
+
+            closed = until(ended, seconds=1.5)
+    assert closed.reason == session_pb2.CLOSE_REASON_CREDENTIAL_GONE
+    assert closed.buffers_wiped == closed.buffers
+
+
+def test_a_repeated_request_changes_it_once(site: VaultSite) -> None:
+    from tests.integration.wire import Wire
+
+    with site.client() as client:
+        name = stored(client, "repeated")
+    with Wire(site.profile("payments")) as wire:
+        request = {"name": name, "standing": 2, "note": "test", "request_id": "standing-once"}
+        answers = [wire.call("/vault.v1.CredentialService/SetStanding", **request) for _ in range(2)]
+    assert answers[0].response.credential == answers[1].response.credential
+
+
+def test_what_expires_is_said_to_in_time(fresh_site: VaultSite) -> None:
+    """The sweep runs at the start and each minute: so start the vault when something is due."""
+    site = fresh_site
+    site.start()
+    with site.system() as system:
+        system.create_tenant("acme")
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    with site.client() as client:
+        for name, expires in (("soon", soon), ("week", soon + datetime.timedelta(days=5)), ("never", None)):
+            client.set_standing(stored(client, name), expire_time=expires)
+    asyncio.run(asyncio.sleep(2))
+    site.stop()
+    site.start()
+    with site.client() as client:
+        until(lambda: client.get(f"{FOLDER}/soon").standing == pb.STANDING_UPDATE_REQUIRED)
+        until(lambda: client.get(f"{FOLDER}/week").standing == pb.STANDING_EXPIRING)
+        assert client.get(f"{FOLDER}/never").standing == pb.STANDING_ACTIVE
+        assert client.get(f"{FOLDER}/week").standing_by == "strongroom"
+        stored(client, "soon")
+        assert client.get(f"{FOLDER}/soon").standing == pb.STANDING_ACTIVE
+    with site.system() as system:
+        assert system.verify_audit().valid
+
+
+def test_watchers_hear_of_it(site: VaultSite) -> None:
+    from tests.integration.test_watch import watching
+
+    prefix = "acme/standing-watched"
+    with site.client() as client:
+        watcher = watching(site, prefix, client)
+        client.put(f"{prefix}/x", {"a": "b"}, kind="generic")
+        client.set_standing(f"{prefix}/x", "expiring", note="test")
+        until(lambda: (pb.CREDENTIAL_CHANGE_STANDING, f"{prefix}/x", 0) in watcher.told())

@@ -1,0 +1,234 @@
+"""A credential's standing with its provider: whether what it holds still works, who said so, when and why.
+
+    ACTIVE            it works
+    EXPIRING          it works, and soon will not: renew it
+    UPDATE_REQUIRED   its provider wants the customer, or a new version: opened still, since mending it needs it
+    SUSPENDED         refused until somebody lifts it
+    REVOKED           refused for ever: its provider or its owner ended it
+
+Storing a new version mends what a new version can mend. Events of a provider may come late or twice: one that is older
+than what is known, or was seen before, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import hashlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from vault.core import audit, requests
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import Credential, CredentialState, Standing
+from vault.store import credentials as store
+from vault.store.ledger import Commit, Unit
+from vault.store.rows import RowKey, Write, canonical_json
+
+if TYPE_CHECKING:
+    from vault.clock import Clock
+    from vault.core.audit import AuditLog
+    from vault.model import AuditDraft, Caller
+    from vault.store.engine import Database
+    from vault.store.ledger import Rows
+
+log = logging.getLogger("strongroom.standing")
+
+SET = "credential.set_standing"
+REMIND_BEFORE = datetime.timedelta(days=7)
+"""How long before a credential expires it is said to be expiring."""
+
+_NEXT: dict[Standing, frozenset[Standing]] = {
+    standing: frozenset(Standing) - {standing} if standing is not Standing.REVOKED else frozenset()
+    for standing in Standing
+}
+_MENDED = frozenset({Standing.EXPIRING, Standing.UPDATE_REQUIRED})
+_BY_VAULT = "strongroom"
+_SWEEP_SECONDS = 60.0
+_SWEEP_ROWS = 500
+
+
+class Event(NamedTuple):
+    """What a provider said of a credential: its own id for the event, when it happened, and what follows from it."""
+
+    event_id: str
+    time: datetime.datetime
+    standing: Standing
+    note: str
+
+
+def change(before: Credential, standing: Standing, note: str, by: str, now: datetime.datetime) -> Credential:
+    """The credential with another standing. Raises `STANDING_UNREACHABLE` if it can never be reached from here."""
+    if standing is not before.standing and standing not in _NEXT[before.standing]:
+        raise VaultError(Reason.STANDING_UNREACHABLE, "a revoked credential stays revoked: store another")
+    return dataclasses.replace(
+        before, standing=standing, standing_note=note, standing_by=by, standing_time=now
+    )
+
+
+def mend(before: Credential | None, after: Credential, by: str, now: datetime.datetime) -> Credential:
+    """A credential that gets a new version: it works again, as far as a new version can mend it.
+
+    Raises `CREDENTIAL_REVOKED`.
+    """
+    if before is None or before.standing is Standing.ACTIVE:
+        return after
+    refuse_revoked(before.standing)
+    kept = dataclasses.replace(
+        after,
+        standing=before.standing,
+        standing_note=before.standing_note,
+        standing_by=before.standing_by,
+        standing_time=before.standing_time,
+    )
+    if before.standing not in _MENDED:
+        return kept
+    return dataclasses.replace(
+        change(kept, Standing.ACTIVE, "a new version was stored", by, now), expire_time=None
+    )
+
+
+def refuse_unusable(standing: Standing) -> None:
+    """Raise `CREDENTIAL_SUSPENDED` or `CREDENTIAL_REVOKED` for what may not be opened."""
+    if standing is Standing.SUSPENDED:
+        raise VaultError(Reason.CREDENTIAL_SUSPENDED, "the credential is suspended")
+    refuse_revoked(standing)
+
+
+def refuse_revoked(standing: Standing) -> None:
+    """Raise `CREDENTIAL_REVOKED` for what will never work again."""
+    if standing is Standing.REVOKED:
+        raise VaultError(Reason.CREDENTIAL_REVOKED, "the credential was revoked")
+
+
+class Standings:
+    """Sets standings: for callers, for events of providers, and when time has come."""
+
+    def __init__(self, database: Database, log_: AuditLog, clock: Clock) -> None:
+        self._database = database
+        self._log = log_
+        self._clock = clock
+
+    async def set(
+        self,
+        caller: Caller,
+        name: str,
+        standing: Standing | None,
+        note: str,
+        expire_time: datetime.datetime | None,
+        etag: str,
+        request_id: str,
+    ) -> Credential:
+        """Set standing (None: leave it) and time of expiry (None: none). See `CredentialService.SetStanding`."""
+        requests.credential_name(name)
+        requests.require(caller, SET, name)
+        requests.printable("note", note, required=standing is not None)
+        if expire_time is not None and expire_time <= self._clock.now():
+            raise invalid_field("expire_time", "must lie ahead")
+        expiry = expire_time.isoformat() if expire_time else ""
+        wanted = standing.value if standing else ""
+        repeat = requests.repeat(caller, SET, request_id, name, wanted, note, expiry, etag)
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            before = _existing(rows, name)
+            record = audit.granted(caller, SET, name)
+            if repeat.earlier(rows) is not None:
+                repeated = dataclasses.replace(record, after_state=canonical_json({"repeated": True}))
+                return Commit((repeated,), (), before)
+            requests.check_etag(etag, before.etag)
+            after = dataclasses.replace(before, expire_time=expire_time)
+            if standing is not None:
+                after = change(after, standing, note, caller.identity, now)
+            commit = _commit(record, before, after, caller.identity, now)
+            return dataclasses.replace(commit, writes=(*commit.writes, *repeat.remember(after.etag, now)))
+
+        result: Credential = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
+        return result
+
+    async def observe(self, caller: Caller, name: str, event: Event) -> Credential | None:
+        """Let an event of the provider take effect, once, unless a later one has. None if it changed nothing.
+
+        The caller has proved that the event is genuine; it needs no scope to have the vault take note of it.
+        """
+        event_key = hashlib.sha256(event.event_id.encode()).hexdigest()
+        repeat = requests.Repeat(f"provider:{name}", SET, event_key, b"")
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            before = _existing(rows, name)
+            known = before.standing_time
+            stale = known is not None and event.time < known and before.standing_by != _BY_VAULT
+            if repeat.earlier(rows) is not None or stale or before.standing is Standing.REVOKED:
+                return Commit(())
+            after = change(before, event.standing, event.note, caller.identity, event.time)
+            commit = _commit(audit.granted(caller, SET, name), before, after, before.updated_by, now)
+            return dataclasses.replace(commit, writes=(*commit.writes, *repeat.remember(after.etag, now)))
+
+        result: Credential | None = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
+        return result
+
+    async def run(self) -> None:
+        """Say of what expires that it does, in time, again and again, until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except VaultError as error:
+                log.warning("cannot look for what expires", extra={"reason": error.reason.value})
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Let what will soon expire be EXPIRING, and what has expired be UPDATE_REQUIRED."""
+        now = self._clock.now()
+        async with self._database.read() as connection:
+            due = await store.expiring(connection, now + REMIND_BEFORE, now, _SWEEP_ROWS)
+        for credential in due:
+            await self._log.commit(_expire_unit(credential.name))
+
+
+def _expire_unit(name: str) -> Unit:
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        before = _existing(rows, name)
+        expired = before.expire_time is not None and before.expire_time <= now
+        wanted = Standing.UPDATE_REQUIRED if expired else Standing.EXPIRING
+        reachable = {Standing.ACTIVE, Standing.EXPIRING} - {wanted}
+        if before.expire_time is None or before.standing not in reachable:
+            return Commit(())
+        note = "it has expired" if expired else f"it expires at {before.expire_time.isoformat()}"
+        after = change(before, wanted, note, _BY_VAULT, now)
+        record = audit.by_vault(before.tenant, SET, name)
+        return _commit(record, before, after, before.updated_by, now)
+
+    return Unit((_key(name),), decide)
+
+
+def _commit(
+    record: AuditDraft, before: Credential, after: Credential, by: str, now: datetime.datetime
+) -> Commit:
+    after = dataclasses.replace(after, etag=requests.new_etag(), update_time=now, updated_by=by)
+    record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+    return Commit((record,), (Write("credentials", store.credential_row(after)),), after)
+
+
+def _existing(rows: Rows, name: str) -> Credential:
+    row = rows.get("credentials", name)
+    if row is None:
+        raise VaultError(Reason.CREDENTIAL_NOT_FOUND, "no such credential")
+    credential = store.credential_from(row)
+    if credential.state is CredentialState.DELETED:
+        raise VaultError(Reason.CREDENTIAL_DELETED, "the credential is deleted")
+    return credential
+
+
+def _state(credential: Credential) -> str:
+    return canonical_json(
+        {
+            "standing": credential.standing.value,
+            "note": credential.standing_note,
+            "etag": credential.etag,
+            "expire_time": credential.expire_time.isoformat() if credential.expire_time else "",
+        }
+    )
+
+
+def _key(name: str) -> RowKey:
+    return RowKey("credentials", (name,))

@@ -179,7 +179,7 @@ def test_json_lines_come_in_and_a_line_that_is_none_is_named_without_its_content
 ) -> None:
     top = f"lines{secrets.token_hex(4)}"
     lines = [json.dumps({"path": f"{top}/{n}", "fields": {"key": f"v{n}"}}) for n in range(70)]
-    code, report, _ = run(profile, "json-lines", "--kind", "api_key", stdin="\n".join(lines).encode())
+    code, report, _ = run(profile, "json-lines", "--kind", "generic", stdin="\n".join(lines).encode())
     assert (code, report["counts"]) == (0, {"imported": 70})
     assert revealed(site, f"acme/{top}/69") == {"key": "v69"}
     code, _, errors = run(profile, "json-lines", stdin=b'{"path": "a/b", "fields": {"key": "hush-hush"')

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vault.core.state import State, explained, odd_rows
+from vault.core.state import judge, read_rows, written
 from vault.core.verification import Report, Verification
 from vault.store import audit
 from vault.store.ledger import read_head
+from vault.store.state import Comparison
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from vault.crypto.merkle import Node
     from vault.store.engine import Database
@@ -34,28 +35,36 @@ async def inspect(
     Raises `STORAGE_UNAVAILABLE`.
     """
     report = Report()
-    seen = State()
     async with database.read() as connection:
         head = await read_head(connection)
     verification = Verification(origin, keys, report)
     for name, note in anchors:
         verification.anchor(name, note)
+    with Comparison() as comparison:
 
-    async def read_until(end: int) -> None:
-        async for rows in audit.stream_rows(database, verification.next, end):
-            await asyncio.to_thread(verification.take, rows)
+        def take(rows: Sequence[Mapping[str, Any]]) -> None:
+            verification.take(rows)
             if state:
-                seen.take(rows)
-            watch(report.records, head.size)
-        verification.missing(end)
+                comparison.write(written(rows))
 
-    async for checkpoint in audit.stream_checkpoints(database, head.size):
-        await read_until(checkpoint.size)
-        verification.checkpoint(checkpoint.size, checkpoint.note, checkpoint.frontier, checkpoint.root)
-    await read_until(head.size)
-    verification.finish(head.size, head.frontier)
-    if state:
-        await _check_rows(database, head.size, seen, report, now)
+        async def read_until(end: int) -> None:
+            async for rows in audit.stream_rows(database, verification.next, end):
+                await asyncio.to_thread(take, rows)
+                watch(report.records, head.size)
+            verification.missing(end)
+
+        async for checkpoint in audit.stream_checkpoints(database, head.size):
+            await read_until(checkpoint.size)
+            verification.checkpoint(checkpoint.size, checkpoint.note, checkpoint.frontier, checkpoint.root)
+        await read_until(head.size)
+        verification.finish(head.size, head.frontier)
+        if state:
+            await read_rows(database, comparison)
+            async with database.read() as connection:
+                later = await read_head(connection)
+            async for rows in audit.stream_rows(database, head.size, later.size):
+                comparison.write(written(rows))
+            await judge(database, comparison, head.size, now, report.find)
     return report
 
 
@@ -66,17 +75,3 @@ async def replay(database: Database, verification: Verification, end: int) -> li
         nodes += await asyncio.to_thread(verification.take, rows)
     verification.missing(end)
     return nodes
-
-
-async def _check_rows(
-    database: Database, size: int, state: State, report: Report, now: datetime.datetime
-) -> None:
-    """Hold every row against the log, of which `state` knows the first `size` records."""
-    seen: set[str] = set()
-    odd = await odd_rows(database, state, seen)
-    for key in state.missing(seen, now):
-        report.find(f"row {key}: it is gone")
-    async with database.read() as connection:
-        later = (await read_head(connection)).size
-    rows = [row async for page in audit.stream_rows(database, size, later) for row in page]
-    explained(odd, rows, report.find)

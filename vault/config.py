@@ -152,6 +152,51 @@ class SyslogAnchor(_Section):
 Anchor = Annotated[DirectoryAnchor | WitnessAnchor | SyslogAnchor, Field(discriminator="kind")]
 
 
+class _Sink(_Section):
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    delivery: Literal["required", "best_effort"] = "best_effort"
+
+
+class FileSink(_Sink):
+    """A file of JSON lines that is changed for a new one when it is full."""
+
+    kind: Literal["file"]
+    file: Path
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=64 * 1024)
+    keep: int = Field(default=16, ge=1, le=10_000)
+    format: Literal["record", "ocsf"] = "record"
+
+
+class SyslogSink(_Sink):
+    """A syslog receiver: RFC 5424 over TLS (RFC 5425)."""
+
+    kind: Literal["syslog"]
+    host: str = Field(min_length=1, max_length=253)
+    port: int = Field(default=6514, ge=1, le=65_535)
+    ca_file: Path
+    certificate_file: Path | None = None
+    private_key_file: Path | None = None
+    format: Literal["record", "ocsf"] = "record"
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> SyslogSink:
+        if (self.certificate_file is None) != (self.private_key_file is None):
+            raise ValueError("certificate_file and private_key_file belong together")
+        return self
+
+
+class OtlpSink(_Sink):
+    """A collector of OpenTelemetry logs: OTLP over HTTP, in protobuf."""
+
+    kind: Literal["otlp"]
+    url: str = Field(pattern=r"^(https://[!-~]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?/[!-~]*)$")
+    ca_file: Path | None = None
+    token_file: Path | None = None
+
+
+Sink = Annotated[FileSink | SyslogSink | OtlpSink, Field(discriminator="kind")]
+
+
 class Audit(_Section):
     """`[audit]`: the log."""
 
@@ -162,6 +207,13 @@ class Audit(_Section):
     post_quantum_signature: bool = False
     anchor_file: Path | None = None
     anchors: tuple[Anchor, ...] = ()
+    sinks: tuple[Sink, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Audit:
+        if len({sink.name for sink in self.sinks}) != len(self.sinks):
+            raise ValueError("each sink needs a name of its own")
+        return self
 
 
 class Config(_Section):

@@ -787,6 +787,7 @@ GOOD: dict[str, Good] = {
         },
     ),
     "/vault.v1.AuditService/GetCheckpoint": Good(lambda _: {}, {}),
+    "/vault.v1.AuditService/ListSinks": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/Verify": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/ListCheckpoints": Good(
         lambda _: {"page_size": 1}, {"page_size": PAGE_SIZES, "page_token": PAGES}

@@ -114,7 +114,7 @@ class VaultSite:
         lines = []
         for section, values in document.items():
             lines.append(f"[{section}]")
-            lines.extend(f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None)
+            lines.extend(f"{key} = {toml(value)}" for key, value in values.items() if value is not None)
         self.config_file.write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
@@ -183,6 +183,15 @@ class VaultSite:
     def system(self) -> Client:
         scopes = ("tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit")
         return Client(self.profile("operator", "system", scopes))
+
+
+def toml(value: object) -> str:
+    """A value as TOML, tables in it inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
 
 
 def issue_certificate(

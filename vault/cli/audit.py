@@ -124,6 +124,16 @@ def checkpoint(
         print(f"{found.note}\nverifier key  {found.verifier_key}")
 
 
+@app.command()
+def sinks(
+    *, profile: ProfileFile = DEFAULT_PROFILE, token_file: TokenFile = None, output: Output = Format.TABLE
+) -> None:
+    """List where else the log goes, and how far each sink has come."""
+    with client(profile, token_file) as vault:
+        found = vault.audit_sinks()
+    show_all(output, found, ("name", "required", "next_sequence", "behind", "error", "failing_since"))
+
+
 app.command()(export.export)
 app.command()(verification.verify)
 app.command()(verification.prove)

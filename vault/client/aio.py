@@ -393,6 +393,10 @@ class AsyncClient:
         """One page of audit records, to read a log of any length."""
         return await self._run(self._operations.audit_page(request))
 
+    async def audit_sinks(self) -> list[audit_pb2.AuditSink]:
+        """The sinks that the log also goes to, and how each fares."""
+        return list((await self._run(self._operations.audit_sinks())).sinks)
+
     async def list_checkpoints(self) -> list[audit_pb2.Checkpoint]:
         """Every checkpoint of the audit log, by size."""
         return await self._run(self._operations.list_checkpoints())

@@ -572,6 +572,14 @@ class Operations:
         """One page of audit records."""
         return self.authorised("/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse)
 
+    def audit_sinks(self) -> Steps[audit_pb2.AuditServiceListSinksResponse]:
+        """The sinks of the audit log."""
+        return self.authorised(
+            "/vault.v1.AuditService/ListSinks",
+            audit_pb2.AuditServiceListSinksRequest(),
+            audit_pb2.AuditServiceListSinksResponse,
+        )
+
     def list_checkpoints(self) -> Steps[list[audit_pb2.Checkpoint]]:
         """Every checkpoint, by size."""
         request = audit_pb2.AuditServiceListCheckpointsRequest(page_size=_PAGE)

@@ -387,6 +387,10 @@ class Client:
         """One page of audit records, to read a log of any length."""
         return self._run(self._operations.audit_page(request))
 
+    def audit_sinks(self) -> list[audit_pb2.AuditSink]:
+        """The sinks that the log also goes to, and how each fares."""
+        return list((self._run(self._operations.audit_sinks())).sinks)
+
     def list_checkpoints(self) -> list[audit_pb2.Checkpoint]:
         """Every checkpoint of the audit log, by size."""
         return self._run(self._operations.list_checkpoints())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vault.core.batch import Batcher, Load
 from vault.errors import Reason, VaultError
@@ -28,17 +28,38 @@ log = logging.getLogger("strongroom.audit")
 _BATCH = 256
 
 
+class Required(Protocol):
+    """The sinks without whose receipt there is no answer."""
+
+    async def taken(self, size: int) -> None:
+        """Return once every one of them has taken the first `size` records."""
+
+    def wake(self) -> None:
+        """There is something new to take."""
+
+    async def trouble(self) -> str:
+        """What is wrong with them; empty if nothing is."""
+
+
 class AuditLog:
     """Commits units: effects with their records."""
 
-    def __init__(self, database: Database, clock: Clock, load: Load, *, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        load: Load,
+        *,
+        wait_seconds: float,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._wait_seconds = wait_seconds
+        self._required: Required | None = None
         self.works = True
         """Whether the last batch could be written."""
         # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
-        self._batcher: Batcher[Unit, Any] = Batcher(self._commit, load, limit=_BATCH, concurrency=1)
+        self._batcher: Batcher[Unit, _Done] = Batcher(self._commit, load, limit=_BATCH, concurrency=1)
 
     async def commit(self, unit: Unit) -> Any:
         """Decide and write a unit; return its result once it is durable.
@@ -47,7 +68,11 @@ class AuditLog:
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
-                return await self._batcher(unit)
+                done = await self._batcher(unit)
+                if self._required is not None:
+                    # Outside of the batch: while a sink takes these records, the next batch commits.
+                    await self._required.taken(done.size)
+                return done.result
         except TimeoutError:
             raise VaultError(
                 Reason.AUDIT_UNAVAILABLE, "the audit record could not be written in time"
@@ -58,6 +83,16 @@ class AuditLog:
         commit = Commit(drafts)
         await self.commit(Unit((), lambda _rows, _now: commit))
 
+    def require(self, sinks: Required) -> None:
+        """From now on no record counts as made before these sinks have it too."""
+        self._required = sinks
+
+    async def note(self, draft: AuditDraft) -> None:
+        """Make a record durable in the log alone: how it fares with a sink cannot wait for that sink."""
+        commit = Commit((draft,))
+        async with asyncio.timeout(self._wait_seconds):
+            await self._batcher(Unit((), lambda _rows, _now: commit))
+
     async def probe(self) -> bool:
         """Whether the log can be written. Tried if the last batch could not be: by a record that it goes on."""
         if not self.works:
@@ -65,14 +100,20 @@ class AuditLog:
                 await self.record(by_vault("", "audit.resume", ""))
         return self.works
 
+    async def trouble(self) -> str:
+        """Why nothing would count as made just now; empty if it would. Raises `STORAGE_UNAVAILABLE`."""
+        if not await self.probe():
+            return "the last record was not written"
+        return "" if self._required is None else await self._required.trouble()
+
     async def drain(self) -> None:
         """Wait until everything handed in is decided."""
         await self._batcher.drain()
 
-    async def _commit(self, units: Sequence[Unit]) -> list[Any]:
+    async def _commit(self, units: Sequence[Unit]) -> list[_Done | BaseException]:
         now = self._clock.now()
         try:
-            results = await commit_batch(self._database, units, now)
+            committed = await commit_batch(self._database, units, now)
         except RuleBroken as error:
             if len(units) == 1:
                 log.error("a unit broke a rule of the database", extra={"rule": error.rule})  # noqa: TRY400
@@ -85,7 +126,19 @@ class AuditLog:
             failure = VaultError(Reason.AUDIT_UNAVAILABLE, "the audit record could not be written")
             return [failure] * len(units)
         self.works = True
-        return results
+        if self._required is not None:
+            self._required.wake()
+        return [
+            result if isinstance(result, BaseException) else _Done(result, committed.size)
+            for result in committed.results
+        ]
+
+
+class _Done(NamedTuple):
+    """A unit's result, and how long the log is with its records."""
+
+    result: Any
+    size: int
 
 
 def granted(

@@ -72,9 +72,7 @@ class Health:
                 self._parts = {
                     "hsm": hsm,
                     "database": database,
-                    "audit": READY
-                    if await self._log.probe()
-                    else Part(ready=False, reason="the last record was not written"),
+                    "audit": await self._look_at_log(),
                     "revocations": READY
                     if self._follower.fresh
                     else Part(ready=False, reason="this worker cannot see what is revoked"),
@@ -91,6 +89,13 @@ class Health:
         except VaultError as error:
             return Part(ready=False, reason=error.message)
         return READY if health.ok else Part(ready=False, reason=health.reason)
+
+    async def _look_at_log(self) -> Part:
+        try:
+            reason = await self._log.trouble()
+        except VaultError as error:
+            reason = error.message
+        return Part(ready=not reason, reason=reason)
 
     async def _look_at_database(self) -> Part:
         try:

@@ -40,6 +40,7 @@ from vault.core.proofs import Paths, Proofs
 from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.signing import SigningKeys
+from vault.core.sinks import Sinks
 from vault.core.standing import Standings
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
@@ -60,6 +61,7 @@ from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.sessions import SessionService
 from vault.server.tokens import TokenService
+from vault.sinks.open import outlets
 from vault.store import audit as store_audit
 from vault.store.engine import connect
 from vault.store.schema import current_revision, wanted_revision
@@ -184,6 +186,7 @@ class App:
         self._base = base
         self._background: list[asyncio.Task[None]] = []
         clock, database, hsm, log_, keyring = base.clock, base.database, base.hsm, base.log, base.keyring
+        self._sinks = Sinks(outlets(config.audit.sinks), database, log_, clock)
         self._follower = Follower(database, clock)
         self._follower.listen(keyring.forget)
         self._signing_keys = SigningKeys(keyring, hsm, clock)
@@ -252,6 +255,8 @@ class App:
         pages = Pages(await self._page_key())
         await self._signing_keys.start()
         await self._subjects.start()
+        await self._sinks.start()
+        self._base.log.require(self._sinks)
         await self._follower.start()
         await self._checkpoints.start()
         for descriptor, service in (
@@ -267,7 +272,9 @@ class App:
             (job_pb2.DESCRIPTOR, JobService(self._jobs, pages)),
             (
                 audit_pb2.DESCRIPTOR,
-                AuditService(self._base.database, self._checkpoints, self._proofs, pages, self._base.log),
+                AuditService(
+                    self._base.database, self._checkpoints, self._proofs, self._sinks, pages, self._base.log
+                ),
             ),
         ):
             (name,) = descriptor.services_by_name
@@ -292,6 +299,7 @@ class App:
                 seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records
             ),
             self._lanes.run(),
+            self._sinks.run(),
             upkeep.run(self._base.database, self._base.clock),
         ):
             self._background.append(asyncio.create_task(_forever(work)))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
     from vault.core.proofs import Proofs
+    from vault.core.sinks import Sinks
     from vault.model import Caller, Token
     from vault.server.pages import Pages
     from vault.store.engine import Database
@@ -39,11 +40,18 @@ class AuditService:
     """Shows the log, its head, and whether it is whole."""
 
     def __init__(
-        self, database: Database, checkpoints: Checkpoints, proofs: Proofs, pages: Pages, log: AuditLog
+        self,
+        database: Database,
+        checkpoints: Checkpoints,
+        proofs: Proofs,
+        sinks: Sinks,
+        pages: Pages,
+        log: AuditLog,
     ) -> None:
         self._database = database
         self._checkpoints = checkpoints
         self._proofs = proofs
+        self._sinks = sinks
         self._pages = pages
         self._log = log
 
@@ -155,6 +163,15 @@ class AuditService:
             path=proof.path,
             verifier_key=self._checkpoints.verifier_key,
         )
+
+    async def list_sinks(
+        self, _request: pb.AuditServiceListSinksRequest, caller: Caller
+    ) -> pb.AuditServiceListSinksResponse:
+        """See the proto."""
+        requests.require(caller, _READ, f"{SYSTEM_TENANT}/audit")
+        found = await self._sinks.states()
+        await self._log.record(audit.granted(caller, "audit.list_sinks", ""))
+        return pb.AuditServiceListSinksResponse(sinks=[wire.sink(*item) for item in found])
 
 
 def _stored_number(field: str, value: int) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vault.core.sessions import Opened
     from vault.core.watches import Change
     from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, Version
+    from vault.store.sinks import SinkState
 
 _MAX_SECONDS = 10 * 366 * 86_400
 
@@ -229,4 +230,16 @@ def record(value: AuditRecord) -> audit_pb2.AuditRecord:
         after_state=value.after_state,
         rows_written=value.rows_written,
         leaf_hash=value.leaf_hash,
+    )
+
+
+def sink(state: SinkState, required: bool, behind: int) -> audit_pb2.AuditSink:
+    """A sink of the log."""
+    return audit_pb2.AuditSink(
+        name=state.name,
+        required=required,
+        next_sequence=state.next_sequence,
+        behind=behind,
+        error=state.error,
+        failing_since=timestamp(state.failing_since),
     )

@@ -113,7 +113,14 @@ class Head(NamedTuple):
     frontier: merkle.Frontier
 
 
-async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.datetime) -> list[Any]:
+class Committed(NamedTuple):
+    """What a batch came to: each unit's result, or the exception it raised; and how long the log is with it."""
+
+    results: list[Any]
+    size: int
+
+
+async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.datetime) -> Committed:
     """Run units in order in one transaction; return each one's result, or the exception it raised.
 
     Returns only when everything is durable. Raises `RuleBroken` if a write broke a constraint, and the
@@ -126,7 +133,7 @@ async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.
         raise RuleBroken(type(error).__name__) from None
 
 
-async def _commit(database: Database, units: Sequence[Unit], now: datetime.datetime) -> list[Any]:
+async def _commit(database: Database, units: Sequence[Unit], now: datetime.datetime) -> Committed:
     async with database.write() as connection:
         head = await _lock_head(connection, database)
         rows = Rows(await _load(connection, database, {key for unit in units for key in unit.reads}))
@@ -150,7 +157,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
             await _append(connection, database, head, audit_rows)
         if urgent:
             await wake(connection, database)
-    return results
+    return Committed(results, head.size + len(audit_rows))
 
 
 def leaf_hash(row: Mapping[str, Any]) -> bytes:

@@ -334,6 +334,18 @@ audit_head = Table(
     C("frontier", LargeBinary, nullable=False),
 )
 
+# How far each sink of the log has come, and which worker serves it. The log does not vouch for it: it is about the log.
+audit_sinks = Table(
+    "audit_sinks",
+    metadata,
+    C("name", String(63), primary_key=True),
+    C("next_sequence", BigInteger, nullable=False),
+    C("holder", String(32), nullable=False),
+    C("lease_time", UtcDateTime, nullable=False),
+    C("error", String(128), nullable=False),
+    C("failing_since", UtcDateTime),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,

@@ -197,3 +197,29 @@ class AuditServiceGetConsistencyProofResponse(_message.Message):
     path: _containers.RepeatedScalarFieldContainer[bytes]
     verifier_key: str
     def __init__(self, old_checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., path: _Optional[_Iterable[bytes]] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+
+class AuditServiceListSinksRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditServiceListSinksResponse(_message.Message):
+    __slots__ = ("sinks",)
+    SINKS_FIELD_NUMBER: _ClassVar[int]
+    sinks: _containers.RepeatedCompositeFieldContainer[AuditSink]
+    def __init__(self, sinks: _Optional[_Iterable[_Union[AuditSink, _Mapping]]] = ...) -> None: ...
+
+class AuditSink(_message.Message):
+    __slots__ = ("name", "required", "next_sequence", "behind", "error", "failing_since")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FAILING_SINCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    required: bool
+    next_sequence: int
+    behind: int
+    error: str
+    failing_since: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., required: _Optional[bool] = ..., next_sequence: _Optional[int] = ..., behind: _Optional[int] = ..., error: _Optional[str] = ..., failing_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

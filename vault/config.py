@@ -38,6 +38,8 @@ class Tls(_Section):
     certificate_file: Path
     private_key_file: Path
     client_ca_file: Path
+    client_crl_file: Path | None = None
+    crl_grace_seconds: int = Field(default=0, ge=0, le=30 * 86_400)
 
 
 class Identity(_Section):

@@ -32,6 +32,8 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vault.clock import Clock
     from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
@@ -473,6 +475,12 @@ class Sessions:
             await asyncio.sleep(_TICK_SECONDS)
             if not self._follower.fresh:
                 self._end_all(CloseReason.REVOCATIONS_UNKNOWN)
+
+    def end_where(self, refused: Callable[[Caller], bool]) -> None:
+        """End the sessions of callers that would be refused now."""
+        for session in self._open:
+            if refused(session.caller):
+                session.end(CloseReason.TOKEN_ENDED)
 
     def stop(self) -> None:
         """End every session, and let none begin."""

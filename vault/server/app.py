@@ -48,7 +48,7 @@ from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
 from vault.model import SYSTEM_TENANT, KeyPurpose
-from vault.server import references, tls
+from vault.server import references
 from vault.server.approvals import ApprovalService
 from vault.server.audit import AuditService
 from vault.server.credentials import CredentialService
@@ -60,6 +60,7 @@ from vault.server.jobs import JobService
 from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.sessions import SessionService
+from vault.server.tls import TlsFiles
 from vault.server.tokens import TokenService
 from vault.sinks.open import outlets
 from vault.store import audit as store_audit
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from vault.config import Audit as AuditSection
     from vault.config import Config
     from vault.core.anchors import Anchor
+    from vault.model import Caller
     from vault.store.engine import Database
 
 log = logging.getLogger("strongroom.app")
@@ -239,8 +241,10 @@ class App:
         )
         self._follower.listen(self._lanes.notice)
         self._health = Health(hsm, database, log_, self._follower, self._checkpoints, self._anchors, clock)
+        self._tls = TlsFiles(config.tls, clock)
+        self._identities = Identities(config.identity.trust_domains, lambda: self._tls.trust, clock)
         self._edge = Edge(
-            Identities(config.identity.trust_domains, clock),
+            self._identities,
             self._tokens,
             log_,
             base.load,
@@ -284,15 +288,15 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
         if self._config.server.reflection:
             self._enable_reflection()
-        credentials = tls.server_credentials(self._config.tls)
         try:
-            self._server.add_secure_port(self._config.server.listen, credentials)
+            self._server.add_secure_port(self._config.server.listen, self._tls.credentials())
         except RuntimeError:
             raise StartError(f"server.listen: cannot listen on {self._config.server.listen}") from None
         await self._server.start()
         for work in (
             self._follower.run(),
             self._sessions.run(),
+            self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
             self._standings.run(),
             self._checkpoints.run(
@@ -321,6 +325,14 @@ class App:
         with contextlib.suppress(VaultError):
             await self._checkpoints.sign()
         await self._anchors.close()
+
+    def _refused(self, caller: Caller) -> bool:
+        """Whether a caller's certificate is not accepted any more."""
+        try:
+            self._identities.recheck(caller.certificate)
+        except VaultError:
+            return True
+        return False
 
     async def _page_key(self) -> memory.LockedBuffer:
         try:

@@ -182,6 +182,7 @@ class Edge:
     def _recheck(self, caller: Caller) -> None:
         """What lasts is looked at again and again."""
         self._refuse_if_stopping()
+        self._identities.recheck(caller.certificate)
         if caller.token is not None:
             self._tokens.recheck(caller.token, caller.identity)
 

@@ -107,11 +107,16 @@ class SigningKeys:
         return unb64(parts[1])
 
     async def _learn(self) -> None:
+        # Before the look: a change that is told of meanwhile asks for another.
         self.stale = False
         self._looked = self._clock.monotonic()
-        public: dict[bytes, _Public] = {}
-        for key in self._valid(await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.TOKEN)):
-            public[key.object_id] = self._public.get(key.object_id) or await self._fetch(key)
+        try:
+            public: dict[bytes, _Public] = {}
+            for key in self._valid(await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.TOKEN)):
+                public[key.object_id] = self._public.get(key.object_id) or await self._fetch(key)
+        except BaseException:
+            self.stale = True
+            raise
         self._public = public
         self._by_header = {_header(one.kid, "at+jwt"): one for one in public.values()}
 

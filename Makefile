@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PROTOS := $(sort $(wildcard protos/vault/v1/*.proto))
 
-.PHONY: help run dev test lint bench generate check-generated lock clean
+.PHONY: help run dev test lint prove-memory bench generate check-generated lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -39,6 +39,10 @@ generate: $(VENV)/.ready ## Make vault/v1 from protos/.
 check-generated: generate ## Fail if vault/v1 is not what protos/ say.
 	git diff --exit-code -- vault/v1
 	@test -z "$$(git ls-files --others --exclude-standard vault/v1)" || { echo "vault/v1 has files that are not committed"; exit 1; }
+
+prove-memory: $(VENV)/.ready ## Prove that no copy of a secret is left in memory, with 1,000 sessions.
+	deploy/setup.sh system test
+	$(PY) -m tests.memory.proof
 
 bench: $(VENV)/.ready ## Measure, as ratios within one run; writes bench/results.json.
 	deploy/setup.sh system test

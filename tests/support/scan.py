@@ -17,9 +17,10 @@ def forms(secret: bytes) -> dict[str, bytes]:
     }
 
 
-def copies(pid: int, patterns: dict[str, bytes]) -> dict[str, int]:
+def copies(pid: int, patterns: dict[str, bytes], marks: dict[str, bytes] | None = None) -> dict[str, int]:
     """How often each pattern stands in the readable memory of a process.
 
+    `marks`: what a pattern begins with, where many share it; only where a mark stands are they looked for one by one.
     Raises `PermissionError` where the kernel does not let this user look (the vault is not dumpable).
     """
     found = dict.fromkeys(patterns, 0)
@@ -37,6 +38,8 @@ def copies(pid: int, patterns: dict[str, bytes]) -> dict[str, int]:
             except OSError:
                 # Locked away from everybody, as device memory is: nothing of ours lies there.
                 continue
+            standing = {mark: mark in content for mark in set((marks or {}).values())}
             for name, pattern in patterns.items():
-                found[name] += content.count(pattern)
+                if marks is None or name not in marks or standing[marks[name]]:
+                    found[name] += content.count(pattern)
     return found

@@ -4,8 +4,8 @@
 
 Starts the real server under an allocator that never gives memory out twice (`allocator/`), so that nothing is gone
 because other data happened to take its place; stores secrets in every kind of credential; makes puts, reveals,
-hand-overs and every use, errors in the middle, cancelled and killed clients; closes all; and looks for every secret, in every
-spelling, and for every data key, in the whole of the worker's memory, from outside. Expects none.
+hand-overs and every use, errors in the middle, cancelled and killed clients; closes all; and looks for every secret, in
+every spelling, and for every data key, in the whole of the worker's memory, from outside. Expects none.
 
 The server asks its allocator to overwrite what is freed, and this one does as it is asked. With --strict it does not:
 then it shows which copies libraries made and gave back, and that overwriting is all that takes those away.

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from vault.store.rows import Row
 
 UNVOUCHED = frozenset(
-    {"audit_records", "audit_head", "checkpoints", "tree_nodes", "cosignatures", "requests"}
+    {"audit_records", "audit_sinks", "audit_head", "checkpoints", "tree_nodes", "cosignatures", "requests"}
 )
-"""The tables that are not held against the log: the log itself, what follows from it, and the answers of repeated
+"""The tables that are not held against the log: the log itself, what follows from it, how far its
+sinks have come, and the answers of repeated
 requests, which are forgotten after a day."""
 
 VOUCHED = tuple(name for name in TABLES if name not in UNVOUCHED)

@@ -203,3 +203,20 @@ def test_a_damaged_node_makes_no_false_proof(site: VaultSite) -> None:
             with sqlite3.connect(file) as database:
                 database.execute(damage.format("?"), (kept,))
         assert system.inclusion_proof(300).path
+
+
+def test_a_call_of_a_method_that_there_is_not_is_refused_and_recorded(site: VaultSite) -> None:
+    import grpc
+
+    profile = site.profile("payments")
+    with grpc.secure_channel(profile.server, profile.channel_credentials()) as channel:
+        for method in ("/vault.v1.CredentialService/Steal", "/vault.v9.Unheard/Of", "/x/y"):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(method)(b"canary-in-the-body", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    with site.system() as system:
+        found = system.audit_records(action="rpc.unknown")
+    assert len(found) == 3
+    assert {(record.reason, record.identity.rpartition("/")[2], record.resource) for record in found} == {
+        ("METHOD_UNKNOWN", "payments", "")
+    }

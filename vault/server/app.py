@@ -288,6 +288,7 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
         if self._config.server.reflection:
             self._enable_reflection()
+        self._server.add_generic_rpc_handlers((self._edge.unknown(),))
         try:
             self._server.add_secure_port(self._config.server.listen, self._tls.credentials())
         except RuntimeError:

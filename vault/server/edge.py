@@ -30,7 +30,8 @@ from vault.crypto.errors import LockedMemoryExhausted
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
 from vault.server import status
-from vault.server.methods import RULES, Rule
+from vault.server.methods import RULES, UNKNOWN, Rule
+from vault.server.redaction import may_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -80,6 +81,14 @@ class Edge:
             descriptor.full_name,
             {method.name: self._method(descriptor, method, service) for method in descriptor.methods},
         )
+
+    def unknown(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """What gRPC needs to refuse, and record, the calls of methods that there are not. To be added last."""
+
+        async def refuse(_context: Context, _caller: Caller) -> None:
+            raise VaultError(Reason.METHOD_UNKNOWN, "the vault has no such method")
+
+        return _Unknown(self._stream(UNKNOWN, refuse))
 
     def _method(
         self, descriptor: ServiceDescriptor, method: MethodDescriptor, service: object
@@ -211,6 +220,17 @@ class Edge:
         return failure
 
 
+class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
+    """Takes every call that nobody else has taken."""
+
+    def __init__(self, call: Callable[[Any, Context], Awaitable[None]]) -> None:
+        self._handler = grpc.stream_stream_rpc_method_handler(call)
+
+    def service(self, _handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+        """Whatever the method is called."""
+        return self._handler
+
+
 @dataclasses.dataclass(slots=True)
 class _Visit:
     """What is known of a caller so far, for the record of a refusal."""
@@ -282,8 +302,10 @@ def _parser(message_class: type[Message]) -> Callable[[bytes], Message | None]:
 
 
 def _resource(rule: Rule, request: Message | None) -> str:
-    """What a refused call was about, if what it says is well-formed: nothing else reaches the log."""
-    value = getattr(request, rule.resource) if rule.resource and request is not None else ""
+    """What a refused call was about, if that may be recorded and is well-formed: nothing else reaches the log."""
+    if request is None or not may_record(request.DESCRIPTOR.name, rule.resource):
+        return ""
+    value = getattr(request, rule.resource)
     if not isinstance(value, str):
         value = value[0].name if value else ""
     return value if scopes.valid_name(value) or _TENANT_OR_ID.fullmatch(value) else ""

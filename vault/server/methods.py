@@ -21,6 +21,9 @@ class Rule:
     needs_token: bool = True
 
 
+UNKNOWN = Rule("rpc.unknown", needs_token=False)
+"""What is recorded of a call of a method that there is not. Its name is free text, and stays out."""
+
 RULES: dict[str, Rule] = {
     "/vault.v1.TokenService/Issue": Rule("token.issue", "tenant", needs_token=False),
     "/vault.v1.TokenService/Exchange": Rule("token.exchange"),

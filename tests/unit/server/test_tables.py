@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from vault.config import Config
 from vault.crypto.scopes import ACTIONS
 from vault.errors import Reason
-from vault.server.methods import RULES
+from vault.server import redaction
+from vault.server.methods import RULES, UNAUDITED
 from vault.server.status import CODES
 from vault.v1 import (
     approval_pb2,
@@ -25,18 +26,21 @@ from vault.v1 import (
     token_pb2,
 )
 
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import Descriptor
+
 ROOT = Path(__file__).parents[3]
 PROTOS = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, job_pb2, audit_pb2, approval_pb2)
+METHODS = {
+    f"/{service.full_name}/{method.name}": method
+    for module in PROTOS
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
 def test_every_method_of_every_service_has_a_rule_and_no_rule_is_left_over() -> None:
-    methods = {
-        f"/{service.full_name}/{method.name}"
-        for module in PROTOS
-        for service in module.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
-    assert set(RULES) == methods
+    assert set(RULES) == set(METHODS)
 
 
 def test_the_field_that_goes_into_the_record_of_a_refusal_exists_and_is_a_name() -> None:
@@ -94,3 +98,65 @@ def test_every_action_that_a_scope_can_name_is_in_the_policy_schema() -> None:
     schema = (ROOT / "vault/core/policy.cedarschema").read_text()
     actions = schema.partition("  action ")[2].partition("appliesTo")[0]
     assert set(re.findall(r'"([^"]+)"', actions)) == ACTIONS
+
+
+def _messages(message: Descriptor, found: dict[str, Descriptor]) -> None:
+    """A message and those that it is made of, of this package."""
+    if message.name not in found and message.full_name.startswith("vault.v1."):
+        found[message.name] = message
+        for field in message.fields:
+            if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                _messages(field.message_type, found)
+
+
+def _requests() -> dict[str, Descriptor]:
+    found: dict[str, Descriptor] = {}
+    for method in METHODS.values():
+        _messages(method.input_type, found)
+    return found
+
+
+def test_every_field_of_every_request_is_either_recorded_or_withheld() -> None:
+    """A field that is added to a proto must be decided on in `server/redaction.py`."""
+    requests = _requests()
+    assert set(redaction.MESSAGES) == set(requests)
+    for name, fields in redaction.MESSAGES.items():
+        listed = [*fields.recorded, *fields.withheld]
+        assert sorted(listed) == sorted(field.name for field in requests[name].fields), name
+
+
+def test_no_bytes_and_nothing_that_authenticates_may_be_recorded() -> None:
+    secret = {
+        "token",
+        "sealed",
+        "signature",
+        "mac",
+        "challenge",
+        "etag",
+        "page_token",
+        "headers",
+        "body",
+        "message",
+    }
+    for name, message in _requests().items():
+        for field in message.fields:
+            if field.type == field.TYPE_BYTES or field.name in secret:
+                assert not redaction.may_record(name, field.name), f"{name}.{field.name}"
+
+
+def test_what_has_no_row_is_withheld() -> None:
+    assert not redaction.may_record("CredentialServicePutRequest", "a_field_of_tomorrow")
+    assert not redaction.may_record("ARequestOfTomorrow", "name")
+
+
+def test_what_a_refusal_records_is_on_the_list() -> None:
+    for method, rule in RULES.items():
+        if rule.resource:
+            assert redaction.may_record(METHODS[method].input_type.name, rule.resource), method
+
+
+def test_the_services_that_leave_no_record_are_these_and_are_published() -> None:
+    assert {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"} == UNAUDITED
+    published = (ROOT / "docs/threat-model.md").read_text()
+    for service in UNAUDITED:
+        assert f"`{service}`" in published

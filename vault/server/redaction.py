@@ -1,0 +1,105 @@
+"""What of a request may stand in an audit record: an allow-list for each message, field by field.
+
+Every field of every request has a row here, so that whoever adds one decides; a test walks the descriptors and fails if
+one has none. What is not listed as recorded is withheld. The edge obeys this for refusals, where it alone chooses what
+to record; the services do for grants, where nothing but names, numbers and what the caller said it was for is recorded.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fields(NamedTuple):
+    """The fields of a message: what may stand in a record, and what never does."""
+
+    recorded: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+
+
+_PAGE = ("page_size", "page_token")
+_WRITE = ("etag", "request_id")
+
+MESSAGES: dict[str, Fields] = {
+    "ApprovalServiceRequestRequest": Fields(("operation", "purpose"), ("request_id",)),
+    "Operation": Fields(("action", "resource", "arguments")),
+    "ApprovalServiceApproveRequest": Fields(("approval_id",), ("signature",)),
+    "ApprovalServiceGetRequest": Fields(("approval_id",)),
+    "ApprovalServiceListRequest": Fields((), ("only_open", *_PAGE)),
+    "ApprovalServiceCancelRequest": Fields(("approval_id",)),
+    "AuditServiceListRequest": Fields(
+        ("tenant",),
+        (
+            "action", "resource", "identity", *_PAGE, "outcome", "start_time", "end_time", "network", "device_id",
+            "first_sequence", "newest_first", "wait",
+        ),
+    ),
+    "AuditServiceGetCheckpointRequest": Fields(),
+    "AuditServiceVerifyRequest": Fields(),
+    "AuditServiceListSinksRequest": Fields(),
+    "AuditServiceListCheckpointsRequest": Fields((), _PAGE),
+    "AuditServiceGetInclusionProofRequest": Fields(("sequence", "size")),
+    "AuditServiceGetConsistencyProofRequest": Fields(("old_size", "size")),
+    "CredentialServiceGetIngestKeyRequest": Fields((), ("hpke_suite",)),
+    "CredentialServicePutRequest": Fields(("name", "kind"), ("labels", "sealed", "ingest_key_id", *_WRITE)),
+    "CredentialServiceGetRequest": Fields(("name",)),
+    "CredentialServiceListRequest": Fields(("prefix",), ("show_deleted", *_PAGE)),
+    "CredentialServiceListVersionsRequest": Fields(("name",), _PAGE),
+    "CredentialServiceWatchRequest": Fields(("prefix",), ("cursor",)),
+    "CredentialServiceSetStandingRequest": Fields(("name", "standing", "note", "expire_time"), _WRITE),
+    "CredentialServiceDeleteRequest": Fields(("name",), _WRITE),
+    "CredentialServiceUndeleteRequest": Fields(("name",), _WRITE),
+    "CredentialServiceDestroyVersionRequest": Fields(("name", "version"), _WRITE),
+    "HandoverServiceWrapRequest": Fields(
+        ("name", "recipient", "ttl"), ("sealed", "ingest_key_id", "request_id")
+    ),
+    "HandoverServiceUnwrapRequest": Fields(("name", "handover_id"), ("recipient_key", "hpke_suite")),
+    "JobServiceStartRequest": Fields(
+        ("tenant", "kind", "source_version", "suite", "max_per_second", "validate_only"), ("request_id",)
+    ),
+    "JobServiceGetRequest": Fields(("tenant", "job_id")),
+    "JobServiceListRequest": Fields(("tenant",), _PAGE),
+    "JobServiceUpdateRequest": Fields(("tenant", "job_id", "command", "max_per_second", "validate_only")),
+    "JobServiceWatchRequest": Fields(("tenant", "job_id")),
+    "KeyServiceCreateTenantRequest": Fields(("tenant",), ("request_id",)),
+    "KeyServiceRotateRequest": Fields(("tenant",), ("request_id",)),
+    "KeyServiceListRequest": Fields(("tenant",), _PAGE),
+    "KeyServiceDescribeRequest": Fields(("tenant", "version")),
+    "SessionServiceOpenRequest": Fields(
+        (
+            "start", "reveal", "verify_webhook", "hmac", "verify_hmac", "totp", "answer_challenge", "sign",
+        ),
+        ("operation_id", "close"),
+    ),
+    "SessionStart": Fields(("credentials", "purpose", "ttl"), ("recipient_key", "hpke_suite")),
+    "CredentialSelector": Fields(("name", "version", "field_names")),
+    "RevealOperation": Fields(("name", "field_names")),
+    "VerifyWebhookOperation": Fields(("name", "field_names", "scheme"), ("headers", "body")),
+    "SessionClose": Fields(),
+    "HmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context")),
+    "VerifyHmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context", "mac")),
+    "TotpOperation": Fields(("name", "field_name")),
+    "AnswerChallengeOperation": Fields(("name", "field_name"), ("challenge",)),
+    "SignOperation": Fields(("name", "field_name"), ("jws", "client_assertion", "http", "raw")),
+    "SignJws": Fields((), ("payload", "header", "unencoded")),
+    "SignClientAssertion": Fields((), ("audience", "client_id")),
+    "SignHttp": Fields((), ("method", "target_uri", "headers", "components", "body", "label", "tag")),
+    "SignRaw": Fields((), ("message",)),
+    "SessionServiceRevealRequest": Fields(
+        ("credentials", "purpose", "approval_id"), ("recipient_key", "hpke_suite")
+    ),
+    "TokenServiceIssueRequest": Fields(("tenant", "scopes", "ttl", "purpose", "max_sessions")),
+    "TokenServiceExchangeRequest": Fields(
+        ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions")
+    ),
+    "TokenServiceRevokeRequest": Fields(
+        ("token_id", "parent_id", "identity", "all", "tenant", "issued_before")
+    ),
+    "TokenServiceIntrospectRequest": Fields((), ("token",)),
+    "TokenServiceGetJwksRequest": Fields(),
+}  # fmt: skip
+
+
+def may_record(message: str, field: str) -> bool:
+    """Whether a field of a message may stand in a record. What has no row may not."""
+    return field in MESSAGES.get(message, Fields()).recorded

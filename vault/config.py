@@ -95,9 +95,10 @@ class Tokens(_Section):
 
 
 class Policy(_Section):
-    """`[policy]`: Cedar files."""
+    """`[policy]`: Cedar files, in force until a policy is stored."""
 
     files: tuple[Path, ...] = Field(min_length=1)
+    ignore_stored: bool = False
 
 
 Approvers = Annotated[int, Field(ge=1, le=16)]

@@ -58,6 +58,8 @@ class Token:
     thumbprint: str
     issue_time: datetime.datetime
     expire_time: datetime.datetime
+    policy: str = ""
+    """The version of the policy that granted it."""
     max_sessions: int = 0
     """How many sessions it may open; 0: no limit."""
     ancestors: tuple[Ancestor, ...] = ()
@@ -511,3 +513,17 @@ class Approval:
     signatures: tuple[ApprovalSignature, ...]
     create_time: datetime.datetime
     expire_time: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """A version of the policy as it is stored, authenticated by a MAC from the HSM."""
+
+    version: int
+    text: str
+    digest: bytes
+    mac: bytes
+    mac_key_version: int
+    comment: str
+    created_by: str
+    create_time: datetime.datetime

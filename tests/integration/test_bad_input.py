@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.integration.wire import DOCUMENTED, METHODS, OPEN, UNARY, Answer, Books, Stream, Wire, until
-from tests.support.vault import TRUST_DOMAIN
+from tests.support.vault import POLICY, TRUST_DOMAIN
 from vault.client import sealing
 from vault.crypto import contexts, hpke, memory
 from vault.server.methods import RULES
@@ -333,6 +333,17 @@ def _operation(
     return approval_pb2.Operation(action=action, resource=resource, arguments=arguments)
 
 
+IDENTITIES = (
+    ("missing", "", F), ("256 characters", "a" * 256, F), ("NUL", "a\0", F), ("not ASCII", "\u00e9", F),
+)  # fmt: skip
+CIRCUMSTANCES = (
+    ("no life", {"ttl": {"nanos": 1}}, F),
+    ("a life of more than a day", {"ttl": {"seconds": 86_401}}, F),
+    ("a purpose of 129 characters", {"purpose": "a" * 129}, F),
+    ("a time beyond the calendar", {"time": {"seconds": 2**62}}, F),
+    ("17 approvals", {"approvals": 17}, F),
+)
+_LOCKS_OUT = POLICY + 'forbid (principal, action == Strongroom::Action::"policy.write", resource);'
 APPROVAL_IDS = (
     ("missing", "", F),
     ("21 characters", "A" * 21, F),
@@ -680,6 +691,55 @@ GOOD: dict[str, Good] = {
             "purpose": PURPOSES,
             "request_id": REQUEST_IDS,
         },
+    ),
+    "/vault.v1.PolicyService/Get": Good(
+        lambda _: {},
+        {"version": (("absent", 99, "POLICY_NOT_FOUND"), ("huge", HUGE, "POLICY_NOT_FOUND"))},
+        "system",
+    ),
+    "/vault.v1.PolicyService/List": Good(
+        lambda _: {}, {"page_size": PAGE_SIZES, "page_token": PAGES}, "system"
+    ),
+    "/vault.v1.PolicyService/Validate": Good(lambda _: {"text": POLICY}, {"text": ()}, "system"),
+    "/vault.v1.PolicyService/Apply": Good(
+        lambda _: {"text": POLICY, "comment": "test", "approval_id": "A" * 22},
+        {
+            "text": (
+                ("missing", "", "POLICY_INVALID"),
+                ("not Cedar", "permit (", "POLICY_INVALID"),
+                ("only a comment", "// nothing", "POLICY_INVALID"),
+                (
+                    "beside the schema",
+                    "permit (principal, action, resource) when { principal.x };",
+                    "POLICY_INVALID",
+                ),
+                ("too long", POLICY + "//" + "x" * 131_072, "POLICY_INVALID"),
+                ("one that locks out", _LOCKS_OUT, "POLICY_INVALID"),
+            ),
+            "base_version": (("absent", 99, "POLICY_CHANGED"), ("huge", HUGE, "POLICY_CHANGED")),
+            "comment": PURPOSES,
+            "approval_id": (("missing", "", "APPROVAL_REQUIRED"), ("absent", "B" * 22, "APPROVAL_NOT_FOUND")),
+            "request_id": REQUEST_IDS,
+        },
+        "system",
+    ),
+    "/vault.v1.PolicyService/Explain": Good(
+        lambda _: {"identity": "spiffe://x/y", "scope": SCOPE},
+        {
+            "identity": IDENTITIES,
+            "scope": (("missing", "", F), ("no action", "acme/x", F), ("an unknown action", "a.b:acme/x", F)),
+            "circumstances": CIRCUMSTANCES,
+        },
+        "system",
+    ),
+    "/vault.v1.PolicyService/ListReachers": Good(
+        lambda _: {"name": NAME},
+        {
+            "name": each(BAD_NAMES, F),
+            "identities": (("101", ["a"] * 101, F), *((what, [value], F) for what, value, _ in IDENTITIES)),
+            "circumstances": CIRCUMSTANCES,
+        },
+        "system",
     ),
     "/vault.v1.ApprovalService/Approve": Good(
         lambda _: {"approval_id": "A" * 22, "signature": b"x"},
@@ -1050,6 +1110,7 @@ def test_every_good_request_is_answered(world: World) -> None:
         "Approve",
         "Cancel",
         "Update",
+        "Apply",
     }
     for method, good in GOOD.items():
         if method.rpartition("/")[2] not in changing:

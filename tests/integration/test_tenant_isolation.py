@@ -69,6 +69,12 @@ ON_THEIR_OWN = {
     "/vault.v1.TokenService/Introspect",
 }
 WITHOUT_OBJECT = {
+    "/vault.v1.PolicyService/Get",
+    "/vault.v1.PolicyService/List",
+    "/vault.v1.PolicyService/Validate",
+    "/vault.v1.PolicyService/Apply",
+    "/vault.v1.PolicyService/Explain",
+    "/vault.v1.PolicyService/ListReachers",
     "/vault.v1.TokenService/GetJwks",
     "/vault.v1.CredentialService/GetIngestKey",
     "/vault.v1.AuditService/GetCheckpoint",

@@ -19,12 +19,14 @@ from tests.support.vault import TRUST_DOMAIN, client_extensions, issue_certifica
 from vault import config as configuration
 from vault.client.sealing import Recipient
 from vault.core import policy
+from vault.core.approvals import ACTIONS, Approvals, ApprovalSettings
 from vault.core.follower import Follower
+from vault.core.policies import Policies
 from vault.core.signing import SigningKeys
 from vault.core.tokens import Tokens, TokenSettings
 from vault.errors import VaultError
 from vault.model import SYSTEM_TENANT, Certificate, KeyPurpose
-from vault.server.app import foundation
+from vault.server.app import Foundation, foundation
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -54,6 +56,20 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
+def policies_of(base: Foundation, config: configuration.Config) -> Policies:
+    settings = ApprovalSettings(dict.fromkeys(ACTIONS, 1), datetime.timedelta(days=1))
+    return Policies(
+        policy.load(config.policy.files),
+        base.database,
+        base.hsm,
+        base.keyring,
+        base.log,
+        Approvals(settings, base.database, base.log, base.clock),
+        base.clock,
+        ignore_stored=True,
+    )
+
+
 class Inside:
     """The token code and the HSM's keys, in this process, to try what nobody outside can sign."""
 
@@ -71,7 +87,7 @@ class Inside:
             keys,
             self.base.log,
             self._follower,
-            policy.load(config.policy.files),
+            policies_of(self.base, config),
             self.base.clock,
         )
         self._runner.run(self._follower.start())
@@ -315,7 +331,7 @@ def test_what_else_the_vault_signs_is_no_token(wire: Wire) -> None:
 CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
     **{
         f"no {claim}": lambda c, claim=claim: {key: value for key, value in c.items() if key != claim}
-        for claim in ("iss", "sub", "client_id", "aud", "iat", "exp", "jti", "tenant", "scope", "cnf")
+        for claim in ("iss", "sub", "client_id", "aud", "iat", "exp", "jti", "tenant", "scope", "cnf", "policy")
     },
     "one more": lambda c: {**c, "admin": True},
     "nbf": lambda c: {**c, "nbf": 0},

@@ -27,6 +27,7 @@ from vault.v1 import (
     handover_pb2,
     job_pb2,
     key_pb2,
+    policy_pb2,
     session_pb2,
     token_pb2,
 )
@@ -41,7 +42,17 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
     from vault.client import Profile
 
-MODULES = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, job_pb2, audit_pb2, approval_pb2)
+MODULES = (
+    token_pb2,
+    credential_pb2,
+    session_pb2,
+    handover_pb2,
+    key_pb2,
+    job_pb2,
+    audit_pb2,
+    approval_pb2,
+    policy_pb2,
+)
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
     for module in MODULES
@@ -56,7 +67,13 @@ OWN = "the client's own token"
 def scopes_of(tenant: str) -> tuple[str, ...]:
     """Every scope that there is on a tenant."""
     if tenant == "system":
-        return ("tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit")
+        return (
+            "tenant.create:system/tenants/*",
+            "audit.read:system/audit",
+            "audit.verify:system/audit",
+            "policy.read:system/policy",
+            "policy.write:system/policy",
+        )
     return (
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),
         f"key.rotate:{tenant}/keys",
@@ -275,6 +292,7 @@ class Books:
         """A digest of everything that a call could change; the audit log apart."""
         tables = (
             "approvals",
+            "policies",
             "tenants",
             "keys",
             "credentials",

@@ -181,7 +181,10 @@ class VaultSite:
         return Client(self.profile("operator", tenant, scopes))
 
     def system(self) -> Client:
-        scopes = ("tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit")
+        scopes = (
+            "tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit",
+            "policy.read:system/policy", "policy.write:system/policy", "approval.read:system/**",
+        )  # fmt: skip
         return Client(self.profile("operator", "system", scopes))
 
 

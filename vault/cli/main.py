@@ -21,6 +21,7 @@ from vault.cli import (
     hsm,
     imports,
     keys,
+    policies,
     server,
     sessions,
     tokens,
@@ -49,6 +50,7 @@ app.add_typer(sessions.app, name="session")
 app.add_typer(handovers.app, name="handover")
 app.add_typer(keys.app, name="keys")
 app.add_typer(approvals.app, name="approval")
+app.add_typer(policies.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")
 app.add_typer(imports.app, name="import")

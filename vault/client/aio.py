@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
-    from vault.v1 import approval_pb2, handover_pb2, key_pb2, token_pb2
+    from vault.v1 import approval_pb2, handover_pb2, key_pb2, policy_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -261,6 +261,40 @@ class AsyncClient:
     async def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
         """What is known of a key version; 0 is the active one."""
         return await self._run(self._operations.describe_key(tenant, version))
+
+    async def get_policy(self, version: int = 0) -> policy_pb2.Policy:
+        """A version of the policy; 0 is what is in force."""
+        return await self._run(self._operations.get_policy(version))
+
+    async def list_policies(self) -> list[policy_pb2.Policy]:
+        """The stored versions of the policy, newest first, without their text."""
+        return await self._run(self._operations.list_policies())
+
+    async def validate_policy(self, text: str) -> list[str]:
+        """What is wrong with a policy; nothing if it can be put in force."""
+        return await self._run(self._operations.validate_policy(text))
+
+    async def apply_policy(
+        self, text: str, *, base_version: int, comment: str, approval_id: str
+    ) -> policy_pb2.Policy:
+        """Put a policy in force, everywhere within a second."""
+        return await self._run(self._operations.apply_policy(text, base_version, comment, approval_id))
+
+    async def explain_policy(
+        self, identity: str, scope: str, circumstances: policy_pb2.PolicyCircumstances | None = None
+    ) -> policy_pb2.PolicyServiceExplainResponse:
+        """Whether an identity would be granted a scope, and which rules say so."""
+        return await self._run(self._operations.explain_policy(identity, scope, circumstances))
+
+    async def list_reachers(
+        self,
+        name: str,
+        *,
+        identities: Sequence[str] = (),
+        circumstances: policy_pb2.PolicyCircumstances | None = None,
+    ) -> policy_pb2.PolicyServiceListReachersResponse:
+        """Who can reach a credential, by the policy in force."""
+        return await self._run(self._operations.list_reachers(name, identities, circumstances))
 
     async def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
         """Ask for an approval of an operation."""

@@ -26,6 +26,7 @@ from vault.v1 import (
     handover_pb2,
     job_pb2,
     key_pb2,
+    policy_pb2,
     session_pb2,
     token_pb2,
 )
@@ -456,6 +457,78 @@ class Operations:
             key_pb2.KeyServiceDescribeResponse,
         )
 
+    def get_policy(self, version: int) -> Steps[policy_pb2.Policy]:
+        """A version of the policy; 0 is what is in force."""
+        response = yield from self.authorised(
+            "/vault.v1.PolicyService/Get",
+            policy_pb2.PolicyServiceGetRequest(version=version),
+            policy_pb2.PolicyServiceGetResponse,
+        )
+        return response.policy
+
+    def list_policies(self) -> Steps[list[policy_pb2.Policy]]:
+        """The stored versions of the policy, newest first, without their text."""
+        request = policy_pb2.PolicyServiceListRequest(page_size=_PAGE)
+        found: list[policy_pb2.Policy] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.PolicyService/List", request, policy_pb2.PolicyServiceListResponse
+            )
+            found.extend(page.policies)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def validate_policy(self, text: str) -> Steps[list[str]]:
+        """What is wrong with a policy."""
+        response = yield from self.authorised(
+            "/vault.v1.PolicyService/Validate",
+            policy_pb2.PolicyServiceValidateRequest(text=text),
+            policy_pb2.PolicyServiceValidateResponse,
+        )
+        return list(response.problems)
+
+    def apply_policy(
+        self, text: str, base_version: int, comment: str, approval_id: str
+    ) -> Steps[policy_pb2.Policy]:
+        """Put a policy in force."""
+        response = yield from self.authorised(
+            "/vault.v1.PolicyService/Apply",
+            policy_pb2.PolicyServiceApplyRequest(
+                text=text,
+                base_version=base_version,
+                comment=comment,
+                approval_id=approval_id,
+                request_id=random.token_urlsafe(16),
+            ),
+            policy_pb2.PolicyServiceApplyResponse,
+        )
+        return response.policy
+
+    def explain_policy(
+        self, identity: str, scope: str, circumstances: policy_pb2.PolicyCircumstances | None
+    ) -> Steps[policy_pb2.PolicyServiceExplainResponse]:
+        """Whether an identity would be granted a scope, and which rules say so."""
+        return self.authorised(
+            "/vault.v1.PolicyService/Explain",
+            policy_pb2.PolicyServiceExplainRequest(
+                identity=identity, scope=scope, circumstances=circumstances
+            ),
+            policy_pb2.PolicyServiceExplainResponse,
+        )
+
+    def list_reachers(
+        self, name: str, identities: Sequence[str], circumstances: policy_pb2.PolicyCircumstances | None
+    ) -> Steps[policy_pb2.PolicyServiceListReachersResponse]:
+        """Who can reach a credential."""
+        return self.authorised(
+            "/vault.v1.PolicyService/ListReachers",
+            policy_pb2.PolicyServiceListReachersRequest(
+                name=name, identities=identities, circumstances=circumstances
+            ),
+            policy_pb2.PolicyServiceListReachersResponse,
+        )
+
     def request_approval(self, operation: approvals.Operation, purpose: str) -> Steps[approval_pb2.Approval]:
         """Ask for an approval of an operation."""
         response = yield from self.authorised(
@@ -508,6 +581,9 @@ class Operations:
                 "/vault.v1.ApprovalService/List", request, approval_pb2.ApprovalServiceListResponse
             )
             found.extend(page.approvals)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
 
     def start_job(self, request: job_pb2.JobServiceStartRequest) -> Steps[job_pb2.RewrapJob]:
         """Start a job."""

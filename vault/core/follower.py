@@ -39,6 +39,7 @@ FOLLOWED = (
     "credential.undelete",
     "credential.destroy_version",
     "credential.set_standing",
+    "policy.apply",
     "key.create_tenant",
     "key.rotate",
     "job.start",

@@ -1,7 +1,7 @@
 """Policy: who may be issued which scopes. Written in Cedar, decided when a token is issued, deny by default.
 
-A set of policies that does not parse, does not fit the schema, or is empty is refused when it is loaded: a
-vault without a policy issues no token.
+A set of policies that does not parse, does not fit the schema, or is empty is never put in force: a vault without
+a policy issues no token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import cedarpy
@@ -20,11 +20,13 @@ from vault.errors import Reason, StartError, VaultError
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from vault.crypto.scopes import Scope
 
+IDENTITY = "Strongroom::Identity"
+MAX_TEXT = 131_072
 _SCHEMA = resources.files("vault.core").joinpath("policy.cedarschema").read_text()
 
 
@@ -37,50 +39,120 @@ class Circumstances:
     device: str
     ip_address: str
     time: datetime.datetime
+    approvals: int = 0
+    """How many people have signed for this token to be issued."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One policy of the set."""
+
+    name: str
+    """Its `@id`, or `policy<N>` by its place if it has none."""
+    permits: bool
+    text: str
+    identities: frozenset[str]
+    """The identities that it names."""
+    actions: frozenset[str]
+    """The actions that its head is for; empty for all."""
+    open: bool
+    """Whether its head leaves open who asks."""
+
+
+class Judgement(NamedTuple):
+    """What a set of policies says of one scope."""
+
+    allowed: bool
+    rules: tuple[Rule, ...]
+    """What decided: the rules that permit, or those that forbid; none if nothing permits."""
+    failed: bool
+    """Whether a rule failed while it was evaluated. Then nothing is allowed: it might have been one that forbids."""
+
+
+def problems(text: str) -> list[str]:
+    """What is wrong with a set of policies; nothing if it can be put in force."""
+    if len(text) > MAX_TEXT:
+        return [f"longer than {MAX_TEXT} characters"]
+    try:
+        result = cedarpy.validate_policies(text, _SCHEMA)
+        found = [str(error) for error in result.errors]
+        parsed = json.loads(cedarpy.policies_to_json_str(text))
+    except ValueError as error:
+        return [str(error)]
+    if not parsed["staticPolicies"]:
+        found.append("there is no policy in it; empty would deny everything")
+    if parsed["templates"]:
+        found.append("templates are not used here: write each policy out")
+    names = [_name(key, body) for key, body in parsed["staticPolicies"].items()]
+    found.extend(
+        f"two policies have the @id {name!r}" for name in sorted(set(names)) if names.count(name) > 1
+    )
+    return found
 
 
 class Policy:
-    """A set of Cedar policies, parsed and validated once."""
+    """A set of Cedar policies, parsed and validated once. Raises `StartError` for one that is not valid."""
 
     def __init__(self, text: str) -> None:
-        self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
-        try:
-            result = cedarpy.validate_policies(text, _SCHEMA)
-            problems = [str(error) for error in result.errors]
-        except ValueError as error:
-            problems = [str(error)]
-        if problems:
-            raise StartError(f"policy: {problems[0]}")
+        if found := problems(text):
+            raise StartError(f"policy: {found[0]}")
+        self.text = text
+        self.digest = hashlib.sha256(text.encode()).digest()
         self._policies = cedarpy.PolicySet.from_str(text)
-        if len(self._policies) == 0:
-            raise StartError("policy: no policy in the files of policy.files; empty would deny everything")
+        parsed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+        self._rules = {key: _rule(key, body) for key, body in parsed.items()}
 
-    def refuse_ungranted(self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances) -> None:
-        """Raise `POLICY_DENIED` unless every scope is granted. No scopes at all is a refusal too."""
-        if not scopes:
-            raise VaultError(Reason.POLICY_DENIED, "no scope was asked for")
+    @property
+    def version(self) -> str:
+        """The beginning of the SHA-256 of its text, in hex."""
+        return self.digest.hex()[:16]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every policy of the set, in order."""
+        return tuple(self._rules.values())
+
+    def judge(self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances) -> list[Judgement]:
+        """Whether this identity would be granted each of these scopes, and by which rules."""
         results = cedarpy.is_authorized_batch(
             [_request(identity, scope, circumstances) for scope in scopes],
             self._policies,
             _entities(identity, scopes),
         )
-        for scope, result in zip(scopes, results, strict=True):
-            # A policy that fails while it is evaluated might have been one that forbids.
-            if not result.allowed or result.diagnostics.errors:
+        return [
+            Judgement(
+                allowed=result.allowed and not result.diagnostics.errors,
+                rules=tuple(self._rules[key] for key in sorted(result.diagnostics.reasons)),
+                failed=bool(result.diagnostics.errors),
+            )
+            for result in results
+        ]
+
+    def refuse_ungranted(self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances) -> None:
+        """Raise `POLICY_DENIED` unless every scope is granted. No scopes at all is a refusal too."""
+        if not scopes:
+            raise VaultError(Reason.POLICY_DENIED, "no scope was asked for")
+        for scope, judged in zip(scopes, self.judge(identity, scopes, circumstances), strict=True):
+            if not judged.allowed:
                 raise VaultError(
                     Reason.POLICY_DENIED, "no policy grants this identity this scope", scope=str(scope)
                 )
 
 
-def load(files: Sequence[Path]) -> Policy:
-    """Read policies from files. Raises `StartError`."""
+def read(files: Sequence[Path]) -> str:
+    """The text of policies in files, as one set. Raises `StartError`."""
     texts = []
     for file in files:
         try:
             texts.append(file.read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise StartError(f"policy.files: cannot read {file}: {type(error).__name__}") from None
-    return Policy("\n".join(texts))
+    return "\n".join(texts)
+
+
+def load(files: Sequence[Path]) -> Policy:
+    """Read policies from files. Raises `StartError`."""
+    return Policy(read(files))
 
 
 def _request(identity: str, scope: Scope, circumstances: Circumstances) -> dict[str, Any]:
@@ -88,6 +160,7 @@ def _request(identity: str, scope: Scope, circumstances: Circumstances) -> dict[
         "purpose": circumstances.purpose,
         "ttl_seconds": circumstances.ttl_seconds,
         "device": circumstances.device,
+        "approvals": circumstances.approvals,
         "time": {
             "__extn": {"fn": "datetime", "arg": circumstances.time.strftime("%Y-%m-%dT%H:%M:%SZ")},
         },
@@ -99,7 +172,7 @@ def _request(identity: str, scope: Scope, circumstances: Circumstances) -> dict[
     else:
         context["ip"] = {"__extn": {"fn": "ip", "arg": str(address)}}
     return {
-        "principal": {"type": "Strongroom::Identity", "id": identity},
+        "principal": {"type": IDENTITY, "id": identity},
         "action": {"type": "Strongroom::Action", "id": scope.action},
         "resource": {"type": "Strongroom::Resource", "id": scope.resource},
         "context": context,
@@ -109,7 +182,7 @@ def _request(identity: str, scope: Scope, circumstances: Circumstances) -> dict[
 def _entities(identity: str, scopes: Sequence[Scope]) -> str:
     parts = urlsplit(identity) if identity.startswith("spiffe://") else None
     who = {
-        "uid": {"type": "Strongroom::Identity", "id": identity},
+        "uid": {"type": IDENTITY, "id": identity},
         "attrs": {
             "id": identity,
             "trust_domain": parts.netloc if parts else "",
@@ -130,3 +203,33 @@ def _entities(identity: str, scopes: Sequence[Scope]) -> str:
         for scope in scopes
     }
     return json.dumps([who, *what.values()])
+
+
+def _name(key: str, body: dict[str, Any]) -> str:
+    return str(body.get("annotations", {}).get("id") or key)
+
+
+def _rule(key: str, body: dict[str, Any]) -> Rule:
+    head = body["action"]
+    entities = head.get("entities", [head["entity"]] if "entity" in head else [])
+    alone = {"staticPolicies": {key: body}, "templates": {}, "templateLinks": []}
+    return Rule(
+        name=_name(key, body),
+        permits=body["effect"] == "permit",
+        text=cedarpy.policies_from_json_str(json.dumps(alone)).strip(),
+        identities=frozenset(_identities(body)),
+        actions=frozenset(entity["id"] for entity in entities),
+        open=body["principal"]["op"] not in ("==", "in"),
+    )
+
+
+def _identities(node: Any) -> Iterator[str]:
+    """Every identity that is named anywhere in a policy."""
+    if isinstance(node, dict):
+        if node.get("type") == IDENTITY and isinstance(node.get("id"), str):
+            yield node["id"]
+        for value in node.values():
+            yield from _identities(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _identities(value)

@@ -33,6 +33,7 @@ _TOKEN_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _PRINTABLE = re.compile(r"[ -~]*")
 
 MAX_TEXT = 128
+MAX_IDENTITY = 255
 MAX_VERSION = 2**31 - 1
 MAX_RATE = 1_000_000
 MAX_LABELS = 32

@@ -15,7 +15,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import approvals, audit, redemption, requests, standing
+from vault.core import approvals, audit, policies, redemption, requests, standing
 from vault.core.open_sessions import OpenSessions
 from vault.core.revocations import REVOKE
 from vault.core.uses.material import Material, Surroundings, unknown_field
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from vault.core.credentials import Credentials
     from vault.core.envelopes import Envelopes
     from vault.core.follower import Follower
+    from vault.core.policy import Policy
     from vault.crypto.memory import LockedBuffer
-    from vault.model import AuditDraft, AuditRecord, Caller, StoredVersion
+    from vault.model import AuditDraft, AuditRecord, Caller, Origin, StoredVersion
     from vault.store.ledger import Rows
 
 MAX_CREDENTIALS = 100
@@ -67,6 +68,7 @@ class CloseReason(enum.StrEnum):
     SERVER_STOPPING = "server-stopping"
     FAILED = "failed"
     REVOCATIONS_UNKNOWN = "revocations-unknown"
+    POLICY_CHANGED = "policy-changed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +312,7 @@ class Sessions:
         self._surroundings = Surroundings(now=clock.now)
         self._open = OpenSessions()
         self._stopping = False
+        self._policy: Policy | None = None
         follower.listen(self._notice)
 
     async def reveal(
@@ -418,6 +421,9 @@ class Sessions:
             self._open.add(session)
             self._look_after(session)
             self._end_if_revoked(session)
+            if self._policy and not policies.grants(self._policy, session.token, caller.origin):
+                # It came into force while this session was made, and has not seen it.
+                session.end(CloseReason.POLICY_CHANGED)
             await self._begin(
                 caller,
                 tuple(
@@ -481,6 +487,18 @@ class Sessions:
         for session in self._open:
             if refused(session.caller):
                 session.end(CloseReason.TOKEN_ENDED)
+
+    def regrant(self, policy: Policy) -> None:
+        """End the sessions of tokens that a new policy would not grant."""
+        self._policy = policy
+        granted: dict[tuple[str, Origin], bool] = {}
+        for session in self._open:
+            origin = dataclasses.replace(session.caller.origin, request_id="")
+            key = (session.token.token_id, origin)
+            if key not in granted:
+                granted[key] = policies.grants(policy, session.token, origin)
+            if not granted[key]:
+                session.end(CloseReason.POLICY_CHANGED)
 
     def stop(self) -> None:
         """End every session, and let none begin."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vault.clock import Clock
     from vault.core.audit import AuditLog
     from vault.core.follower import Follower
-    from vault.core.policy import Policy
+    from vault.core.policies import InForce, Policies
     from vault.core.signing import SigningKeys
     from vault.crypto.scopes import Scope
     from vault.model import AuditDraft, Caller, Certificate
@@ -103,7 +103,7 @@ class Tokens:
         keys: SigningKeys,
         log: AuditLog,
         follower: Follower,
-        policy: Policy,
+        policies: Policies,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -111,7 +111,7 @@ class Tokens:
         self._keys = keys
         self._log = log
         self._follower = follower
-        self._policy = policy
+        self._policies = policies
         self._clock = clock
         self._verified: OrderedDict[bytes, Token] = OrderedDict()
 
@@ -121,7 +121,8 @@ class Tokens:
         granted = _parse_scopes(tenant, wish.scopes)
         life = self._life(wish, self._settings.max_life)
         now = self._clock.now().replace(microsecond=0)
-        self._policy.refuse_ungranted(
+        in_force = await self._policies.in_force()
+        in_force.policy.refuse_ungranted(
             caller.identity,
             granted,
             Circumstances(
@@ -142,18 +143,19 @@ class Tokens:
             # Neither longer than asked for nor than the certificate it is bound to.
             expire_time=min(now + life, caller.certificate.not_after).replace(microsecond=0),
             max_sessions=wish.max_sessions,
+            policy=in_force.policy.version,
         )
         record = dataclasses.replace(
             audit.granted(
                 caller,
                 "token.issue",
                 token.token_id,
-                after=_summary(token, wish, policy=self._policy.version),
+                after=_summary(token, wish, policy=in_force.policy.version),
             ),
             tenant=tenant,
             token_id=token.token_id,
         )
-        return await self._hand_out(token, record)
+        return await self._hand_out(token, record, in_force)
 
     async def exchange(self, caller: Caller, wish: Wish) -> IssuedToken:
         """A weaker token for the caller's own (RFC 8693). Never a scope, a second or a session more than it has.
@@ -188,6 +190,7 @@ class Tokens:
             expire_time=min(now + life, parent.expire_time),
             max_sessions=wish.max_sessions,
             ancestors=(*parent.ancestors, own),
+            policy=parent.policy,
         )
         after = _summary(token, wish, parent=token.parent_id, root=token.root_id)
         return await self._hand_out(
@@ -204,12 +207,22 @@ class Tokens:
             raise invalid_field("ttl", f"1 to {int(longest.total_seconds())} seconds")
         return life
 
-    async def _hand_out(self, token: Token, record: AuditDraft) -> IssuedToken:
+    async def _hand_out(self, token: Token, record: AuditDraft, used: InForce | None = None) -> IssuedToken:
         text = await self._keys.sign("at+jwt", self._claims(token))
         if len(text) > MAX_TOKEN_CHARS:
             raise invalid_field("scopes", f"make a token longer than {MAX_TOKEN_CHARS} characters")
-        await self._log.record(record)
+        await self._record_issue(record, used)
         return IssuedToken(text, token)
+
+    async def _record_issue(self, record: AuditDraft, used: InForce | None) -> None:
+        """Make the record of a token durable, unless the policy that granted it is not in force any more."""
+
+        def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+            if used is not None and not self._policies.is_current(rows, used):
+                raise VaultError(Reason.POLICY_CHANGED, "the policy was changed meanwhile: try again")
+            return Commit((record,))
+
+        await self._log.commit(Unit(self._policies.reads(used) if used else (), decide))
 
     async def verify(self, text: str, certificate: Certificate) -> Token:
         """The token, if it is good for this certificate now. Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`."""
@@ -361,8 +374,9 @@ class Tokens:
                     )
                     for token_id, issued, most in claims.get("ancestors", ())
                 ),
+                policy=claims["policy"],
             )
-            texts = (token.identity, token.tenant, token.thumbprint)
+            texts = (token.identity, token.tenant, token.thumbprint, token.policy)
             same = (
                 all(isinstance(text, str) for text in texts)
                 and canonical_json(self._claims(token)).encode() == payload
@@ -394,6 +408,7 @@ class Tokens:
             "exp": int(token.expire_time.timestamp()),
             "jti": token.token_id,
             "tenant": token.tenant,
+            "policy": token.policy,
             "scope": " ".join(str(scope) for scope in token.scopes),
             "cnf": {"x5t#S256": token.thumbprint},
         }

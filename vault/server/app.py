@@ -36,6 +36,7 @@ from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
+from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
 from vault.core.rewrap import Rewrap
 from vault.core.sessions import Sessions, SessionSettings
@@ -59,6 +60,7 @@ from vault.server.identity import Identities
 from vault.server.jobs import JobService
 from vault.server.keys import KeyService
 from vault.server.pages import Pages
+from vault.server.policies import PolicyService
 from vault.server.sessions import SessionService
 from vault.server.tls import TlsFiles
 from vault.server.tokens import TokenService
@@ -73,6 +75,7 @@ from vault.v1 import (
     handover_pb2,
     job_pb2,
     key_pb2,
+    policy_pb2,
     session_pb2,
     token_pb2,
 )
@@ -193,6 +196,18 @@ class App:
         self._follower.listen(keyring.forget)
         self._signing_keys = SigningKeys(keyring, hsm, clock)
         self._follower.listen(self._signing_keys.notice)
+        self._approvals = Approvals(_approval_settings(config), database, log_, clock)
+        self._policies = Policies(
+            policy.load(config.policy.files),
+            database,
+            hsm,
+            keyring,
+            log_,
+            self._approvals,
+            clock,
+            ignore_stored=config.policy.ignore_stored,
+        )
+        self._follower.listen(self._policies.notice)
         self._tokens = Tokens(
             TokenSettings(
                 issuer=config.tokens.issuer,
@@ -204,10 +219,9 @@ class App:
             self._signing_keys,
             log_,
             self._follower,
-            policy.load(config.policy.files),
+            self._policies,
             clock,
         )
-        self._approvals = Approvals(_approval_settings(config), database, log_, clock)
         self._ingest = IngestKeys(
             config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
         )
@@ -235,6 +249,7 @@ class App:
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
         _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
         self._proofs = Proofs(database, self._checkpoints, paths)
+        self._policies.listen(self._sessions.regrant)
         self._jobs = Jobs(database, log_, keyring, clock)
         self._lanes = Lanes(
             database, log_, keyring, Rewrap(hsm, keyring), self._checkpoints, self._jobs, base.load, clock
@@ -246,6 +261,7 @@ class App:
         self._edge = Edge(
             self._identities,
             self._tokens,
+            self._policies,
             log_,
             base.load,
             max_calls=config.server.max_concurrent_calls,
@@ -262,6 +278,7 @@ class App:
         await self._sinks.start()
         self._base.log.require(self._sinks)
         await self._follower.start()
+        await self._policies.start()
         await self._checkpoints.start()
         for descriptor, service in (
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._signing_keys, self._base.log)),
@@ -272,6 +289,7 @@ class App:
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
+            (policy_pb2.DESCRIPTOR, PolicyService(self._policies, pages, self._base.clock)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
             (job_pb2.DESCRIPTOR, JobService(self._jobs, pages)),
             (
@@ -296,6 +314,7 @@ class App:
         await self._server.start()
         for work in (
             self._follower.run(),
+            self._policies.run(),
             self._sessions.run(),
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
@@ -362,6 +381,7 @@ class App:
                 job_pb2,
                 audit_pb2,
                 approval_pb2,
+                policy_pb2,
             )
             for descriptor in module.DESCRIPTOR.services_by_name.values()
         ]

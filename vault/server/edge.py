@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
+    from vault.core.policies import Policies
     from vault.core.tokens import Tokens
     from vault.server.identity import Identities
 
@@ -59,10 +60,18 @@ class Edge:
     """Lets calls in to the services."""
 
     def __init__(
-        self, identities: Identities, tokens: Tokens, audit_log: AuditLog, load: Load, *, max_calls: int
+        self,
+        identities: Identities,
+        tokens: Tokens,
+        policies: Policies,
+        audit_log: AuditLog,
+        load: Load,
+        *,
+        max_calls: int,
     ) -> None:
         self._identities = identities
         self._tokens = tokens
+        self._policies = policies
         self._log = audit_log
         self._max_calls = max_calls
         self._load = load
@@ -182,9 +191,9 @@ class Edge:
         visit.origin = dataclasses.replace(visit.origin, device_id=_device_id(metadata))
         caller = Caller(visit.certificate, visit.origin)
         if rule.needs_token:
-            caller = dataclasses.replace(
-                caller, token=await self._tokens.verify(_bearer(metadata), visit.certificate)
-            )
+            token = await self._tokens.verify(_bearer(metadata), visit.certificate)
+            self._policies.refuse_outdated(token, visit.origin)
+            caller = dataclasses.replace(caller, token=token)
         visit.caller = caller
         return caller
 

@@ -301,6 +301,19 @@ token_uses = Table(
     C("forget_time", UtcDateTime, nullable=False),
 )
 
+policies = Table(
+    "policies",
+    metadata,
+    C("version", Integer, primary_key=True, autoincrement=False),
+    C("text", Text, nullable=False),
+    C("digest", LargeBinary(32), nullable=False),
+    C("mac", LargeBinary(32), nullable=False),
+    C("mac_key_version", Integer, nullable=False),
+    C("comment", String(128), nullable=False),
+    C("created_by", String(512), nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+
 # On PostgreSQL one partition a month of `created_at`; there the primary key holds that column too.
 audit_records = Table(
     "audit_records",

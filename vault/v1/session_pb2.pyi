@@ -52,6 +52,7 @@ class CloseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CLOSE_REASON_SERVER_STOPPING: _ClassVar[CloseReason]
     CLOSE_REASON_FAILED: _ClassVar[CloseReason]
     CLOSE_REASON_REVOCATIONS_UNKNOWN: _ClassVar[CloseReason]
+    CLOSE_REASON_POLICY_CHANGED: _ClassVar[CloseReason]
 WEBHOOK_SCHEME_UNSPECIFIED: WebhookScheme
 WEBHOOK_SCHEME_STRIPE: WebhookScheme
 WEBHOOK_SCHEME_STANDARD_WEBHOOKS: WebhookScheme
@@ -82,6 +83,7 @@ CLOSE_REASON_CREDENTIAL_GONE: CloseReason
 CLOSE_REASON_SERVER_STOPPING: CloseReason
 CLOSE_REASON_FAILED: CloseReason
 CLOSE_REASON_REVOCATIONS_UNKNOWN: CloseReason
+CLOSE_REASON_POLICY_CHANGED: CloseReason
 
 class CredentialSelector(_message.Message):
     __slots__ = ("name", "version", "field_names")

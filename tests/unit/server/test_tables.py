@@ -22,6 +22,7 @@ from vault.v1 import (
     handover_pb2,
     job_pb2,
     key_pb2,
+    policy_pb2,
     session_pb2,
     token_pb2,
 )
@@ -37,6 +38,17 @@ METHODS = {
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
+PROTOS = (
+    token_pb2,
+    credential_pb2,
+    session_pb2,
+    handover_pb2,
+    key_pb2,
+    job_pb2,
+    audit_pb2,
+    approval_pb2,
+    policy_pb2,
+)
 
 
 def test_every_method_of_every_service_has_a_rule_and_no_rule_is_left_over() -> None:

@@ -85,6 +85,17 @@ MESSAGES: dict[str, Fields] = {
     "SignClientAssertion": Fields((), ("audience", "client_id")),
     "SignHttp": Fields((), ("method", "target_uri", "headers", "components", "body", "label", "tag")),
     "SignRaw": Fields((), ("message",)),
+    "PolicyServiceGetRequest": Fields(("version",)),
+    "PolicyServiceListRequest": Fields((), _PAGE),
+    "PolicyServiceValidateRequest": Fields((), ("text",)),
+    "PolicyServiceApplyRequest": Fields(
+        ("base_version", "comment", "approval_id"), ("text", "request_id")
+    ),
+    "PolicyServiceExplainRequest": Fields(("identity", "scope"), ("circumstances",)),
+    "PolicyServiceListReachersRequest": Fields(("name",), ("identities", "circumstances")),
+    "PolicyCircumstances": Fields(
+        (), ("purpose", "ttl", "device_id", "ip_address", "time", "approvals")
+    ),
     "SessionServiceRevealRequest": Fields(
         ("credentials", "purpose", "approval_id"), ("recipient_key", "hpke_suite")
     ),

@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
 ROOT = Path(__file__).parents[3]
-PROTOS = (token_pb2, credential_pb2, session_pb2, handover_pb2, key_pb2, job_pb2, audit_pb2, approval_pb2)
-METHODS = {
-    f"/{service.full_name}/{method.name}": method
-    for module in PROTOS
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
 PROTOS = (
     token_pb2,
     credential_pb2,
@@ -49,6 +42,12 @@ PROTOS = (
     approval_pb2,
     policy_pb2,
 )
+METHODS = {
+    f"/{service.full_name}/{method.name}": method
+    for module in PROTOS
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
 def test_every_method_of_every_service_has_a_rule_and_no_rule_is_left_over() -> None:

@@ -379,6 +379,29 @@ class JobProgress:
     """How many lanes, over all workers, hold a part of it now."""
 
 
+class ErasureState(enum.StrEnum):
+    """How far an erasure is."""
+
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The erasure of a tenant, or of one of its subjects, and its certificate once it is done."""
+
+    tenant: str
+    subject_id: str
+    state: ErasureState
+    key_version: int
+    """Up to which version the keys go that the data hangs on."""
+    requested_by: str
+    approved_by: tuple[str, ...]
+    create_time: datetime.datetime
+    end_time: datetime.datetime | None
+    certificate: str
+
+
 @dataclass(frozen=True, slots=True)
 class IngestKey:
     """A public key to seal new secrets to, signed in the HSM, and its private half wrapped by the HSM."""

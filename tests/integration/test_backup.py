@@ -86,13 +86,13 @@ def test_a_vault_is_restored_from_a_backup_made_while_it_was_written_to(
     try:
         with site.client() as vault:
             for number in range(30):
-                vault.put(f"acme/keys/{number}", {"key": f"value {number}"}, kind="api_key")
+                vault.put(f"acme/keys/{number}", {"key": f"value {number}"}, kind="generic")
             vault.delete("acme/keys/29")
             stop = threading.Event()
 
             def write_on() -> None:
                 while not stop.is_set():
-                    vault.put("acme/busy", {"key": "x" * 200}, kind="api_key")
+                    vault.put("acme/busy", {"key": "x" * 200}, kind="generic")
 
             writer = threading.Thread(target=write_on)
             writer.start()
@@ -126,7 +126,7 @@ def test_a_vault_is_restored_from_a_backup_made_while_it_was_written_to(
         with other.client() as vault:
             with vault.reveal("acme/keys/7", purpose="drill")[0] as found:
                 assert found.text("key") == "value 7"
-            vault.put("acme/new", {"key": "after"}, kind="api_key")
+            vault.put("acme/new", {"key": "after"}, kind="generic")
             vault.undelete("acme/keys/29")
         with other.system() as system:
             report = system.verify_audit()
@@ -149,7 +149,7 @@ def test_a_backup_that_was_altered_anywhere_is_refused_without_the_hsm_and_with_
     try:
         with site.client() as vault:
             for number in range(20):
-                vault.put(f"acme/keys/{number}", {"key": secrets.token_hex(8000)}, kind="api_key")
+                vault.put(f"acme/keys/{number}", {"key": secrets.token_hex(8000)}, kind="generic")
         files = [tmp_path / "one.backup", tmp_path / "two.backup"]
         for file in files:
             code, written = strongroom("backup", str(file), "--config", str(site.config_file))

@@ -766,6 +766,23 @@ GOOD: dict[str, Good] = {
         },
         tenant="system",
     ),
+    "/vault.v1.ErasureService/Describe": Good(
+        lambda _: {"tenant": "acme"},
+        {
+            "tenant": (*each(BAD_TENANTS, F), ("the vault's own", "system", F)),
+            "subject": (("unknown", "nobody", "SCOPE_DENIED"),),
+        },
+        tenant="system",
+    ),
+    "/vault.v1.ErasureService/Erase": Good(
+        lambda _: {"tenant": "acme"},
+        {
+            "tenant": (*each(BAD_TENANTS, F), ("the vault's own", "system", F)),
+            "subject": (("of another scope", "nobody", "SCOPE_DENIED"),),
+            "approval_id": (("none", "", "APPROVAL_REQUIRED"), ("unknown", "A" * 22, "APPROVAL_NOT_FOUND")),
+        },
+        tenant="system",
+    ),
     "/vault.v1.KeyService/Rotate": Good(
         lambda _: {"tenant": "acme"}, {"tenant": TENANTS, "request_id": REQUEST_IDS}
     ),

@@ -49,6 +49,8 @@ BY_TENANT: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.KeyService/Rotate": lambda tenant: {"tenant": tenant},
     "/vault.v1.KeyService/List": lambda tenant: {"tenant": tenant},
     "/vault.v1.KeyService/Describe": lambda tenant: {"tenant": tenant},
+    "/vault.v1.ErasureService/Describe": lambda tenant: {"tenant": tenant},
+    "/vault.v1.ErasureService/Erase": lambda tenant: {"tenant": tenant},
     "/vault.v1.AuditService/List": lambda tenant: {"tenant": tenant},
     "/vault.v1.JobService/Start": lambda tenant: {"tenant": tenant, "kind": 1},
     "/vault.v1.JobService/Get": lambda tenant: {"tenant": tenant, "job_id": "A" * 22},

@@ -24,6 +24,7 @@ from vault.v1 import (
     approval_pb2,
     audit_pb2,
     credential_pb2,
+    erasure_pb2,
     handover_pb2,
     job_pb2,
     key_pb2,
@@ -52,6 +53,7 @@ MODULES = (
     audit_pb2,
     approval_pb2,
     policy_pb2,
+    erasure_pb2,
 )
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vault import config as configuration
 from vault.core.envelopes import Envelopes
+from vault.core.subjects import Subjects
 from vault.crypto import bundle, memory, suites
 from vault.model import (
     AuditDraft,
@@ -41,7 +42,9 @@ def value_of(number: int, size: int = 64) -> str:
 
 async def _seed(config_file: Path, count: int, tenant: str, folder: str, size: int) -> None:
     async with foundation(configuration.load(config_file)) as base:
-        envelopes = Envelopes(base.hsm, base.keyring)
+        envelopes = Envelopes(
+            base.hsm, base.keyring, Subjects(base.database, base.hsm, base.log, base.keyring)
+        )
         kek = await base.keyring.active(tenant, KeyPurpose.KEK)
         for first in range(0, count, _BATCH):
             now = datetime.datetime.now(datetime.UTC)

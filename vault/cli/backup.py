@@ -93,7 +93,7 @@ async def _backup(config_file: Path, file: IO[bytes]) -> Manifest:
         await checkpoints.start()
         await checkpoints.sign()
         manifest = await core.create(
-            base.database, base.hsm, base.keyring, config.audit.origin, file, base.clock.now()
+            base.database, base.hsm, base.keyring, checkpoints.attest, file, base.clock.now()
         )
         await base.log.record(_record("backup.create", manifest))
         return manifest
@@ -130,6 +130,7 @@ async def _restore_into(
     from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.envelopes import Envelopes  # noqa: PLC0415
     from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
+    from vault.core.subjects import Subjects  # noqa: PLC0415
     from vault.server.app import foundation, open_database, open_hsm  # noqa: PLC0415
     from vault.store import schema  # noqa: PLC0415
     from vault.store.backup import count_rows  # noqa: PLC0415
@@ -162,7 +163,7 @@ async def _restore_into(
             base.database,
             base.hsm,
             base.keyring,
-            Envelopes(base.hsm, base.keyring),
+            Envelopes(base.hsm, base.keyring, Subjects(base.database, base.hsm, base.log, base.keyring)),
             origin,
             base.clock.now(),
             most=None if everything else SAMPLE,

@@ -32,6 +32,10 @@ def put(
     etag: Annotated[
         str, typer.Option(help="Only if this is the current etag; `new`: only if there is none.")
     ] = "",
+    subject: Annotated[
+        str,
+        typer.Option(help="Whose data it is, by a name of your own: it can be erased with that person's."),
+    ] = "",
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
@@ -39,7 +43,8 @@ def put(
     """Store a new version of a credential, sealed before it leaves this process."""
     values = read_fields(field, fields)
     with client(profile, token_file) as vault:
-        show(output, vault.put(name, values, kind=kind, labels=read_pairs(label, "=", "--label"), etag=etag))
+        labels = read_pairs(label, "=", "--label")
+        show(output, vault.put(name, values, kind=kind, labels=labels, etag=etag, subject=subject))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from vault.cli import (
     audit,
     backup,
     credentials,
+    erasures,
     handovers,
     hsm,
     imports,
@@ -54,6 +55,8 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")
 app.add_typer(imports.app, name="import")
+app.add_typer(erasures.tenant_app, name="tenant")
+app.add_typer(erasures.app, name="erasure")
 
 _NEXT = {
     "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit",

@@ -23,6 +23,7 @@ from vault.v1 import (
     approval_pb2,
     audit_pb2,
     credential_pb2,
+    erasure_pb2,
     handover_pb2,
     job_pb2,
     key_pb2,
@@ -194,6 +195,7 @@ class Operations:
         labels: Mapping[str, str] | None,
         etag: str,
         request_id: str,
+        subject: str,
     ) -> Steps[credential_pb2.Credential]:
         """Seal and store a credential."""
         plain = {
@@ -214,6 +216,7 @@ class Operations:
                 ingest_key_id=key.key_id,
                 etag=etag,
                 request_id=request_id,
+                subject=subject,
             )
 
         response = yield from self._sealed(
@@ -562,6 +565,26 @@ class Operations:
             approval_pb2.ApprovalServiceApproveResponse,
         )
         return response.approval
+
+    def describe_erasure(
+        self, tenant: str, subject: str
+    ) -> Steps[erasure_pb2.ErasureServiceDescribeResponse]:
+        """What an erasure would take, and what is to be approved for it."""
+        return self.authorised(
+            "/vault.v1.ErasureService/Describe",
+            erasure_pb2.ErasureServiceDescribeRequest(tenant=tenant, subject=subject),
+            erasure_pb2.ErasureServiceDescribeResponse,
+        )
+
+    def erase(self, tenant: str, subject: str, approval_id: str) -> Steps[str]:
+        """Erase; gives the certificate."""
+        response = yield from self.authorised(
+            "/vault.v1.ErasureService/Erase",
+            erasure_pb2.ErasureServiceEraseRequest(tenant=tenant, subject=subject, approval_id=approval_id),
+            erasure_pb2.ErasureServiceEraseResponse,
+        )
+        certificate: str = response.certificate
+        return certificate
 
     def get_approval(self, approval_id: str) -> Steps[approval_pb2.Approval]:
         """One approval."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
-    from vault.v1 import approval_pb2, handover_pb2, key_pb2, policy_pb2, token_pb2
+    from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, key_pb2, policy_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -74,14 +74,16 @@ class Client:
         labels: Mapping[str, str] | None = None,
         etag: str = "",
         request_id: str = "",
+        subject: str = "",
     ) -> credential_pb2.Credential:
         """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet.
 
         A `request_id` (1 to 64 of `[A-Za-z0-9_-]`) that was used before is refused, as what is sealed differs:
-        REQUEST_ID_REUSED then says that it was done. By default each put has one of its own.
+        REQUEST_ID_REUSED then says that it was done. By default each put has one of its own. `subject` says whose data
+        it is, by a name of your own, with the first version: then it can be erased together with that person's.
         """
         self._fetch_ingest_key()
-        return self._run(self._operations.put(name, fields, kind, labels, etag, request_id))
+        return self._run(self._operations.put(name, fields, kind, labels, etag, request_id, subject))
 
     def reveal(
         self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""
@@ -300,6 +302,14 @@ class Client:
     def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
         """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
         return self._run(self._operations.approve(approval))
+
+    def describe_erasure(self, tenant: str, subject: str = "") -> erasure_pb2.ErasureServiceDescribeResponse:
+        """What it would take to erase a subject of a tenant, or the tenant, and what is to be approved for it."""
+        return self._run(self._operations.describe_erasure(tenant, subject))
+
+    def erase(self, tenant: str, subject: str = "", *, approval_id: str = "") -> str:
+        """Erase a subject of a tenant, or the tenant; gives the certificate. What was interrupted is taken up."""
+        return self._run(self._operations.erase(tenant, subject, approval_id))
 
     def get_approval(self, approval_id: str) -> approval_pb2.Approval:
         """One approval."""

@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from hsm import KeyRef
 from vault.clock import UTC, micros
-from vault.core.checkpoint_keys import verifier_keys
 from vault.core.hsm import Unwrapping, Wrapping
 from vault.crypto import notes, suites
 from vault.crypto.chunks import CHUNK_BYTES, Chunks
@@ -114,9 +113,14 @@ class _Digesting:
 
 
 async def create(
-    database: Database, hsm: Hsm, keyring: Keyring, origin: str, file: IO[bytes], now: datetime.datetime
+    database: Database,
+    hsm: Hsm,
+    keyring: Keyring,
+    attest: Callable[[str], Awaitable[str]],
+    file: IO[bytes],
+    now: datetime.datetime,
 ) -> Manifest:
-    """Write a backup of the whole database as it is at one moment. Memory stays flat.
+    """Write a backup of the whole database as it is at one moment. Memory stays flat. `attest` signs the manifest.
 
     Raises `STORAGE_UNAVAILABLE`, `HSM_UNAVAILABLE`, `OSError`.
     """
@@ -152,9 +156,7 @@ async def create(
         "checkpoint": checkpoint.note if checkpoint else "",
     }
     body = f"{_SIGNED_AS}\n{canonical_json(values)}\n"
-    signer = await keyring.active(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
-    signature = await hsm.sign(signer, signer.algorithm, body.encode())
-    note = notes.sign_with(body, (await verifier_keys(origin, keyring, hsm))[0], signature)
+    note = await attest(body)
     encoded = note.encode()
     out.write(len(encoded).to_bytes(4, "big") + encoded)
     return _manifest(note, body)

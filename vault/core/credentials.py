@@ -11,7 +11,15 @@ from vault.core.batch import Batcher, Load
 from vault.crypto import envelope, scopes
 from vault.crypto.contexts import put_info
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import Credential, CredentialState, KeyPurpose, StoredVersion, Version, VersionState
+from vault.model import (
+    Credential,
+    CredentialState,
+    KeyPurpose,
+    StoredVersion,
+    SubjectState,
+    Version,
+    VersionState,
+)
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
@@ -24,9 +32,11 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
-    from vault.model import AuditDraft, Caller, Key
+    from vault.core.subjects import Subjects
+    from vault.model import AuditDraft, Caller, Key, Subject
     from vault.store.engine import Database
     from vault.store.ledger import Rows
+    from vault.store.rows import Row
 
 MAX_SEALED = 98_304
 NEW = "new"
@@ -44,6 +54,8 @@ class Put:
     ingest_key_id: str
     etag: str
     request_id: str
+    subject: str = ""
+    """Whose data it is, by a name of the tenant's own."""
 
 
 class _Moved(Exception):  # noqa: N818 - not an error: somebody else was first
@@ -58,6 +70,7 @@ class Credentials:
         database: Database,
         log: AuditLog,
         keyring: Keyring,
+        subjects: Subjects,
         ingest: IngestKeys,
         envelopes: Envelopes,
         load: Load,
@@ -65,6 +78,7 @@ class Credentials:
         self._database = database
         self._log = log
         self._keyring = keyring
+        self._subjects = subjects
         self._ingest = ingest
         self._envelopes = envelopes
         self._stored: Batcher[tuple[str, int], StoredVersion | Credential | None] = Batcher(
@@ -90,8 +104,9 @@ class Credentials:
             for _ in range(_TRIES):
                 kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
                 number = known.latest_version + 1 if known else 1
-                sealed = await self._envelopes.seal(kek, put.name, number, plaintext)
-                new = _NewVersion(put, kind, number, kek, names, sealed)
+                subject = await self._subject(caller, token.tenant, put, known)
+                sealed = await self._envelopes.seal(kek, put.name, number, plaintext, subject)
+                new = _NewVersion(put, kind, number, kek, names, sealed, subject)
                 try:
                     credential: Credential = await self._log.commit(_put_unit(caller, new, repeat))
                 except _Moved:
@@ -100,6 +115,22 @@ class Credentials:
                 else:
                     return credential
         raise VaultError(Reason.ETAG_MISMATCH, "others keep changing this credential; try again")
+
+    async def _subject(
+        self, caller: Caller, tenant: str, put: Put, known: Credential | None
+    ) -> Subject | None:
+        """Whose data a version is: said with the first, and the same ever after."""
+        if put.subject:
+            subject = await self._subjects.ensure(caller.identity, caller.origin, tenant, put.subject)
+            if known is not None and known.subject_id != subject.subject_id:
+                raise invalid_field("subject", "cannot be changed")
+            return subject
+        if known is None or not known.subject_id:
+            return None
+        found = await self._subjects.get(tenant, known.subject_id)
+        if found is None or found.state is not SubjectState.ACTIVE:
+            raise invalid_field("subject", "is required: whose data it was is erased")
+        return found
 
     async def get(self, caller: Caller, name: str) -> Credential:
         """A credential's metadata. Raises `CREDENTIAL_NOT_FOUND`."""
@@ -287,6 +318,7 @@ class _NewVersion:
     kek: Key
     field_names: tuple[str, ...]
     envelope: bytes = dataclasses.field(repr=False)
+    subject: Subject | None
 
 
 def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit:
@@ -301,6 +333,8 @@ def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit
         if earlier is not None:
             return Commit((_repeated(record),), (), _credential_of_answer(earlier, now))
         _check_current(new, before, rows.get("tenants", tenant))
+        if new.subject is not None:
+            _check_subject(new.subject, rows.get("subjects", tenant, new.subject.subject_id))
         after = Credential(
             name=name,
             kind=new.kind,
@@ -314,6 +348,7 @@ def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit
             delete_time=None,
             created_by=before.created_by if before else caller.identity,
             updated_by=caller.identity,
+            subject_id=new.subject.subject_id if new.subject else "",
         )
         after = standing.mend(before, after, caller.identity, now)
         version = Version(
@@ -339,7 +374,17 @@ def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit
         )
         return Commit((record,), writes, after)
 
-    return Unit((RowKey("credentials", (name,)), RowKey("tenants", (tenant,)), *repeat.reads), decide)
+    reads = [RowKey("credentials", (name,)), RowKey("tenants", (tenant,)), *repeat.reads]
+    if new.subject is not None:
+        reads.append(RowKey("subjects", (tenant, new.subject.subject_id)))
+    return Unit(tuple(reads), decide)
+
+
+def _check_subject(sealed_for: Subject, row: Row | None) -> None:
+    """Refuse what was sealed under a key that is gone: the subject was erased since, and may have come back."""
+    state, made = (row["state"], row["create_time"]) if row else ("", None)
+    if state != SubjectState.ACTIVE.value or made != sealed_for.create_time:
+        raise _Moved
 
 
 def _check_put(caller: Caller, put: Put) -> requests.Repeat:
@@ -357,6 +402,7 @@ def _check_put(caller: Caller, put: Put) -> requests.Repeat:
         put.name,
         put.kind,
         canonical_json(put.labels),
+        put.subject,
         put.sealed,
         put.ingest_key_id,
         put.etag,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core.hsm import Unwrapping, Wrapping, damaged
-from vault.crypto import envelope, suites
+from vault.crypto import envelope, subject_data, suites
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
 from vault.model import KeyPurpose
@@ -13,8 +13,9 @@ from vault.model import KeyPurpose
 if TYPE_CHECKING:
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
+    from vault.core.subjects import Subjects
     from vault.crypto.memory import LockedBuffer
-    from vault.model import Key, StoredVersion
+    from vault.model import Key, StoredVersion, Subject
 
 
 class _Sealed(NamedTuple):
@@ -26,12 +27,25 @@ class _Sealed(NamedTuple):
 class Envelopes:
     """Seals and opens versions of credentials."""
 
-    def __init__(self, hsm: Hsm, keyring: Keyring) -> None:
+    def __init__(self, hsm: Hsm, keyring: Keyring, subjects: Subjects) -> None:
         self._hsm = hsm
         self._keyring = keyring
+        self._subjects = subjects
 
-    async def seal(self, kek: Key, name: str, version: int, plaintext: LockedBuffer) -> bytes:
-        """Encrypt a version under a data key of its own, wrapped by `kek`. Raises `HSM_UNAVAILABLE`."""
+    async def seal(
+        self, kek: Key, name: str, version: int, plaintext: LockedBuffer, subject: Subject | None = None
+    ) -> bytes:
+        """Encrypt a version under a data key of its own, wrapped by `kek`; before that under its subject's key.
+
+        Raises `HSM_UNAVAILABLE`, and `VERSION_DESTROYED` if the subject was erased.
+        """
+        if subject is not None:
+            with await self._subjects.key(subject) as key:
+                inner = subject_data.seal(
+                    suites.current(), subject.subject_id, key, name, version, plaintext.view
+                )
+            with inner:
+                return await self.seal(kek, name, version, inner)
         suite = suites.current()
         context = context_of(name, version, kek)
         with envelope.new_dek() as dek:
@@ -39,7 +53,36 @@ class Envelopes:
             return envelope.seal(suite, context, dek, wrapped, plaintext.view)
 
     async def open_all(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
-        """Decrypt versions into locked memory, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        """Decrypt versions into locked memory, all or none.
+
+        Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`, and `VERSION_DESTROYED` for the data of an erased subject.
+        """
+        opened = await self._open_envelopes(stored)
+        try:
+            for at, (item, content) in enumerate(zip(stored, opened, strict=True)):
+                if (subject_id := subject_data.subject_of(content.view)) is not None:
+                    with content:
+                        opened[at] = await self._open_content(item, subject_id, content)
+        except BaseException:
+            for buffer in opened:
+                buffer.close()
+            raise
+        return opened
+
+    async def _open_content(
+        self, stored: StoredVersion, subject_id: str, content: LockedBuffer
+    ) -> LockedBuffer:
+        version = stored.version
+        subject = await self._subjects.get(stored.tenant, subject_id)
+        if subject is None:
+            raise damaged()
+        with await self._subjects.key(subject) as key:
+            try:
+                return subject_data.open(content.view, key, version.name, version.version)
+            except CryptoError:
+                raise damaged() from None
+
+    async def _open_envelopes(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
         sealed = [await self._parse(item) for item in stored]
         deks = await self._hsm.unwrap_all([item.unwrapping for item in sealed])
         opened: list[LockedBuffer] = []

@@ -42,6 +42,8 @@ FOLLOWED = (
     "policy.apply",
     "key.create_tenant",
     "key.rotate",
+    "key.destroy",
+    "tenant.erase",
     "job.start",
     "job.update",
 )

@@ -60,7 +60,7 @@ class Keyring:
 
     def forget(self, record: AuditRecord) -> None:
         """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
-        if record.action in ("key.rotate", "key.create_tenant"):
+        if record.action in ("key.rotate", "key.create_tenant", "key.destroy", "tenant.erase"):
             self.forget_tenant(record.resource.partition("/")[0])
 
     def forget_tenant(self, tenant: str) -> None:
@@ -149,6 +149,10 @@ class Keyring:
             # Another worker is making it at this moment.
             await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
         raise VaultError(Reason.KEY_CHANGED, "another worker is making this key; try again")
+
+    async def replace_subject_key(self, tenant: str, draft: AuditDraft) -> Key:
+        """A new version of the key that wraps the keys of a tenant's data subjects. Raises `KEY_CHANGED`."""
+        return await self._make(tenant, KeyPurpose.SUBJECT, KeyAlgorithm.AES_256, draft, None)
 
     async def list_keys(self, caller: Caller, tenant: str, *, before: int, limit: int) -> list[Key]:
         """A tenant's key versions, newest first. Raises `TENANT_NOT_FOUND`."""
@@ -293,11 +297,12 @@ class _Making:
     def _check_tenant(self, rows: Rows) -> None:
         if self.purpose is not KeyPurpose.KEK:
             return
-        exists = rows.get("tenants", self.tenant) is not None
+        tenant = rows.get("tenants", self.tenant)
+        exists = tenant is not None
         if self.draft.action == "key.create_tenant":
             if exists:
                 raise VaultError(Reason.TENANT_EXISTS, "a tenant of this name exists")
-        elif not exists:
+        elif tenant is None or not tenant["kek_version"]:  # version 0: the tenant was deleted
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
 
     def _tenant_row(self, row: dict[str, object] | None, now: datetime.datetime) -> dict[str, object]:

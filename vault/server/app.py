@@ -28,6 +28,7 @@ from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
 from vault.core.envelopes import Envelopes
+from vault.core.erasures import Erasures
 from vault.core.follower import Follower
 from vault.core.handovers import Handovers
 from vault.core.health import Health
@@ -54,6 +55,7 @@ from vault.server.approvals import ApprovalService
 from vault.server.audit import AuditService
 from vault.server.credentials import CredentialService
 from vault.server.edge import Edge
+from vault.server.erasures import ErasureService
 from vault.server.handovers import HandoverService
 from vault.server.health import HealthService
 from vault.server.identity import Identities
@@ -72,6 +74,7 @@ from vault.v1 import (
     approval_pb2,
     audit_pb2,
     credential_pb2,
+    erasure_pb2,
     handover_pb2,
     job_pb2,
     key_pb2,
@@ -226,8 +229,10 @@ class App:
             config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
         )
         self._subjects = Subjects(database, hsm, log_, keyring)
-        envelopes = Envelopes(hsm, keyring)
-        self._credentials = Credentials(database, log_, keyring, self._ingest, envelopes, base.load)
+        envelopes = Envelopes(hsm, keyring, self._subjects)
+        self._credentials = Credentials(
+            database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
+        )
         self._sessions = Sessions(
             SessionSettings(
                 max_life=seconds(config.sessions.max_life_seconds),
@@ -250,6 +255,9 @@ class App:
         _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
         self._proofs = Proofs(database, self._checkpoints, paths)
         self._policies.listen(self._sessions.regrant)
+        self._erasures = Erasures(
+            database, hsm, log_, keyring, self._subjects, envelopes, self._checkpoints, self._approvals
+        )
         self._jobs = Jobs(database, log_, keyring, clock)
         self._lanes = Lanes(
             database, log_, keyring, Rewrap(hsm, keyring), self._checkpoints, self._jobs, base.load, clock
@@ -290,6 +298,7 @@ class App:
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
             (policy_pb2.DESCRIPTOR, PolicyService(self._policies, pages, self._base.clock)),
+            (erasure_pb2.DESCRIPTOR, ErasureService(self._erasures)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
             (job_pb2.DESCRIPTOR, JobService(self._jobs, pages)),
             (
@@ -376,6 +385,7 @@ class App:
                 token_pb2,
                 credential_pb2,
                 session_pb2,
+                erasure_pb2,
                 handover_pb2,
                 key_pb2,
                 job_pb2,

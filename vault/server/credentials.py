@@ -57,6 +57,7 @@ class CredentialService:
             ingest_key_id=request.ingest_key_id,
             etag=request.etag,
             request_id=request.request_id,
+            subject=request.subject,
         )
         return pb.CredentialServicePutResponse(
             credential=wire.credential(await self._credentials.put(caller, put))

@@ -59,6 +59,8 @@ RULES: dict[str, Rule] = {
     "/vault.v1.ApprovalService/Get": Rule("approval.get", "approval_id"),
     "/vault.v1.ApprovalService/List": Rule("approval.list"),
     "/vault.v1.ApprovalService/Cancel": Rule("approval.cancel", "approval_id"),
+    "/vault.v1.ErasureService/Describe": Rule("tenant.describe_erasure", "tenant"),
+    "/vault.v1.ErasureService/Erase": Rule("tenant.erase", "tenant"),
     "/vault.v1.JobService/Start": Rule("job.start", "tenant"),
     "/vault.v1.JobService/Get": Rule("job.get", "tenant"),
     "/vault.v1.JobService/List": Rule("job.list", "tenant"),

@@ -32,6 +32,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.VERSION_NOT_FOUND: _C.NOT_FOUND,
     Reason.TENANT_NOT_FOUND: _C.NOT_FOUND,
     Reason.KEY_NOT_FOUND: _C.NOT_FOUND,
+    Reason.SUBJECT_NOT_FOUND: _C.NOT_FOUND,
     Reason.UNKNOWN_FIELD: _C.NOT_FOUND,
     Reason.HANDOVER_NOT_FOUND: _C.NOT_FOUND,
     Reason.RECORD_NOT_FOUND: _C.NOT_FOUND,

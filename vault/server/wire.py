@@ -110,6 +110,7 @@ def credential(value: Credential) -> credential_pb2.Credential:
         standing_by=value.standing_by,
         standing_time=timestamp(value.standing_time),
         expire_time=timestamp(value.expire_time),
+        subject_id=value.subject_id,
     )
 
 

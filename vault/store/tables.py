@@ -103,6 +103,21 @@ subjects = Table(
 )
 Index("subjects_by_key", subjects.c.tenant, subjects.c.key_version)
 
+# The erasure of a subject, or with an empty subject of the whole tenant.
+erasures = Table(
+    "erasures",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("subject_id", String(22), primary_key=True),
+    C("state", String(16), nullable=False),
+    C("key_version", Integer, nullable=False),
+    C("requested_by", String(512), nullable=False),
+    C("approved_by", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("end_time", UtcDateTime),
+    C("certificate", Text, nullable=False),
+)
+
 ingest_keys = Table(
     "ingest_keys",
     metadata,

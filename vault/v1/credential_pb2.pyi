@@ -59,7 +59,7 @@ STANDING_SUSPENDED: Standing
 STANDING_REVOKED: Standing
 
 class Credential(_message.Message):
-    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time")
+    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time", "subject_id")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class Credential(_message.Message):
     STANDING_BY_FIELD_NUMBER: _ClassVar[int]
     STANDING_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -101,7 +102,8 @@ class Credential(_message.Message):
     standing_by: str
     standing_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    subject_id: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subject_id: _Optional[str] = ...) -> None: ...
 
 class CredentialVersion(_message.Message):
     __slots__ = ("name", "version", "state", "suite", "kek_version", "field_names", "create_time", "created_by", "destroy_time")
@@ -138,7 +140,7 @@ class CredentialServiceGetIngestKeyResponse(_message.Message):
     def __init__(self, signed_key: _Optional[str] = ...) -> None: ...
 
 class CredentialServicePutRequest(_message.Message):
-    __slots__ = ("name", "kind", "labels", "sealed", "ingest_key_id", "etag", "request_id")
+    __slots__ = ("name", "kind", "labels", "sealed", "ingest_key_id", "etag", "request_id", "subject")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +155,7 @@ class CredentialServicePutRequest(_message.Message):
     INGEST_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -160,7 +163,8 @@ class CredentialServicePutRequest(_message.Message):
     ingest_key_id: str
     etag: str
     request_id: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., sealed: _Optional[bytes] = ..., ingest_key_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    subject: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., sealed: _Optional[bytes] = ..., ingest_key_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class CredentialServicePutResponse(_message.Message):
     __slots__ = ("credential",)

@@ -18,6 +18,7 @@ from vault.v1 import (
     approval_pb2,
     audit_pb2,
     credential_pb2,
+    erasure_pb2,
     errors_pb2,
     handover_pb2,
     job_pb2,
@@ -41,6 +42,7 @@ PROTOS = (
     audit_pb2,
     approval_pb2,
     policy_pb2,
+    erasure_pb2,
 )
 METHODS = {
     f"/{service.full_name}/{method.name}": method

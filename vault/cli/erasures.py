@@ -1,0 +1,114 @@
+"""`strongroom tenant` and `strongroom erasure`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.output import Format, Output, show, show_dict
+from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
+
+tenant_app = typer.Typer(help="Delete a tenant, or one data subject of it, for ever.", no_args_is_help=True)
+app = typer.Typer(help="Certificates of erasures.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Argument(help="The tenant.")]
+Subject = Annotated[
+    str, typer.Option(help="Only this data subject, by the name given with the data. Else the whole tenant.")
+]
+_LONG_SECONDS = 3600.0
+
+
+@tenant_app.command("describe-erasure")
+def describe(
+    tenant: Tenant,
+    *,
+    subject: Subject = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell what an erasure would take, and which operation is to be approved for it."""
+    with client(profile, token_file) as vault:
+        show(output, vault.describe_erasure(tenant, subject))
+
+
+@tenant_app.command()
+def delete(
+    tenant: Tenant,
+    *,
+    subject: Subject = "",
+    approval: Annotated[
+        str, typer.Option(help="The approval's id. To go on with an erasure it is not needed.")
+    ] = "",
+    purpose: Annotated[
+        str, typer.Option(help="Ask for the approval now, saying why, and do nothing else.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Erase a subject, or the tenant: its keys are destroyed in the HSM. No way leads back, not by a backup either."""
+    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
+    from vault.crypto.approvals import Operation  # noqa: PLC0415
+
+    with Client(Profile.load(profile), timeout=_LONG_SECONDS) as vault:
+        if token_file is not None:
+            vault.use_token(token_file.read_text().strip())
+        if purpose:
+            found = vault.describe_erasure(tenant, subject)
+            operation = Operation(found.action, found.resource, dict(found.arguments))
+            show(output, vault.request_approval(operation, purpose=purpose))
+            return
+        if not yes:
+            found = vault.describe_erasure(tenant, subject)
+            typer.confirm(
+                f"Erase {found.credentials} credentials with {found.versions} versions for ever?", abort=True
+            )
+        certificate = vault.erase(tenant, subject, approval_id=approval)
+    if out is not None:
+        out.write_text(certificate)
+    show_dict(output, {**_content(certificate), **({} if out else {"certificate": certificate})})
+
+
+@app.command()
+def verify(
+    certificate: Annotated[Path, typer.Argument(help="The certificate's file.")],
+    *,
+    key: Keys,
+    proof: Annotated[
+        Path | None, typer.Option(help="A proof by `audit prove` that the log holds the certificate.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Verify a certificate without the vault, and if given that the log holds it. Exit code 5 if it does not verify."""
+    from vault.core.erasures import verify_certificate  # noqa: PLC0415 - slow to import
+    from vault.core.evidence import verify_text  # noqa: PLC0415
+    from vault.crypto.errors import CryptoError  # noqa: PLC0415
+
+    keys = read_keys(key)
+    note = certificate.read_text()
+    try:
+        values = verify_certificate(note, keys)
+        if proof is not None:
+            record = verify_text(proof.read_text(), keys).record or {}
+            digest = hashlib.sha256(note.encode()).hexdigest()
+            held = json.loads(record.get("after_state") or "{}").get("certificate") == digest
+            values = {**values, "in_log_at": record.get("sequence"), "valid": held}
+        result = {"valid": True, **values}
+    except CryptoError as error:
+        result = {"valid": False, "finding": str(error)}
+    show_dict(output, result)
+    if not result["valid"]:
+        raise typer.Exit(EXIT_NOT_VALID)
+
+
+def _content(certificate: str) -> dict[str, object]:
+    content: dict[str, object] = json.loads(certificate.split("\n")[1])
+    return content

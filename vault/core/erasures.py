@@ -1,0 +1,521 @@
+"""Crypto-shredding: a tenant, or one data subject of it, is made unreadable for ever, and that is proved.
+
+What the data hangs on is destroyed in the HSM: for a tenant all its keys, for a subject the tenant's subject key,
+after those who stay were wrapped by a new one. A backup from before holds the wrapped keys, and nothing opens them.
+
+The steps, each of which may be interrupted and is taken up by the next call:
+
+1. Intent: in one transaction the approval is used up, the subject has no key any more (or the tenant no active one).
+2. Those who stay: a new version of the tenant's subject key, and every other subject's key wrapped by it.
+3. The credentials are deleted: sessions on them end, everywhere.
+4. The keys are destroyed in the HSM.
+5. Proof: each key, wrapped key and data key is tried in the HSM, which must not know the key that it needs.
+6. What is left in the database goes: wrapped keys and envelopes.
+7. The certificate: signed in the HSM, its digest in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hsm import HsmIntegrityError, KeyNotFound
+from vault.core import approvals as approving
+from vault.core import audit, requests
+from vault.core.hsm import ref
+from vault.core.subjects import wrap_aad
+from vault.crypto import envelope, memory, notes, suites
+from vault.crypto.approvals import Operation
+from vault.crypto.envelope import DEK_BYTES
+from vault.crypto.errors import FormatError, IntegrityError
+from vault.errors import Reason, VaultError
+from vault.model import (
+    SYSTEM_TENANT,
+    CredentialState,
+    Erasure,
+    ErasureState,
+    KeyPurpose,
+    KeyState,
+    StoredVersion,
+    Subject,
+    SubjectState,
+    VersionState,
+)
+from vault.store import credentials as stored_credentials
+from vault.store import erasures as store
+from vault.store import keys as stored_keys
+from vault.store import subjects as stored_subjects
+from vault.store.approvals import approval_from
+from vault.store.ledger import Commit, Unit, read_head
+from vault.store.rows import RowKey, Write, canonical_json
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import AsyncIterator, Sequence
+
+    from vault.core.approvals import Approvals
+    from vault.core.audit import AuditLog
+    from vault.core.checkpoints import Checkpoints
+    from vault.core.envelopes import Envelopes
+    from vault.core.hsm import Hsm
+    from vault.core.keys import Keyring
+    from vault.core.subjects import Subjects
+    from vault.model import AuditDraft, Caller, Key
+    from vault.store.engine import Database
+    from vault.store.ledger import Rows
+
+SIGNED_AS = "strongroom/erasure/v1"
+_PAGE = 100
+
+
+class Description(NamedTuple):
+    """What an erasure would take, and the operation to be approved for it."""
+
+    operation: Operation
+    credentials: int
+    versions: int
+
+
+@dataclass
+class _Proof:
+    """What was found, and tried, and did not open."""
+
+    credentials: int = 0
+    versions: int = 0
+    tried: int = 0
+
+
+class Erasures:
+    """Erases tenants and subjects."""
+
+    def __init__(
+        self,
+        database: Database,
+        hsm: Hsm,
+        log: AuditLog,
+        keyring: Keyring,
+        subjects: Subjects,
+        envelopes: Envelopes,
+        checkpoints: Checkpoints,
+        approvals: Approvals,
+    ) -> None:
+        self._database = database
+        self._hsm = hsm
+        self._log = log
+        self._keyring = keyring
+        self._subjects = subjects
+        self._envelopes = envelopes
+        self._checkpoints = checkpoints
+        self._approvals = approvals
+
+    async def describe(self, caller: Caller, tenant: str, name: str) -> Description:
+        """What would be erased: the operation to be approved, and how many credentials and versions go.
+
+        Raises `TENANT_NOT_FOUND`, `SUBJECT_NOT_FOUND`.
+        """
+        operation = self._operation(caller, tenant, name)
+        subject_id = operation.arguments.get("subject_id", "")
+        if subject_id and await self._subjects.get(tenant, subject_id) is None:
+            raise not_found()
+        if not subject_id:
+            await self._keyring.active(tenant, KeyPurpose.KEK)
+        async with self._database.read() as connection:
+            credentials, versions = await store.count(connection, tenant, subject_id)
+        await self._log.record(audit.granted(caller, "tenant.describe_erasure", operation.resource))
+        return Description(operation, credentials, versions)
+
+    async def erase(self, caller: Caller, tenant: str, name: str, approval_id: str) -> Erasure:
+        """Erase a subject, or with an empty name the whole tenant; what was interrupted is taken up.
+
+        Raises `TENANT_NOT_FOUND`, `SUBJECT_NOT_FOUND`, `APPROVAL_*`, `HSM_UNAVAILABLE`.
+        """
+        operation = self._operation(caller, tenant, name)
+        subject_id = operation.arguments.get("subject_id", "")
+        async with self._database.read() as connection:
+            versions = await stored_keys.list_keys(connection, tenant, _purposes(subject_id)[0])
+        erasure: Erasure = await self._log.commit(
+            self._start(caller, operation, subject_id, tenant, versions, approval_id)
+        )
+        self._keyring.forget_tenant(tenant)
+        if erasure.state is ErasureState.DONE:
+            return erasure
+        if subject_id:
+            await self._move_others(caller, erasure)
+        proof = _Proof()
+        async for names in self._names(erasure):
+            proof.credentials += len(names)
+            await asyncio.gather(*(self._log.commit(_delete(caller, name)) for name in names))
+        destroyed = await self._destroy_keys(caller, erasure)
+        await self._prove(erasure, destroyed, proof)
+        async for names in self._names(erasure):
+            await self._empty(caller, names)
+        return await self._certify(caller, erasure, destroyed, proof)
+
+    def _operation(self, caller: Caller, tenant: str, name: str) -> Operation:
+        requests.customer_tenant(tenant)
+        if name:
+            # The scope first: who may not erase learns no pseudonym.
+            requests.require(caller, approving.DELETE_TENANT, f"{tenant}/subjects")
+            subject_id = self._subjects.pseudonym(tenant, name)
+            return Operation(approving.DELETE_TENANT, f"{tenant}/subjects", {"subject_id": subject_id})
+        requests.require(caller, approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
+        return Operation(approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
+
+    def _start(
+        self,
+        caller: Caller,
+        operation: Operation,
+        subject_id: str,
+        tenant: str,
+        versions: Sequence[Key],
+        approval_id: str,
+    ) -> Unit:
+        own = RowKey("erasures", (tenant, subject_id))
+        tenant_key = RowKey("tenants", (tenant,))
+        reads = [own, tenant_key, *self._approvals.reads(approval_id)]
+        if subject_id:
+            reads.append(RowKey("subjects", (tenant, subject_id)))
+        active = next((key for key in versions if key.state is KeyState.ACTIVE), None)
+        if active is not None:
+            reads.append(_key_row(active))
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            record = audit.granted(caller, _action(subject_id), _resource(tenant, subject_id))
+            tenant_row = rows.get(tenant_key.table, *tenant_key.key)
+            if tenant_row is None:
+                raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+            subject_row = rows.get("subjects", tenant, subject_id) if subject_id else None
+            if subject_id and subject_row is None:
+                raise not_found()
+            row = rows.get(own.table, *own.key)
+            if row is not None and (subject_row is None or subject_row["state"] == SubjectState.ERASED.value):
+                record = dataclasses.replace(record, after_state=_REPEATED)
+                return Commit((record,), (), store.erasure_from(row))
+            if active is None or (current := rows.get(*_flat(_key_row(active)))) is None:
+                raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
+            if current["state"] != KeyState.ACTIVE.value:
+                raise VaultError(
+                    Reason.KEY_CHANGED, "the tenant's key was replaced at this moment; try again"
+                )
+            consumed = self._approvals.consume(rows, caller, operation, approval_id, now)
+            erasure = Erasure(
+                tenant=tenant,
+                subject_id=subject_id,
+                state=ErasureState.RUNNING,
+                key_version=active.version,
+                requested_by=caller.identity,
+                approved_by=tuple(
+                    item.identity
+                    for item in approval_from(rows.get("approvals", approval_id) or {}).signatures
+                ),
+                create_time=now,
+                end_time=None,
+                certificate="",
+            )
+            writes = [*consumed, Write("erasures", store.erasure_row(erasure))]
+            if subject_row is not None:
+                writes.append(
+                    Write("subjects", {**subject_row, "state": SubjectState.ERASED.value, "erase_time": now})
+                )
+            else:
+                writes.append(Write("keys", {**current, "state": KeyState.DECRYPT_ONLY.value}))
+                # No key has version 0: nothing is sealed for this tenant any more.
+                writes.append(Write("tenants", {**tenant_row, "kek_version": 0}))
+            return Commit((record,), tuple(writes), erasure)
+
+        return Unit(tuple(reads), decide)
+
+    async def _move_others(self, caller: Caller, erasure: Erasure) -> None:
+        """Wrap the keys of those who stay by a version that the backups do not know."""
+        active = await self._keyring.active(erasure.tenant, KeyPurpose.SUBJECT)
+        if active.version <= erasure.key_version:
+            draft = audit.granted(caller, "key.rotate", f"{erasure.tenant}/subject")
+            active = await self._keyring.replace_subject_key(erasure.tenant, draft)
+        while True:
+            async with self._database.read() as connection:
+                page = await stored_subjects.under_older_key(
+                    connection, erasure.tenant, active.version, _PAGE
+                )
+            if not page:
+                return
+            await asyncio.gather(*(self._move(caller, subject, active) for subject in page))
+
+    async def _move(self, caller: Caller, subject: Subject, active: Key) -> None:
+        with await self._subjects.key(subject) as key:
+            wrapped = await self._subjects.wrap(subject.tenant, subject.subject_id, active, key)
+        own = RowKey("subjects", (subject.tenant, subject.subject_id))
+        after = dataclasses.replace(subject, key_version=active.version, wrapped_key=wrapped)
+
+        def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+            resource = _resource(subject.tenant, subject.subject_id)
+            record = audit.granted(caller, "subject.rewrap", resource)
+            if rows.get(*_flat(own)) != stored_subjects.subject_row(subject):
+                # Erased or moved meanwhile: the next look tells.
+                return Commit((dataclasses.replace(record, after_state=_REPEATED),))
+            return Commit((record,), (Write("subjects", stored_subjects.subject_row(after)),))
+
+        await self._log.commit(Unit((own,), decide))
+
+    async def _names(self, erasure: Erasure) -> AsyncIterator[list[str]]:
+        after = ""
+        while True:
+            async with self._database.read() as connection:
+                names = await store.list_names(
+                    connection, erasure.tenant, erasure.subject_id, after=after, limit=_PAGE
+                )
+            if not names:
+                return
+            yield names
+            after = names[-1]
+
+    async def _destroy_keys(self, caller: Caller, erasure: Erasure) -> list[Key]:
+        """Destroy in the HSM what the data hangs on. Gives every version that is destroyed, now or before."""
+        gone: list[Key] = []
+        for purpose in _purposes(erasure.subject_id):
+            async with self._database.read() as connection:
+                versions = await stored_keys.list_keys(connection, erasure.tenant, purpose)
+            for key in reversed(versions):
+                if erasure.subject_id and key.version > erasure.key_version:
+                    continue
+                if key.backend != self._hsm.backend.name:
+                    raise VaultError(Reason.HSM_UNAVAILABLE, "a key lies in another HSM than the one in use")
+                await self._hsm.call(_destroy_in_thread, self._hsm, key)
+                if key.state is not KeyState.DESTROYED:
+                    await self._log.commit(_destroyed(caller, key))
+                gone.append(key)
+        self._keyring.forget_tenant(erasure.tenant)
+        return gone
+
+    async def _prove(self, erasure: Erasure, destroyed: Sequence[Key], proof: _Proof) -> None:
+        """Try to open everything that was erased. Raises if anything does."""
+        subject = await self._subjects.get(erasure.tenant, erasure.subject_id) if erasure.subject_id else None
+        if subject is not None and subject.wrapped_key:
+            async with self._database.read() as connection:
+                versions = await stored_keys.list_keys(connection, erasure.tenant, KeyPurpose.SUBJECT)
+            for key in versions:
+                aad = wrap_aad(subject.tenant, subject.subject_id, key.version)
+                await self._hsm.call(_must_not_open, self._hsm, key, subject.wrapped_key, aad)
+                proof.tried += 1
+        by_version = {key.version: key for key in destroyed if key.purpose is KeyPurpose.KEK}
+        async for names in self._names(erasure):
+            async with self._database.read() as connection:
+                wanted = await store.holding_versions(connection, names)
+                found = await stored_credentials.get_stored(connection, wanted)
+            for item in found:
+                assert isinstance(item, StoredVersion)
+                proof.versions += 1
+                if subject is not None:
+                    await self._must_be_erased(item)
+                else:
+                    await self._must_not_unwrap(item, by_version)
+                proof.tried += 1
+
+    async def _must_be_erased(self, item: StoredVersion) -> None:
+        """Open the data of a subject as any reveal would: it must be refused for the reason that its key is gone."""
+        try:
+            opened = await self._envelopes.open_all([item])
+        except VaultError as error:
+            if error.reason is Reason.VERSION_DESTROYED:
+                return
+            raise
+        for buffer in opened:
+            buffer.close()
+        raise VaultError(
+            Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate"
+        )
+
+    async def _must_not_unwrap(self, item: StoredVersion, keys: dict[int, Key]) -> None:
+        parsed = envelope.parse(item.envelope)
+        key = keys[item.version.kek_version]
+        context = envelope.EnvelopeContext(
+            tenant=item.tenant,
+            credential=item.version.name,
+            version=item.version.version,
+            kek_name=key.label.rpartition("/")[0],
+            kek_version=key.version,
+        )
+        aad = envelope.wrap_aad(suites.suite(parsed.suite), context)
+        await self._hsm.call(_must_not_open, self._hsm, key, parsed.wrapped_dek, aad)
+
+    async def _empty(self, caller: Caller, names: Sequence[str]) -> None:
+        async with self._database.read() as connection:
+            wanted = await store.holding_versions(connection, names)
+        await asyncio.gather(*(self._log.commit(_destroy(caller, *item)) for item in wanted))
+
+    async def _certify(
+        self, caller: Caller, erasure: Erasure, destroyed: Sequence[Key], proof: _Proof
+    ) -> Erasure:
+        async with self._database.read() as connection:
+            head = await read_head(connection)
+        values: dict[str, Any] = {
+            "erased": "subject" if erasure.subject_id else "tenant",
+            "tenant": erasure.tenant,
+            "subject_id": erasure.subject_id,
+            "credentials": proof.credentials,
+            "versions": proof.versions,
+            "tried": proof.tried,
+            "opened": 0,
+            "keys_destroyed": [
+                {
+                    "backend": key.backend,
+                    "label": key.label,
+                    "object_id": key.object_id.hex(),
+                    "purpose": key.purpose.value,
+                    "version": key.version,
+                }
+                for key in destroyed
+            ],
+            "requested_by": erasure.requested_by,
+            "approved_by": list(erasure.approved_by),
+            "begin_time": erasure.create_time.isoformat(),
+            "log_size": head.size,
+            "log_root": head.frontier.root().hex(),
+        }
+        note = await self._checkpoints.attest(f"{SIGNED_AS}\n{canonical_json(values)}\n")
+        own = RowKey("erasures", (erasure.tenant, erasure.subject_id))
+        subject_key = RowKey("subjects", (erasure.tenant, erasure.subject_id))
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            row = rows.get(*_flat(own))
+            before = store.erasure_from(row) if row else erasure
+            action = _action(erasure.subject_id) + "d"
+            record = audit.granted(
+                caller,
+                action,
+                _resource(erasure.tenant, erasure.subject_id),
+                after=canonical_json({"certificate": hashlib.sha256(note.encode()).hexdigest()}),
+            )
+            if before.state is ErasureState.DONE:
+                return Commit((dataclasses.replace(record, after_state=_REPEATED),), (), before)
+            done = dataclasses.replace(before, state=ErasureState.DONE, end_time=now, certificate=note)
+            writes = [Write("erasures", store.erasure_row(done))]
+            subject_row = rows.get(*_flat(subject_key)) if erasure.subject_id else None
+            if subject_row is not None:
+                writes.append(Write("subjects", {**subject_row, "wrapped_key": b""}))
+            return Commit((record,), tuple(writes), done)
+
+        reads = (own, subject_key) if erasure.subject_id else (own,)
+        done: Erasure = await self._log.commit(Unit(reads, decide))
+        await self._checkpoints.sign()
+        return done
+
+
+def verify_certificate(note: str, keys: Sequence[str]) -> dict[str, Any]:
+    """What a certificate says, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
+    kind, _, rest = notes.verify_note(note, keys).partition("\n")
+    if kind != SIGNED_AS:
+        raise IntegrityError("what is signed is no certificate of an erasure")
+    try:
+        values = json.loads(rest)
+    except ValueError:
+        raise FormatError("the certificate is not one") from None
+    if not isinstance(values, dict):
+        raise FormatError("the certificate is not one")
+    return values
+
+
+def not_found() -> VaultError:
+    """The error for a subject that is not there."""
+    return VaultError(Reason.SUBJECT_NOT_FOUND, "the tenant has no such subject")
+
+
+def _purposes(subject_id: str) -> tuple[KeyPurpose, ...]:
+    return (KeyPurpose.SUBJECT,) if subject_id else (KeyPurpose.KEK, KeyPurpose.SUBJECT)
+
+
+def _action(subject_id: str) -> str:
+    return "subject.erase" if subject_id else "tenant.erase"
+
+
+def _resource(tenant: str, subject_id: str) -> str:
+    return f"{tenant}/subjects/{subject_id}" if subject_id else f"{tenant}/keys"
+
+
+def _key_row(key: Key) -> RowKey:
+    return RowKey("keys", (key.tenant, key.purpose.value, key.version))
+
+
+def _flat(key: RowKey) -> tuple[str, *tuple[str | int, ...]]:
+    return (key.table, *key.key)
+
+
+_REPEATED = canonical_json({"repeated": True})
+
+
+def _destroy_in_thread(hsm: Hsm, key: Key) -> None:
+    # If it is not there, an earlier run did it, or it was announced and never made.
+    with contextlib.suppress(KeyNotFound):
+        hsm.backend.destroy_key(ref(key), confirm=key.label)
+    try:
+        hsm.backend.key_info(ref(key))
+    except KeyNotFound:
+        return
+    raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM still has a key that it was told to destroy")
+
+
+def _must_not_open(hsm: Hsm, key: Key, wrapped: bytes, aad: bytes) -> None:
+    """Try to unwrap. Only that the HSM has no such key, or that it is another's, counts as proof."""
+    with memory.allocate(DEK_BYTES * 2) as buffer:
+        try:
+            hsm.backend.unwrap(ref(key), wrapped, aad, buffer.view)
+        except (KeyNotFound, HsmIntegrityError):
+            return
+    raise VaultError(Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate")
+
+
+def _destroyed(caller: Caller, key: Key) -> Unit:
+    own = _key_row(key)
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        row = rows.get(*_flat(own))
+        assert row is not None
+        summary = {"purpose": key.purpose.value, "version": key.version, "label": key.label}
+        record = audit.granted(
+            caller,
+            "key.destroy",
+            f"{key.tenant}/keys",
+            before=canonical_json({**summary, "state": row["state"]}),
+            after=canonical_json({**summary, "state": KeyState.DESTROYED.value}),
+        )
+        return Commit((record,), (Write("keys", {**row, "state": KeyState.DESTROYED.value}),))
+
+    return Unit((own,), decide)
+
+
+def _delete(caller: Caller, name: str) -> Unit:
+    """Delete a credential, so that sessions on it end."""
+    own = RowKey("credentials", (name,))
+
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        row = rows.get(*_flat(own))
+        assert row is not None
+        record = _as_of(caller, name, "credential.delete")
+        if row["state"] == CredentialState.DELETED.value:
+            return Commit((dataclasses.replace(record, after_state=_REPEATED),))
+        after = {**row, "state": CredentialState.DELETED.value, "delete_time": now, "update_time": now}
+        return Commit((record,), (Write("credentials", after),))
+
+    return Unit((own,), decide)
+
+
+def _destroy(caller: Caller, name: str, version: int) -> Unit:
+    own = RowKey("credential_versions", (name, version))
+
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        row = rows.get(*_flat(own))
+        assert row is not None
+        after = {**row, "state": VersionState.DESTROYED.value, "envelope": b"", "destroy_time": now}
+        record = _as_of(caller, name, "credential.destroy_version")
+        return Commit((record,), (Write("credential_versions", after),))
+
+    return Unit((own,), decide)
+
+
+def _as_of(caller: Caller, name: str, action: str) -> AuditDraft:
+    """A record in the log of the tenant that it concerns, whoever's token it was."""
+    return dataclasses.replace(audit.granted(caller, action, name), tenant=name.partition("/")[0])

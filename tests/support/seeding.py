@@ -31,22 +31,24 @@ if TYPE_CHECKING:
 _BATCH = 500
 
 
-def seed(config_file: Path, count: int, tenant: str = "acme", folder: str = "seed", size: int = 64) -> None:
+def seed(
+    config_file: Path, count: int, tenant: str = "acme", folder: str = "seed", size: int = 64, first: int = 0
+) -> None:
     """Store `count` credentials, `<tenant>/<folder>/<number>`, each with a field `value` of its number and a filler."""
-    asyncio.run(_seed(config_file, count, tenant, folder, size))
+    asyncio.run(_seed(config_file, count, tenant, folder, size, first))
 
 
 def value_of(number: int, size: int = 64) -> str:
     return f"{number}:".ljust(size, "x")
 
 
-async def _seed(config_file: Path, count: int, tenant: str, folder: str, size: int) -> None:
+async def _seed(config_file: Path, count: int, tenant: str, folder: str, size: int, start: int) -> None:
     async with foundation(configuration.load(config_file)) as base:
         envelopes = Envelopes(
             base.hsm, base.keyring, Subjects(base.database, base.hsm, base.log, base.keyring)
         )
         kek = await base.keyring.active(tenant, KeyPurpose.KEK)
-        for first in range(0, count, _BATCH):
+        for first in range(start, start + count, _BATCH):
             now = datetime.datetime.now(datetime.UTC)
 
             async def one(number: int) -> tuple[str, bytes]:
@@ -56,7 +58,7 @@ async def _seed(config_file: Path, count: int, tenant: str, folder: str, size: i
                 ) as plaintext:
                     return name, await envelopes.seal(kek, name, 1, plaintext)
 
-            sealed = await asyncio.gather(*(one(n) for n in range(first, min(first + _BATCH, count))))
+            sealed = await asyncio.gather(*(one(n) for n in range(first, min(first + _BATCH, start + count))))
             writes = []
             for name, envelope in sealed:
                 credential = Credential(

@@ -288,6 +288,32 @@ class Subject:
     erase_time: datetime.datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeySchedule:
+    """When the vault rotates a key by itself: by age, by number of wraps, or not."""
+
+    tenant: str
+    purpose: KeyPurpose
+    every_seconds: int
+    max_wraps: int
+    rewrap: bool
+    update_time: datetime.datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDestruction:
+    """An order to destroy a key version."""
+
+    tenant: str
+    purpose: KeyPurpose
+    version: int
+    destroy_time: datetime.datetime | None
+    ordered_by: str
+    approval_id: str
+    order_time: datetime.datetime
+
+
 class JobKind(enum.StrEnum):
     """What a job does to every version of a credential that it meets."""
 

@@ -235,6 +235,11 @@ KNOWN = (*NAMES, ("absent", ABSENT, "CREDENTIAL_NOT_FOUND"))
 TENANTS = (
     *each(BAD_TENANTS, F), ("the vault's own", "system", F), ("another", "globex", S), ("absent", "initech", S),
 )  # fmt: skip
+KEY_VERSIONS = (
+    ("absent", 99, "KEY_NOT_FOUND"),
+    ("just beyond 31 bits", 2**31, "KEY_NOT_FOUND"),
+    ("the greatest number", HUGE, "KEY_NOT_FOUND"),
+)
 JOB_IDS = (
     ("missing", "", F),
     ("unknown", "A" * 22, "JOB_NOT_FOUND"),
@@ -784,7 +789,13 @@ GOOD: dict[str, Good] = {
         tenant="system",
     ),
     "/vault.v1.KeyService/Rotate": Good(
-        lambda _: {"tenant": "acme"}, {"tenant": TENANTS, "request_id": REQUEST_IDS}
+        lambda _: {"tenant": "acme"},
+        {
+            "tenant": TENANTS,
+            "request_id": REQUEST_IDS,
+            "purpose": (("not a tenant's", 2, F), ("unknown", 99, F)),
+            "validate_only": (),
+        },
     ),
     "/vault.v1.KeyService/List": Good(
         lambda _: {"tenant": "acme"}, {"tenant": TENANTS, "page_size": PAGE_SIZES, "page_token": PAGES}
@@ -798,6 +809,66 @@ GOOD: dict[str, Good] = {
                 ("just beyond 31 bits", 2**31, "KEY_NOT_FOUND"),
                 ("the greatest number", HUGE, "KEY_NOT_FOUND"),
             ),
+        },
+    ),
+    "/vault.v1.KeyService/GetStatus": Good(
+        lambda _: {"tenant": "acme"},
+        {"tenant": [row for row in TENANTS if row[0] != "the vault's own"]},
+    ),
+    "/vault.v1.KeyService/ListUses": Good(
+        lambda _: {"tenant": "acme", "version": 1},
+        {
+            "tenant": TENANTS,
+            "version": (*KEY_VERSIONS, ("missing", 0, "KEY_NOT_FOUND")),
+            "page_size": PAGE_SIZES,
+            "page_token": PAGES,
+        },
+    ),
+    "/vault.v1.KeyService/Retire": Good(
+        lambda _: {"tenant": "acme", "version": 1, "validate_only": True},
+        {"tenant": TENANTS, "version": (*KEY_VERSIONS, ("missing", 0, F)), "validate_only": ()},
+    ),
+    "/vault.v1.KeyService/Quarantine": Good(
+        lambda _: {"tenant": "acme", "version": 1, "validate_only": True},
+        {
+            "tenant": TENANTS,
+            "version": (*KEY_VERSIONS, ("missing", 0, F)),
+            "refuse_reads": (),
+            "validate_only": (),
+        },
+    ),
+    "/vault.v1.KeyService/Restore": Good(
+        lambda _: {"tenant": "acme", "version": 1, "validate_only": True},
+        {"tenant": TENANTS, "version": (*KEY_VERSIONS, ("missing", 0, F)), "validate_only": ()},
+    ),
+    "/vault.v1.KeyService/Destroy": Good(
+        lambda _: {"tenant": "acme", "version": 1, "validate_only": True},
+        {
+            "tenant": TENANTS,
+            "version": (*KEY_VERSIONS, ("missing", 0, F)),
+            "delay": (
+                ("negative", {"seconds": -1}, F),
+                ("beyond the most", {"seconds": 90 * 86_400 + 1}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+            ),
+            "approval_id": (),
+            "validate_only": (),
+        },
+    ),
+    "/vault.v1.KeyService/SetSchedule": Good(
+        lambda _: {"tenant": "acme", "schedule": {"max_wraps": 1000}, "validate_only": True},
+        {
+            "tenant": TENANTS,
+            "schedule": (
+                ("of another purpose", {"purpose": 2}, F),
+                ("of an unknown purpose", {"purpose": 99}, F),
+                ("too often", {"every": {"seconds": 59}}, F),
+                ("too seldom", {"every": {"seconds": 731 * 86_400}}, F),
+                ("negative", {"every": {"seconds": -1}}, F),
+                ("the greatest number", {"every": {"seconds": 2**63 - 1}}, F),
+                ("too many wraps", {"max_wraps": 2**31 + 1}, F),
+            ),
+            "validate_only": (),
         },
     ),
     "/vault.v1.JobService/Start": Good(
@@ -1128,6 +1199,9 @@ def test_every_good_request_is_answered(world: World) -> None:
         "Cancel",
         "Update",
         "Apply",
+        "Retire",
+        "Restore",
+        "Destroy",
     }
     for method, good in GOOD.items():
         if method.rpartition("/")[2] not in changing:

@@ -80,6 +80,8 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),
         f"key.rotate:{tenant}/keys",
         f"key.rewrap:{tenant}/keys",
+        f"key.retire:{tenant}/keys",
+        f"key.schedule:{tenant}/keys",
         f"key.read:{tenant}/keys",
         f"audit.read:{tenant}/audit",
         f"token.revoke:{tenant}/tokens",

@@ -173,7 +173,9 @@ class VaultSite:
 
     def operator(self, tenant: str = "acme") -> Client:
         scopes: tuple[str, ...] = (
-            f"key.rotate:{tenant}/keys", f"key.rewrap:{tenant}/keys", f"key.read:{tenant}/keys",
+            f"key.rotate:{tenant}/keys", f"key.rewrap:{tenant}/keys", f"key.retire:{tenant}/keys",
+            f"key.schedule:{tenant}/keys", f"key.destroy:{tenant}/keys", f"approval.approve:{tenant}/**",
+            f"key.read:{tenant}/keys",
             f"audit.read:{tenant}/audit",
             f"token.revoke:{tenant}/tokens", f"token.introspect:{tenant}/tokens",
             f"credential.read:{tenant}/**", f"credential.delete:{tenant}/**", f"credential.destroy:{tenant}/**",
@@ -184,6 +186,7 @@ class VaultSite:
         scopes = (
             "tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit",
             "policy.read:system/policy", "policy.write:system/policy", "approval.read:system/**",
+            "key.rotate:system/keys", "key.read:system/keys", "key.schedule:system/keys",
         )  # fmt: skip
         return Client(self.profile("operator", "system", scopes))
 

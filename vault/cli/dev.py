@@ -105,6 +105,8 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"credential.destroy:{TENANT}/**",
             f"key.rotate:{TENANT}/keys",
             f"key.rewrap:{TENANT}/keys",
+            f"key.retire:{TENANT}/keys",
+            f"key.schedule:{TENANT}/keys",
             f"key.read:{TENANT}/keys",
             f"token.revoke:{TENANT}/tokens",
             f"token.introspect:{TENANT}/tokens",

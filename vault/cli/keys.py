@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from vault.cli import jobs
+from vault.cli import jobs, key_life
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.output import Format, Output, show, show_all, show_dict
 from vault.cli.server import ConfigFile
 
 app = typer.Typer(help="Tenants and their keys in the HSM.", no_args_is_help=True)
 jobs.register(app)
+key_life.register(app)
 
+SYSTEM = "system"
 Tenant = Annotated[str, typer.Argument(help="The tenant.")]
 
 
@@ -50,15 +52,31 @@ def create_tenant(
 
 @app.command()
 def rotate(
-    tenant: Tenant,
+    tenant: Annotated[str, typer.Argument(help="The tenant; nothing with --signing or --ingest.")] = "",
     *,
+    signing: Annotated[
+        bool, typer.Option("--signing", help="The vault's own keys that sign tokens and checkpoints.")
+    ] = False,
+    ingest: Annotated[
+        bool, typer.Option("--ingest", help="The vault's own key behind the ingest keys, and these.")
+    ] = False,
+    dry_run: jobs.DryRun = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Make a new version of a tenant's key; new writes use it at once, old versions still open."""
+    """Make a new version of a key; new writes use it at once, old versions still open or verify."""
+    own = [*(("token", "checkpoint") if signing else ()), *(("ingest",) if ingest else ())]
+    if bool(tenant) == bool(own):
+        raise typer.BadParameter("name a tenant, or --signing or --ingest")
     with client(profile, token_file) as vault:
-        show(output, vault.rotate_key(tenant))
+        made = [vault.rotate_key(SYSTEM, purpose=purpose, validate_only=dry_run) for purpose in own] or [
+            vault.rotate_key(tenant, validate_only=dry_run)
+        ]
+    if own:
+        show_all(output, made, ("purpose", "version", "state", "algorithm", "label", "create_time"))
+    else:
+        show(output, made[0])
 
 
 @app.command("list")

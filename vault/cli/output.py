@@ -84,6 +84,7 @@ def _text(value: object) -> str:
         "CREDENTIAL_STATE_",
         "VERSION_STATE_",
         "KEY_STATE_",
+        "KEY_PURPOSE_",
         "JOB_KIND_",
         "JOB_STATE_",
         "OUTCOME_",

@@ -12,7 +12,7 @@ from vault.client import operations
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import MAX_TRIES, Operations, Watching
 from vault.client.stream import SessionState
-from vault.v1 import audit_pb2, credential_pb2, job_pb2, session_pb2
+from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
     import datetime
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
-    from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, key_pb2, policy_pb2, token_pb2
+    from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, policy_pb2, token_pb2
 
 T = TypeVar("T")
 
@@ -252,9 +252,77 @@ class AsyncClient:
         """Make a tenant and its first key."""
         return await self._run(self._operations.create_tenant(tenant))
 
-    async def rotate_key(self, tenant: str) -> key_pb2.Key:
-        """Make a new version of a tenant's key and put it to use."""
-        return await self._run(self._operations.rotate_key(tenant))
+    async def rotate_key(
+        self, tenant: str, *, purpose: str = "kek", validate_only: bool = False
+    ) -> key_pb2.Key:
+        """Make a new version of a tenant's key and put it to use.
+
+        For the tenant `system`, one of the vault's own: `token`, `checkpoint` or `ingest`.
+        """
+        return await self._run(self._operations.rotate_key(tenant, purpose, validate_only=validate_only))
+
+    async def key_status(self, tenant: str) -> key_pb2.KeyServiceGetStatusResponse:
+        """What depends on each version of a tenant's key, what is due, and which jobs are under way."""
+        return await self._run(self._operations.key_status(tenant))
+
+    async def key_uses(self, tenant: str, version: int) -> list[key_pb2.KeyUse]:
+        """All that a version of a tenant's key wraps, by name."""
+        return await self._run(self._operations.key_uses(tenant, version))
+
+    async def retire_key(self, tenant: str, version: int, *, validate_only: bool = False) -> key_pb2.Key:
+        """Take a version that nothing depends on out of use."""
+        return await self._run(self._operations.retire_key(tenant, version, validate_only=validate_only))
+
+    async def quarantine_key(
+        self, tenant: str, version: int, *, refuse_reads: bool = False, validate_only: bool = False
+    ) -> key_pb2.KeyServiceQuarantineResponse:
+        """Put a version that may be compromised into quarantine; what it wraps is re-encrypted first of all."""
+        return await self._run(
+            self._operations.quarantine_key(
+                tenant, version, refuse_reads=refuse_reads, validate_only=validate_only
+            )
+        )
+
+    async def restore_key(self, tenant: str, version: int, *, validate_only: bool = False) -> key_pb2.Key:
+        """Take one step back: from scheduled destruction to retired, from retired to opening what it wraps."""
+        return await self._run(self._operations.restore_key(tenant, version, validate_only=validate_only))
+
+    async def destroy_key(
+        self,
+        tenant: str,
+        version: int,
+        *,
+        approval_id: str = "",
+        delay_seconds: int | None = None,
+        validate_only: bool = False,
+    ) -> key_pb2.KeyServiceDestroyResponse:
+        """Schedule a version that nothing depends on for destruction, by default in 7 days."""
+        return await self._run(
+            self._operations.destroy_key(
+                tenant,
+                version,
+                delay_seconds=delay_seconds,
+                approval_id=approval_id,
+                validate_only=validate_only,
+            )
+        )
+
+    async def schedule_key(
+        self,
+        tenant: str,
+        *,
+        purpose: str = "kek",
+        every_seconds: int = 0,
+        max_wraps: int = 0,
+        rewrap: bool = False,
+        validate_only: bool = False,
+    ) -> key_pb2.KeySchedule:
+        """Have the vault rotate a key by itself: by age, by number of wraps; neither: not at all."""
+        schedule = key_pb2.KeySchedule(
+            purpose=operations.KEY_PURPOSES[purpose], max_wraps=max_wraps, rewrap=rewrap
+        )
+        schedule.every.seconds = every_seconds
+        return await self._run(self._operations.schedule_key(tenant, schedule, validate_only=validate_only))
 
     async def list_keys(self, tenant: str) -> list[key_pb2.Key]:
         """The versions of a tenant's key, newest first."""

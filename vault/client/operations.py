@@ -48,6 +48,12 @@ MAX_TRIES = 6
 CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
 MAX_WATCH_TRIES = 30
 WATCH_JOB = "/vault.v1.JobService/Watch"
+KEY_PURPOSES = {
+    "kek": key_pb2.KEY_PURPOSE_KEK,
+    "token": key_pb2.KEY_PURPOSE_TOKEN,
+    "checkpoint": key_pb2.KEY_PURPOSE_CHECKPOINT,
+    "ingest": key_pb2.KEY_PURPOSE_INGEST,
+}
 JOB_KINDS = {"rewrap": job_pb2.JOB_KIND_REWRAP, "reencrypt": job_pb2.JOB_KIND_REENCRYPT}
 JOB_COMMANDS = {
     "": job_pb2.JOB_COMMAND_UNSPECIFIED,
@@ -430,14 +436,100 @@ class Operations:
         )
         return response.key
 
-    def rotate_key(self, tenant: str) -> Steps[key_pb2.Key]:
-        """Make a new version of a tenant's key and put it to use."""
+    def rotate_key(self, tenant: str, purpose: str, *, validate_only: bool) -> Steps[key_pb2.Key]:
+        """Make a new version of a tenant's key, or of one of the vault's own, and put it to use."""
         response = yield from self.authorised(
             "/vault.v1.KeyService/Rotate",
-            key_pb2.KeyServiceRotateRequest(tenant=tenant, request_id=random.token_urlsafe(16)),
+            key_pb2.KeyServiceRotateRequest(
+                tenant=tenant,
+                purpose=KEY_PURPOSES[purpose],
+                validate_only=validate_only,
+                request_id=random.token_urlsafe(16),
+            ),
             key_pb2.KeyServiceRotateResponse,
         )
         return response.key
+
+    def key_status(self, tenant: str) -> Steps[key_pb2.KeyServiceGetStatusResponse]:
+        """How a tenant's keys stand."""
+        return self.authorised(
+            "/vault.v1.KeyService/GetStatus",
+            key_pb2.KeyServiceGetStatusRequest(tenant=tenant),
+            key_pb2.KeyServiceGetStatusResponse,
+        )
+
+    def key_uses(self, tenant: str, version: int) -> Steps[list[key_pb2.KeyUse]]:
+        """All that a version of a tenant's key wraps."""
+        request = key_pb2.KeyServiceListUsesRequest(tenant=tenant, version=version, page_size=_PAGE)
+        found: list[key_pb2.KeyUse] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.KeyService/ListUses", request, key_pb2.KeyServiceListUsesResponse
+            )
+            found.extend(page.uses)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def retire_key(self, tenant: str, version: int, *, validate_only: bool) -> Steps[key_pb2.Key]:
+        """Take a version of a key out of use."""
+        response = yield from self.authorised(
+            "/vault.v1.KeyService/Retire",
+            key_pb2.KeyServiceRetireRequest(tenant=tenant, version=version, validate_only=validate_only),
+            key_pb2.KeyServiceRetireResponse,
+        )
+        return response.key
+
+    def quarantine_key(
+        self, tenant: str, version: int, *, refuse_reads: bool, validate_only: bool
+    ) -> Steps[key_pb2.KeyServiceQuarantineResponse]:
+        """Put a version of a key into quarantine."""
+        return self.authorised(
+            "/vault.v1.KeyService/Quarantine",
+            key_pb2.KeyServiceQuarantineRequest(
+                tenant=tenant, version=version, refuse_reads=refuse_reads, validate_only=validate_only
+            ),
+            key_pb2.KeyServiceQuarantineResponse,
+        )
+
+    def restore_key(self, tenant: str, version: int, *, validate_only: bool) -> Steps[key_pb2.Key]:
+        """Take one step back with a version of a key."""
+        response = yield from self.authorised(
+            "/vault.v1.KeyService/Restore",
+            key_pb2.KeyServiceRestoreRequest(tenant=tenant, version=version, validate_only=validate_only),
+            key_pb2.KeyServiceRestoreResponse,
+        )
+        return response.key
+
+    def destroy_key(
+        self,
+        tenant: str,
+        version: int,
+        *,
+        delay_seconds: int | None,
+        approval_id: str,
+        validate_only: bool,
+    ) -> Steps[key_pb2.KeyServiceDestroyResponse]:
+        """Schedule a version of a key for destruction."""
+        request = key_pb2.KeyServiceDestroyRequest(
+            tenant=tenant, version=version, approval_id=approval_id, validate_only=validate_only
+        )
+        if delay_seconds is not None:
+            request.delay.seconds = delay_seconds
+        return self.authorised("/vault.v1.KeyService/Destroy", request, key_pb2.KeyServiceDestroyResponse)
+
+    def schedule_key(
+        self, tenant: str, schedule: key_pb2.KeySchedule, *, validate_only: bool
+    ) -> Steps[key_pb2.KeySchedule]:
+        """Set when a key is rotated."""
+        response = yield from self.authorised(
+            "/vault.v1.KeyService/SetSchedule",
+            key_pb2.KeyServiceSetScheduleRequest(
+                tenant=tenant, schedule=schedule, validate_only=validate_only
+            ),
+            key_pb2.KeyServiceSetScheduleResponse,
+        )
+        return response.schedule
 
     def list_keys(self, tenant: str) -> Steps[list[key_pb2.Key]]:
         """The versions of a tenant's key, newest first."""

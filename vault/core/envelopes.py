@@ -8,7 +8,7 @@ from vault.core.hsm import Unwrapping, Wrapping, damaged
 from vault.crypto import envelope, subject_data, suites
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
-from vault.model import KeyPurpose
+from vault.model import KeyPurpose, KeyState
 
 if TYPE_CHECKING:
     from vault.core.hsm import Hsm
@@ -118,11 +118,20 @@ class Envelopes:
 
     async def _key(self, stored: StoredVersion) -> Key:
         try:
-            return await self._keyring.version(stored.tenant, KeyPurpose.KEK, stored.version.kek_version)
+            key = await self._keyring.version(stored.tenant, KeyPurpose.KEK, stored.version.kek_version)
         except VaultError as error:
             if error.reason is Reason.KEY_NOT_FOUND:
                 raise damaged() from None
             raise
+        if key.state is KeyState.SEALED_OFF:
+            raise VaultError(Reason.KEY_QUARANTINED, "the key of this version is in quarantine")
+        if not key.state.opens:
+            raise VaultError(
+                Reason.KEY_STATE_UNSUITABLE,
+                f"the key of this version is {key.state.value}",
+                state=key.state.value,
+            )
+        return key
 
 
 def context_of(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:

@@ -42,8 +42,12 @@ FOLLOWED = (
     "policy.apply",
     "key.create_tenant",
     "key.rotate",
-    "key.destroy",
     "tenant.erase",
+    "key.retire",
+    "key.quarantine",
+    "key.restore",
+    "key.schedule_destruction",
+    "key.destroy",
     "job.start",
     "job.update",
 )

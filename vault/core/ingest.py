@@ -70,11 +70,12 @@ class IngestKeys:
         if number not in hpke.SUITES:
             raise invalid_field("hpke_suite", "1 (X25519) or 2 (MLKEM768-X25519)")
         alive_at = self._clock.now() + GRACE + _REFRESH
+        kek = await self._keyring.active(SYSTEM_TENANT, KeyPurpose.INGEST)
         key = self._offered.get(number)
-        if key is None or key.expire_time <= alive_at:
+        if key is None or key.expire_time <= alive_at or key.kek_version != kek.version:
             async with self._database.read() as connection:
                 key = await keys.newest_ingest_key(connection, number, alive_at)
-            if key is None:
+            if key is None or key.kek_version != kek.version:
                 key = await self._make(caller, number)
             self._offered[number] = key
         await self._log.record(audit.granted(caller, "credential.get_ingest_key", key.key_id))

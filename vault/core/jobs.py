@@ -122,14 +122,14 @@ class Jobs:
                 raise
             else:
                 self.started.set()
-                return await self._progress(order.tenant, made)
+                return await self.progress(order.tenant, made)
         raise VaultError(Reason.KEY_CHANGED, "other administrators keep rotating this key; try again")
 
     async def get(self, caller: Caller, tenant: str, job_id: str) -> JobProgress:
         """A job and how far it is. Raises `JOB_NOT_FOUND`."""
         requests.customer_tenant(tenant)
         requests.require(caller, "key.read", f"{tenant}/keys")
-        progress = await self._progress(tenant, requests.job_id(job_id))
+        progress = await self.progress(tenant, requests.job_id(job_id))
         await self._log.record(audit.granted(caller, "job.get", job_id))
         return progress
 
@@ -151,7 +151,7 @@ class Jobs:
         requests.customer_tenant(tenant)
         requests.require(caller, "key.read", f"{tenant}/keys")
         last: JobProgress | None = None
-        seen = await self._progress(tenant, requests.job_id(job_id))
+        seen = await self.progress(tenant, requests.job_id(job_id))
         await self._log.record(audit.granted(caller, "job.watch", job_id))
         while True:
             if seen != last:
@@ -160,7 +160,7 @@ class Jobs:
             if seen.job.report:
                 return
             await asyncio.sleep(_WATCH_SECONDS)
-            seen = await self._progress(tenant, job_id)
+            seen = await self.progress(tenant, job_id)
 
     async def update(
         self, caller: Caller, tenant: str, job_id: str, change: Change, *, validate_only: bool
@@ -198,7 +198,7 @@ class Jobs:
 
         await self._log.commit(Unit((RowKey("jobs", (job_id,)),), decide))
         self.started.set()
-        return await self._progress(tenant, job_id)
+        return await self.progress(tenant, job_id)
 
     async def _plan(
         self, order: Order, kind: JobKind, suite: int, newest: Key, identity: str
@@ -235,11 +235,14 @@ class Jobs:
 
     async def _refuse_second(self, job: Job) -> None:
         async with self._database.read() as connection:
-            other = await store.find_unfinished(connection, job.tenant, job.kind, urgent=job.urgent)
+            other = await store.find_unfinished(
+                connection, job.tenant, job.kind, urgent=job.urgent, source_version=job.source_version
+            )
         if other is not None:
             raise VaultError(Reason.JOB_RUNNING, "a job of this kind is under way already", job_id=other)
 
-    async def _progress(self, tenant: str, job_id: str) -> JobProgress:
+    async def progress(self, tenant: str, job_id: str) -> JobProgress:
+        """A job and how far it is. Raises `JOB_NOT_FOUND`."""
         async with self._database.read() as connection:
             found = await store.get_progress(connection, job_id, self._clock.now())
         if found is None or found.job.tenant != tenant:

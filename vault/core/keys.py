@@ -18,7 +18,7 @@ from vault.core import audit, requests
 from vault.core.hsm import ref
 from vault.errors import Reason, VaultError
 from vault.model import SYSTEM_TENANT, AuditDraft, Key, KeyPurpose, KeyState, Origin, Outcome
-from vault.store import credentials, keys
+from vault.store import credentials, jobs, keys
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
@@ -60,7 +60,7 @@ class Keyring:
 
     def forget(self, record: AuditRecord) -> None:
         """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
-        if record.action in ("key.rotate", "key.create_tenant", "key.destroy", "tenant.erase"):
+        if record.action.startswith("key.") or record.action == "tenant.erase":
             self.forget_tenant(record.resource.partition("/")[0])
 
     def forget_tenant(self, tenant: str) -> None:
@@ -123,13 +123,36 @@ class Keyring:
         draft = audit.granted(caller, "key.create_tenant", f"{tenant}/keys")
         return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
 
-    async def rotate(self, caller: Caller, tenant: str, request_id: str) -> Key:
-        """Make a new version of a tenant's key and put it to use. Raises `TENANT_NOT_FOUND`, `KEY_CHANGED`."""
-        requests.customer_tenant(tenant)
+    async def rotate(
+        self,
+        caller: Caller,
+        tenant: str,
+        request_id: str,
+        purpose: KeyPurpose = KeyPurpose.KEK,
+        *,
+        validate_only: bool = False,
+    ) -> Key:
+        """Make a new version of a key and put it to use. Raises `TENANT_NOT_FOUND`, `KEY_CHANGED`."""
         requests.require(caller, "key.rotate", f"{tenant}/keys")
-        repeat = requests.repeat(caller, "key.rotate", request_id, tenant)
+        repeat = requests.repeat(caller, "key.rotate", request_id, tenant, purpose.value)
         draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
-        return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
+        active = await self.active(tenant, purpose)
+        if validate_only:
+            dry = canonical_json({"validate_only": True, "version": active.version})
+            await self._log.record(dataclasses.replace(draft, after_state=dry))
+            return active
+        return await self._make(tenant, purpose, KeyAlgorithm(active.algorithm), draft, repeat)
+
+    async def renew(self, tenant: str, purpose: KeyPurpose, draft: AuditDraft, *, instead_of: int = 0) -> Key:
+        """Make a new version for whom the draft names, in the place of the active one, or of this version only.
+
+        Raises `KEY_CHANGED` if that is not active any more.
+        """
+        await self._learn(tenant, purpose)
+        active = await self.active(tenant, purpose)
+        if instead_of and active.version != instead_of:
+            raise VaultError(Reason.KEY_CHANGED, "the key was rotated already")
+        return await self._make(tenant, purpose, KeyAlgorithm(active.algorithm), draft, None)
 
     async def ensure_subject_key(self, tenant: str, draft: AuditDraft) -> Key:
         """The key that wraps the keys of a tenant's data subjects, made if there is none. `draft` says who asks."""
@@ -173,6 +196,19 @@ class Keyring:
         async with self._database.read() as connection:
             count = await credentials.count_by_kek(connection, tenant, key.version)
         return KeyDescription(key, await self._hsm.call(self._hsm.backend.key_info, ref(key)), count)
+
+    async def list_uses(
+        self, caller: Caller, tenant: str, version: int, *, after: tuple[str, int], limit: int
+    ) -> list[tuple[str, int]]:
+        """What a version of a tenant's key wraps, by name, behind `after`. Raises `KEY_NOT_FOUND`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "key.read", f"{tenant}/keys")
+        await self.active(tenant, KeyPurpose.KEK)
+        await self.version(tenant, KeyPurpose.KEK, requests.version(version))
+        async with self._database.read() as connection:
+            found = await jobs.list_uses(connection, tenant, version, after=after, limit=limit)
+        await self._log.record(audit.granted(caller, "key.list_uses", f"{tenant}/keys"))
+        return found
 
     async def _learn(self, tenant: str, purpose: KeyPurpose) -> None:
         async with self._database.read() as connection:

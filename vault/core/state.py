@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from vault.store.rows import Row
 
 UNVOUCHED = frozenset(
-    {"audit_records", "audit_sinks", "audit_head", "checkpoints", "tree_nodes", "cosignatures", "requests"}
+    {
+        "audit_records",
+        "audit_sinks",
+        "audit_head",
+        "checkpoints",
+        "tree_nodes",
+        "cosignatures",
+        "requests",
+        "key_usage",
+    }
 )
 """The tables that are not held against the log: the log itself, what follows from it, how far its
 sinks have come, and the answers of repeated

@@ -41,6 +41,8 @@ ACTIONS = frozenset(
         "tenant.create",
         "key.rotate",
         "key.rewrap",
+        "key.retire",
+        "key.schedule",
         "key.read",
         "audit.read",
         "audit.verify",

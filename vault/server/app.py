@@ -37,9 +37,11 @@ from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
+from vault.core.lifecycle import Lifecycle
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
 from vault.core.rewrap import Rewrap
+from vault.core.schedules import Schedules
 from vault.core.sessions import Sessions, SessionSettings
 from vault.core.signing import SigningKeys
 from vault.core.sinks import Sinks
@@ -263,6 +265,8 @@ class App:
             database, log_, keyring, Rewrap(hsm, keyring), self._checkpoints, self._jobs, base.load, clock
         )
         self._follower.listen(self._lanes.notice)
+        self._lifecycle = Lifecycle(database, hsm, log_, keyring, self._jobs, self._approvals, clock)
+        self._schedules = Schedules(database, hsm, log_, keyring, self._jobs, self._lifecycle, clock)
         self._health = Health(hsm, database, log_, self._follower, self._checkpoints, self._anchors, clock)
         self._tls = TlsFiles(config.tls, clock)
         self._identities = Identities(config.identity.trust_domains, lambda: self._tls.trust, clock)
@@ -296,7 +300,10 @@ class App:
             ),
             (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
-            (key_pb2.DESCRIPTOR, KeyService(self._base.keyring, pages, self._base.log)),
+            (
+                key_pb2.DESCRIPTOR,
+                KeyService(self._base.keyring, self._lifecycle, self._schedules, pages, self._base.log),
+            ),
             (policy_pb2.DESCRIPTOR, PolicyService(self._policies, pages, self._base.clock)),
             (erasure_pb2.DESCRIPTOR, ErasureService(self._erasures)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
@@ -333,6 +340,7 @@ class App:
             ),
             self._lanes.run(),
             self._sinks.run(),
+            self._schedules.run(),
             upkeep.run(self._base.database, self._base.clock),
         ):
             self._background.append(asyncio.create_task(_forever(work)))

@@ -5,19 +5,28 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.crypto import suites
 from vault.errors import invalid_field
-from vault.model import CredentialState, JobKind, JobState, KeyState, Outcome, Standing, VersionState
+from vault.model import (
+    CredentialState,
+    JobKind,
+    JobState,
+    KeyPurpose,
+    KeyState,
+    Outcome,
+    Standing,
+    VersionState,
+)
 from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
-    from google.protobuf.duration_pb2 import Duration
-
+    from vault.core.schedules import KeyStatus
     from vault.core.sessions import Opened
     from vault.core.watches import Change
-    from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, Version
+    from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, KeySchedule, Version
     from vault.store.sinks import SinkState
 
 _MAX_SECONDS = 10 * 366 * 86_400
@@ -48,6 +57,17 @@ _KEY_STATES = {
     KeyState.PENDING: key_pb2.KEY_STATE_PENDING,
     KeyState.ACTIVE: key_pb2.KEY_STATE_ACTIVE,
     KeyState.DECRYPT_ONLY: key_pb2.KEY_STATE_DECRYPT_ONLY,
+    KeyState.QUARANTINED: key_pb2.KEY_STATE_QUARANTINED,
+    KeyState.SEALED_OFF: key_pb2.KEY_STATE_SEALED_OFF,
+    KeyState.RETIRED: key_pb2.KEY_STATE_RETIRED,
+    KeyState.DESTROY_SCHEDULED: key_pb2.KEY_STATE_DESTROY_SCHEDULED,
+    KeyState.DESTROYED: key_pb2.KEY_STATE_DESTROYED,
+}
+_KEY_PURPOSES = {
+    KeyPurpose.KEK: key_pb2.KEY_PURPOSE_KEK,
+    KeyPurpose.TOKEN: key_pb2.KEY_PURPOSE_TOKEN,
+    KeyPurpose.CHECKPOINT: key_pb2.KEY_PURPOSE_CHECKPOINT,
+    KeyPurpose.INGEST: key_pb2.KEY_PURPOSE_INGEST,
 }
 _JOB_KINDS = {
     JobKind.REWRAP: job_pb2.JOB_KIND_REWRAP,
@@ -88,6 +108,15 @@ def span(field: str, duration: Duration) -> datetime.timedelta:
     if not -_MAX_SECONDS <= duration.seconds <= _MAX_SECONDS or not -(10**9) < duration.nanos < 10**9:
         raise invalid_field(field, "is out of range")
     return datetime.timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+
+
+def duration(value: datetime.timedelta | None) -> Duration | None:
+    """A span of time; None stays None."""
+    if value is None:
+        return None
+    made = Duration()
+    made.FromTimedelta(value)
+    return made
 
 
 def credential(value: Credential) -> credential_pb2.Credential:
@@ -164,6 +193,42 @@ def key(value: Key) -> key_pb2.Key:
         label=value.label,
         create_time=timestamp(value.create_time),
         created_by=value.created_by,
+        purpose=_KEY_PURPOSES.get(value.purpose, key_pb2.KEY_PURPOSE_UNSPECIFIED),
+    )
+
+
+def key_purpose(value: int) -> KeyPurpose | None:
+    """What a key is for, of a request; None for what is not known."""
+    if value == key_pb2.KEY_PURPOSE_UNSPECIFIED:
+        return KeyPurpose.KEK
+    return next((purpose for purpose, number in _KEY_PURPOSES.items() if number == value), None)
+
+
+def key_status(value: KeyStatus) -> key_pb2.KeyStatus:
+    """What depends on a key version, and what is due."""
+    by_suite: dict[str, int] = {}
+    for use in value.uses:
+        name = suites.suite(use.suite).name
+        by_suite[name] = by_suite.get(name, 0) + use.versions
+    return key_pb2.KeyStatus(
+        key=key(value.key),
+        credential_versions=sum(by_suite.values()),
+        oldest_create_time=timestamp(min((use.oldest for use in value.uses), default=None)),
+        newest_create_time=timestamp(max((use.newest for use in value.uses), default=None)),
+        suites=by_suite,
+        wraps=value.wraps,
+        rotate_due_time=timestamp(value.rotate_due_time),
+        destroy_time=timestamp(value.destroy_time),
+    )
+
+
+def key_schedule(value: KeySchedule) -> key_pb2.KeySchedule:
+    """A schedule."""
+    return key_pb2.KeySchedule(
+        purpose=_KEY_PURPOSES[value.purpose],
+        every=Duration(seconds=value.every_seconds),
+        max_wraps=value.max_wraps,
+        rewrap=value.rewrap,
     )
 
 

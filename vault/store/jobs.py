@@ -143,16 +143,18 @@ async def unfinished(connection: AsyncConnection) -> list[Job]:
 
 
 async def find_unfinished(
-    connection: AsyncConnection, tenant: str, kind: JobKind, *, urgent: bool
+    connection: AsyncConnection, tenant: str, kind: JobKind, *, urgent: bool, source_version: int
 ) -> str | None:
-    """The id of a tenant's job of this kind that is running or paused."""
+    """The id of a tenant's job of this kind that is running or paused; of an urgent one, with the same source."""
     statement = select(jobs.c.job_id).where(
         jobs.c.tenant == tenant,
         jobs.c.kind == kind.value,
         jobs.c.urgent == int(urgent),
         jobs.c.state.in_((JobState.RUNNING.value, JobState.PAUSED.value)),
     )
-    return (await connection.execute(statement)).scalar_one_or_none()
+    if urgent:
+        statement = statement.where(jobs.c.source_version == source_version)
+    return (await connection.execute(statement)).scalars().first()
 
 
 async def open_ranges(connection: AsyncConnection, job_id: str) -> list[JobRange]:

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
-from vault.model import CheckpointKey, IngestKey, Key, KeyPurpose, KeyState
-from vault.store.tables import checkpoint_keys, ingest_keys, keys
+from vault.model import (
+    CheckpointKey,
+    IngestKey,
+    Key,
+    KeyDestruction,
+    KeyPurpose,
+    KeySchedule,
+    KeyState,
+    VersionState,
+)
+from vault.store.tables import (
+    checkpoint_keys,
+    credential_versions,
+    handovers,
+    ingest_keys,
+    key_destructions,
+    key_schedules,
+    key_usage,
+    keys,
+)
 
 if TYPE_CHECKING:
     import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from vault.store.engine import Database
     from vault.store.rows import Row
 
 
@@ -65,6 +85,87 @@ async def list_keys(
         .limit(limit)
     )
     return [key_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+def schedule_from(row: Row) -> KeySchedule:
+    """A schedule from its row."""
+    return KeySchedule(**{**row, "purpose": KeyPurpose(row["purpose"]), "rewrap": bool(row["rewrap"])})
+
+
+def schedule_row(schedule: KeySchedule) -> Row:
+    """A schedule's row."""
+    row: Row = {column.name: getattr(schedule, column.name) for column in key_schedules.columns}
+    return {**row, "purpose": schedule.purpose.value, "rewrap": int(schedule.rewrap)}
+
+
+def destruction_from(row: Row) -> KeyDestruction:
+    """An order to destroy from its row."""
+    return KeyDestruction(**{**row, "purpose": KeyPurpose(row["purpose"])})
+
+
+def destruction_row(order: KeyDestruction) -> Row:
+    """The row of an order to destroy."""
+    row: Row = {column.name: getattr(order, column.name) for column in key_destructions.columns}
+    return {**row, "purpose": order.purpose.value}
+
+
+async def list_schedules(connection: AsyncConnection, tenant: str = "") -> list[KeySchedule]:
+    """The schedules of a tenant, or all."""
+    statement = select(key_schedules).order_by(key_schedules.c.tenant, key_schedules.c.purpose)
+    if tenant:
+        statement = statement.where(key_schedules.c.tenant == tenant)
+    return [schedule_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def list_destructions(
+    connection: AsyncConnection, *, tenant: str = "", due: datetime.datetime | None = None
+) -> list[KeyDestruction]:
+    """Orders to destroy that stand: a tenant's, or those that are due at a moment."""
+    statement = select(key_destructions).where(key_destructions.c.destroy_time.is_not(None))
+    if tenant:
+        statement = statement.where(key_destructions.c.tenant == tenant)
+    if due is not None:
+        statement = statement.where(key_destructions.c.destroy_time <= due)
+    return [destruction_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def active_keys(connection: AsyncConnection) -> list[Key]:
+    """Every active key version."""
+    statement = select(keys).where(keys.c.state == KeyState.ACTIVE.value)
+    return [key_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def dependants(connection: AsyncConnection, tenant: str, version: int) -> int:
+    """How many versions of credentials and open hand-overs a version of the tenant's key wraps."""
+    of_credentials = select(func.count()).where(
+        credential_versions.c.tenant == tenant,
+        credential_versions.c.kek_version == version,
+        credential_versions.c.state == VersionState.ENABLED.value,
+    )
+    of_handovers = select(func.count()).where(
+        handovers.c.tenant == tenant, handovers.c.kek_version == version, handovers.c.envelope != b""
+    )
+    counts = [int((await connection.execute(one)).scalar_one()) for one in (of_credentials, of_handovers)]
+    return sum(counts)
+
+
+async def usage(connection: AsyncConnection) -> dict[bytes, int]:
+    """How often each key has wrapped, by its object's id."""
+    return {row.object_id: row.wraps for row in await connection.execute(select(key_usage))}
+
+
+async def add_usage(database: Database, more: dict[bytes, int]) -> None:
+    """Count further wraps of keys."""
+    async with database.write() as connection:
+        insert_ = postgresql.insert if database.is_postgresql else sqlite.insert
+        # In one order everywhere, so that two workers never wait for each other.
+        for object_id, wraps in sorted(more.items()):
+            statement = insert_(key_usage).values(object_id=object_id, wraps=wraps)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["object_id"], set_={"wraps": key_usage.c.wraps + wraps}
+                )
+            )
 
 
 def ingest_key_from(row: Row) -> IngestKey:

@@ -192,6 +192,39 @@ handovers = Table(
 )
 Index("handovers_by_state", handovers.c.state, handovers.c.expire_time)
 
+key_destructions = Table(
+    "key_destructions",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("purpose", String(16), primary_key=True),
+    C("version", Integer, primary_key=True),
+    # None: it was taken back, or is done.
+    C("destroy_time", UtcDateTime),
+    C("ordered_by", String(512), nullable=False),
+    C("approval_id", String(22), nullable=False),
+    C("order_time", UtcDateTime, nullable=False),
+)
+
+key_schedules = Table(
+    "key_schedules",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("purpose", String(16), primary_key=True),
+    C("every_seconds", BigInteger, nullable=False),
+    C("max_wraps", BigInteger, nullable=False),
+    C("rewrap", Integer, nullable=False),
+    C("update_time", UtcDateTime, nullable=False),
+    C("updated_by", String(512), nullable=False),
+)
+
+# How often each key has wrapped. Counted beside the ledger, which vouches for no counter.
+key_usage = Table(
+    "key_usage",
+    metadata,
+    C("object_id", LargeBinary(16), primary_key=True),
+    C("wraps", BigInteger, nullable=False),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -213,15 +246,15 @@ jobs = Table(
     C("end_time", UtcDateTime),
 )
 Index("jobs_by_tenant", jobs.c.tenant, jobs.c.create_time)
-# One job of a kind and urgency at a time for each tenant.
+# One job of a kind at a time for each tenant, beside those of quarantines.
 Index(
     "one_unfinished_job",
     jobs.c.tenant,
     jobs.c.kind,
     jobs.c.urgent,
     unique=True,
-    postgresql_where=text("state IN ('running', 'paused')"),
-    sqlite_where=text("state IN ('running', 'paused')"),
+    postgresql_where=text("state IN ('running', 'paused') AND urgent = 0"),
+    sqlite_where=text("state IN ('running', 'paused') AND urgent = 0"),
 )
 
 job_ranges = Table(

@@ -22,36 +22,78 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from vault.v1 import job_pb2 as vault_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vault/v1/key.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\x03Key\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.vault.v1.KeyState\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12\r\n\x05label\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x08 \x01(\t\"C\n\x1dKeyServiceCreateTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x1eKeyServiceCreateTenantResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"=\n\x17KeyServiceRotateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"6\n\x18KeyServiceRotateResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"N\n\x15KeyServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x16KeyServiceListResponse\x12\x1b\n\x04keys\x18\x01 \x03(\x0b\x32\r.vault.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x19KeyServiceDescribeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\x8c\x01\n\x1aKeyServiceDescribeResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\x12\x1b\n\x13\x63redential_versions\x18\x02 \x01(\x04\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x13\n\x0b\x65xtractable\x18\x04 \x01(\x08\x12\r\n\x05local\x18\x05 \x01(\x08*n\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_STATE_PENDING\x10\x01\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x02\x12\x1a\n\x16KEY_STATE_DECRYPT_ONLY\x10\x03\x32\xe2\x02\n\nKeyService\x12\x61\n\x0c\x43reateTenant\x12\'.vault.v1.KeyServiceCreateTenantRequest\x1a(.vault.v1.KeyServiceCreateTenantResponse\x12O\n\x06Rotate\x12!.vault.v1.KeyServiceRotateRequest\x1a\".vault.v1.KeyServiceRotateResponse\x12I\n\x04List\x12\x1f.vault.v1.KeyServiceListRequest\x1a .vault.v1.KeyServiceListResponse\x12U\n\x08\x44\x65scribe\x12#.vault.v1.KeyServiceDescribeRequest\x1a$.vault.v1.KeyServiceDescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vault/v1/key.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12vault/v1/job.proto\"\xe8\x01\n\x03Key\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.vault.v1.KeyState\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x05 \x01(\t\x12\r\n\x05label\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x08 \x01(\t\x12%\n\x07purpose\x18\t \x01(\x0e\x32\x14.vault.v1.KeyPurpose\"C\n\x1dKeyServiceCreateTenantRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x1eKeyServiceCreateTenantResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"{\n\x17KeyServiceRotateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12%\n\x07purpose\x18\x03 \x01(\x0e\x32\x14.vault.v1.KeyPurpose\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"6\n\x18KeyServiceRotateResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"N\n\x15KeyServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x16KeyServiceListResponse\x12\x1b\n\x04keys\x18\x01 \x03(\x0b\x32\r.vault.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x19KeyServiceDescribeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\x8c\x01\n\x1aKeyServiceDescribeResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\x12\x1b\n\x13\x63redential_versions\x18\x02 \x01(\x04\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x13\n\x0b\x65xtractable\x18\x04 \x01(\x08\x12\r\n\x05local\x18\x05 \x01(\x08\"Q\n\x17KeyServiceRetireRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"6\n\x18KeyServiceRetireResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"R\n\x18KeyServiceRestoreRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"7\n\x19KeyServiceRestoreResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\"k\n\x1bKeyServiceQuarantineRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x14\n\x0crefuse_reads\x18\x03 \x01(\x08\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\\\n\x1cKeyServiceQuarantineResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\x12 \n\x03job\x18\x02 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"\x91\x01\n\x18KeyServiceDestroyRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x61pproval_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"i\n\x19KeyServiceDestroyResponse\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\x12\x30\n\x0c\x64\x65stroy_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x1aKeyServiceGetStatusRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\"\x8a\x03\n\tKeyStatus\x12\x1a\n\x03key\x18\x01 \x01(\x0b\x32\r.vault.v1.Key\x12\x1b\n\x13\x63redential_versions\x18\x02 \x01(\x04\x12\x36\n\x12oldest_create_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12newest_create_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06suites\x18\x05 \x03(\x0b\x32\x1f.vault.v1.KeyStatus.SuitesEntry\x12\r\n\x05wraps\x18\x06 \x01(\x04\x12\x33\n\x0frotate_due_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64\x65stroy_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bSuitesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xbf\x01\n\x1bKeyServiceGetStatusResponse\x12%\n\x08versions\x18\x01 \x03(\x0b\x32\x13.vault.v1.KeyStatus\x12!\n\x04jobs\x18\x02 \x03(\x0b\x32\x13.vault.v1.RewrapJob\x12,\n\tremaining\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\tschedules\x18\x04 \x03(\x0b\x32\x15.vault.v1.KeySchedule\"c\n\x19KeyServiceListUsesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\'\n\x06KeyUse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"U\n\x1aKeyServiceListUsesResponse\x12\x1e\n\x04uses\x18\x01 \x03(\x0b\x32\x10.vault.v1.KeyUse\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x81\x01\n\x0bKeySchedule\x12%\n\x07purpose\x18\x01 \x01(\x0e\x32\x14.vault.v1.KeyPurpose\x12(\n\x05\x65very\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_wraps\x18\x03 \x01(\x04\x12\x0e\n\x06rewrap\x18\x04 \x01(\x08\"n\n\x1cKeyServiceSetScheduleRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\'\n\x08schedule\x18\x02 \x01(\x0b\x32\x15.vault.v1.KeySchedule\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"H\n\x1dKeyServiceSetScheduleResponse\x12\'\n\x08schedule\x18\x01 \x01(\x0b\x32\x15.vault.v1.KeySchedule*\xf4\x01\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11KEY_STATE_PENDING\x10\x01\x12\x14\n\x10KEY_STATE_ACTIVE\x10\x02\x12\x1a\n\x16KEY_STATE_DECRYPT_ONLY\x10\x03\x12\x19\n\x15KEY_STATE_QUARANTINED\x10\x04\x12\x18\n\x14KEY_STATE_SEALED_OFF\x10\x05\x12\x15\n\x11KEY_STATE_RETIRED\x10\x06\x12\x1f\n\x1bKEY_STATE_DESTROY_SCHEDULED\x10\x07\x12\x17\n\x13KEY_STATE_DESTROYED\x10\x08*\x89\x01\n\nKeyPurpose\x12\x1b\n\x17KEY_PURPOSE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_PURPOSE_KEK\x10\x01\x12\x15\n\x11KEY_PURPOSE_TOKEN\x10\x02\x12\x1a\n\x16KEY_PURPOSE_CHECKPOINT\x10\x03\x12\x16\n\x12KEY_PURPOSE_INGEST\x10\x04\x32\xc9\x07\n\nKeyService\x12\x61\n\x0c\x43reateTenant\x12\'.vault.v1.KeyServiceCreateTenantRequest\x1a(.vault.v1.KeyServiceCreateTenantResponse\x12O\n\x06Rotate\x12!.vault.v1.KeyServiceRotateRequest\x1a\".vault.v1.KeyServiceRotateResponse\x12I\n\x04List\x12\x1f.vault.v1.KeyServiceListRequest\x1a .vault.v1.KeyServiceListResponse\x12U\n\x08\x44\x65scribe\x12#.vault.v1.KeyServiceDescribeRequest\x1a$.vault.v1.KeyServiceDescribeResponse\x12X\n\tGetStatus\x12$.vault.v1.KeyServiceGetStatusRequest\x1a%.vault.v1.KeyServiceGetStatusResponse\x12U\n\x08ListUses\x12#.vault.v1.KeyServiceListUsesRequest\x1a$.vault.v1.KeyServiceListUsesResponse\x12O\n\x06Retire\x12!.vault.v1.KeyServiceRetireRequest\x1a\".vault.v1.KeyServiceRetireResponse\x12[\n\nQuarantine\x12%.vault.v1.KeyServiceQuarantineRequest\x1a&.vault.v1.KeyServiceQuarantineResponse\x12R\n\x07Restore\x12\".vault.v1.KeyServiceRestoreRequest\x1a#.vault.v1.KeyServiceRestoreResponse\x12R\n\x07\x44\x65stroy\x12\".vault.v1.KeyServiceDestroyRequest\x1a#.vault.v1.KeyServiceDestroyResponse\x12^\n\x0bSetSchedule\x12&.vault.v1.KeyServiceSetScheduleRequest\x1a\'.vault.v1.KeyServiceSetScheduleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.key_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYSTATE']._serialized_start=876
-  _globals['_KEYSTATE']._serialized_end=986
-  _globals['_KEY']._serialized_start=66
-  _globals['_KEY']._serialized_end=259
-  _globals['_KEYSERVICECREATETENANTREQUEST']._serialized_start=261
-  _globals['_KEYSERVICECREATETENANTREQUEST']._serialized_end=328
-  _globals['_KEYSERVICECREATETENANTRESPONSE']._serialized_start=330
-  _globals['_KEYSERVICECREATETENANTRESPONSE']._serialized_end=390
-  _globals['_KEYSERVICEROTATEREQUEST']._serialized_start=392
-  _globals['_KEYSERVICEROTATEREQUEST']._serialized_end=453
-  _globals['_KEYSERVICEROTATERESPONSE']._serialized_start=455
-  _globals['_KEYSERVICEROTATERESPONSE']._serialized_end=509
-  _globals['_KEYSERVICELISTREQUEST']._serialized_start=511
-  _globals['_KEYSERVICELISTREQUEST']._serialized_end=589
-  _globals['_KEYSERVICELISTRESPONSE']._serialized_start=591
-  _globals['_KEYSERVICELISTRESPONSE']._serialized_end=669
-  _globals['_KEYSERVICEDESCRIBEREQUEST']._serialized_start=671
-  _globals['_KEYSERVICEDESCRIBEREQUEST']._serialized_end=731
-  _globals['_KEYSERVICEDESCRIBERESPONSE']._serialized_start=734
-  _globals['_KEYSERVICEDESCRIBERESPONSE']._serialized_end=874
-  _globals['_KEYSERVICE']._serialized_start=989
-  _globals['_KEYSERVICE']._serialized_end=1343
+  _globals['_KEYSTATUS_SUITESENTRY']._loaded_options = None
+  _globals['_KEYSTATUS_SUITESENTRY']._serialized_options = b'8\001'
+  _globals['_KEYSTATE']._serialized_start=2952
+  _globals['_KEYSTATE']._serialized_end=3196
+  _globals['_KEYPURPOSE']._serialized_start=3199
+  _globals['_KEYPURPOSE']._serialized_end=3336
+  _globals['_KEY']._serialized_start=118
+  _globals['_KEY']._serialized_end=350
+  _globals['_KEYSERVICECREATETENANTREQUEST']._serialized_start=352
+  _globals['_KEYSERVICECREATETENANTREQUEST']._serialized_end=419
+  _globals['_KEYSERVICECREATETENANTRESPONSE']._serialized_start=421
+  _globals['_KEYSERVICECREATETENANTRESPONSE']._serialized_end=481
+  _globals['_KEYSERVICEROTATEREQUEST']._serialized_start=483
+  _globals['_KEYSERVICEROTATEREQUEST']._serialized_end=606
+  _globals['_KEYSERVICEROTATERESPONSE']._serialized_start=608
+  _globals['_KEYSERVICEROTATERESPONSE']._serialized_end=662
+  _globals['_KEYSERVICELISTREQUEST']._serialized_start=664
+  _globals['_KEYSERVICELISTREQUEST']._serialized_end=742
+  _globals['_KEYSERVICELISTRESPONSE']._serialized_start=744
+  _globals['_KEYSERVICELISTRESPONSE']._serialized_end=822
+  _globals['_KEYSERVICEDESCRIBEREQUEST']._serialized_start=824
+  _globals['_KEYSERVICEDESCRIBEREQUEST']._serialized_end=884
+  _globals['_KEYSERVICEDESCRIBERESPONSE']._serialized_start=887
+  _globals['_KEYSERVICEDESCRIBERESPONSE']._serialized_end=1027
+  _globals['_KEYSERVICERETIREREQUEST']._serialized_start=1029
+  _globals['_KEYSERVICERETIREREQUEST']._serialized_end=1110
+  _globals['_KEYSERVICERETIRERESPONSE']._serialized_start=1112
+  _globals['_KEYSERVICERETIRERESPONSE']._serialized_end=1166
+  _globals['_KEYSERVICERESTOREREQUEST']._serialized_start=1168
+  _globals['_KEYSERVICERESTOREREQUEST']._serialized_end=1250
+  _globals['_KEYSERVICERESTORERESPONSE']._serialized_start=1252
+  _globals['_KEYSERVICERESTORERESPONSE']._serialized_end=1307
+  _globals['_KEYSERVICEQUARANTINEREQUEST']._serialized_start=1309
+  _globals['_KEYSERVICEQUARANTINEREQUEST']._serialized_end=1416
+  _globals['_KEYSERVICEQUARANTINERESPONSE']._serialized_start=1418
+  _globals['_KEYSERVICEQUARANTINERESPONSE']._serialized_end=1510
+  _globals['_KEYSERVICEDESTROYREQUEST']._serialized_start=1513
+  _globals['_KEYSERVICEDESTROYREQUEST']._serialized_end=1658
+  _globals['_KEYSERVICEDESTROYRESPONSE']._serialized_start=1660
+  _globals['_KEYSERVICEDESTROYRESPONSE']._serialized_end=1765
+  _globals['_KEYSERVICEGETSTATUSREQUEST']._serialized_start=1767
+  _globals['_KEYSERVICEGETSTATUSREQUEST']._serialized_end=1811
+  _globals['_KEYSTATUS']._serialized_start=1814
+  _globals['_KEYSTATUS']._serialized_end=2208
+  _globals['_KEYSTATUS_SUITESENTRY']._serialized_start=2163
+  _globals['_KEYSTATUS_SUITESENTRY']._serialized_end=2208
+  _globals['_KEYSERVICEGETSTATUSRESPONSE']._serialized_start=2211
+  _globals['_KEYSERVICEGETSTATUSRESPONSE']._serialized_end=2402
+  _globals['_KEYSERVICELISTUSESREQUEST']._serialized_start=2404
+  _globals['_KEYSERVICELISTUSESREQUEST']._serialized_end=2503
+  _globals['_KEYUSE']._serialized_start=2505
+  _globals['_KEYUSE']._serialized_end=2544
+  _globals['_KEYSERVICELISTUSESRESPONSE']._serialized_start=2546
+  _globals['_KEYSERVICELISTUSESRESPONSE']._serialized_end=2631
+  _globals['_KEYSCHEDULE']._serialized_start=2634
+  _globals['_KEYSCHEDULE']._serialized_end=2763
+  _globals['_KEYSERVICESETSCHEDULEREQUEST']._serialized_start=2765
+  _globals['_KEYSERVICESETSCHEDULEREQUEST']._serialized_end=2875
+  _globals['_KEYSERVICESETSCHEDULERESPONSE']._serialized_start=2877
+  _globals['_KEYSERVICESETSCHEDULERESPONSE']._serialized_end=2949
+  _globals['_KEYSERVICE']._serialized_start=3339
+  _globals['_KEYSERVICE']._serialized_end=4308
 # @@protoc_insertion_point(module_scope)

@@ -64,6 +64,15 @@ class Token:
     """How many sessions it may open; 0: no limit."""
     ancestors: tuple[Ancestor, ...] = ()
     """The tokens it comes from, the one that was issued first before all others."""
+    narrowing_key: str = ""
+    """The public key that it can be narrowed by without the vault; empty if it cannot."""
+    narrowed: int = 0
+    """How many times it was narrowed without the vault."""
+
+    @property
+    def issued_id(self) -> str:
+        """The id of the token that the vault itself issued last: by it the log knows this one."""
+        return self.ancestors[-self.narrowed].token_id if self.narrowed else self.token_id
 
     @property
     def lineage(self) -> tuple[str, ...]:

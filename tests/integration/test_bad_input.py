@@ -400,6 +400,7 @@ GOOD: dict[str, Good] = {
             ),
             "purpose": each(BAD_PURPOSES, F),
             "max_sessions": MAX_SESSIONS,
+            "narrowable": (),
         },
     ),
     "/vault.v1.TokenService/Exchange": Good(
@@ -429,6 +430,7 @@ GOOD: dict[str, Good] = {
             ),
             "purpose": each(BAD_PURPOSES, F),
             "max_sessions": MAX_SESSIONS,
+            "narrowable": (),
         },
     ),
     "/vault.v1.TokenService/Revoke": Good(

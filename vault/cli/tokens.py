@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MaxSessions = Annotated[
     int, typer.Option(help="How many sessions it may open, a reveal counting as one; 0: no limit.")
 ]
+Narrowable = Annotated[bool, typer.Option(help="Its holder can make weaker ones without the vault.")]
 Save = Annotated[Path | None, typer.Option(help="Write the token to this file (mode 0600).")]
 
 app = typer.Typer(help="Issue, exchange, look at and revoke tokens.", no_args_is_help=True)
@@ -34,13 +35,16 @@ def issue(
     ttl: Annotated[int, typer.Option(help="Seconds to live, at most 86400.")] = 3600,
     purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
     max_sessions: MaxSessions = 0,
+    narrowable: Narrowable = False,
     save: Save = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Issue a token. It is printed only if --save is not given."""
     with client(profile) as vault:
         scopes = scope or list(vault.profile.scopes)
-        issued = vault.issue_token(scopes, ttl_seconds=ttl, purpose=purpose, max_sessions=max_sessions)
+        issued = vault.issue_token(
+            scopes, ttl_seconds=ttl, purpose=purpose, max_sessions=max_sessions, narrowable=narrowable
+        )
     _show_token(output, issued, save)
 
 
@@ -56,6 +60,7 @@ def exchange(
     ] = None,
     purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
     max_sessions: MaxSessions = 0,
+    narrowable: Narrowable = False,
     save: Save = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -67,8 +72,40 @@ def exchange(
             certificate_thumbprint=thumbprint(certificate) if certificate else "",
             purpose=purpose,
             max_sessions=max_sessions,
+            narrowable=narrowable,
         )
     _show_token(output, exchanged, save)
+
+
+@app.command()
+def narrow(
+    token_file: Annotated[Path, typer.Argument(help="The file that holds a token issued with --narrowable.")],
+    *,
+    scope: Annotated[list[str], typer.Option(help="action:tenant/... within the token's scopes. Repeat it.")],
+    ttl: Annotated[int | None, typer.Option(help="Seconds to live, at most what the token has left.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Bind it to this client certificate (PEM) instead of one's own.")
+    ] = None,
+    max_sessions: MaxSessions = 0,
+    save: Save = None,
+) -> None:
+    """Make a weaker token without calling the vault. It is printed only if --save is not given."""
+    from vault.client import narrow_token  # noqa: PLC0415 - gRPC is slow to import
+
+    try:
+        text = narrow_token(
+            token_file.read_text().strip(),
+            scope,
+            ttl_seconds=ttl,
+            certificate_thumbprint=thumbprint(certificate) if certificate else "",
+            max_sessions=max_sessions,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if save is None:
+        print(text)
+    else:
+        _write(save, text)
 
 
 @app.command()
@@ -143,8 +180,12 @@ def _show_token(
 ) -> None:
     values = as_dict(made)
     if save is not None:
-        descriptor = os.open(save, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(made.token + "\n")
+        _write(save, made.token)
         values["token"] = f"(in {save})"
     show_dict(output, values)
+
+
+def _write(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as opened:
+        opened.write(text + "\n")

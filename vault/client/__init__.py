@@ -14,6 +14,7 @@
 
 from vault.client.aio import AsyncClient, AsyncSession
 from vault.client.errors import SessionClosedError, StrongroomError
+from vault.client.narrowing import narrow_token
 from vault.client.profile import Profile
 from vault.client.secrets import Secrets
 from vault.client.sync import Client, Session
@@ -27,4 +28,5 @@ __all__ = [
     "Session",
     "SessionClosedError",
     "StrongroomError",
+    "narrow_token",
 ]

@@ -186,13 +186,15 @@ class AsyncClient:
         purpose: str = "",
         tenant: str = "",
         max_sessions: int = 0,
+        narrowable: bool = False,
     ) -> token_pb2.TokenServiceIssueResponse:
         """Issue a token, to be handed to `use_token`. The client issues its own without being asked.
 
-        `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit.
+        `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit. From one that is
+        `narrowable` its holder can make weaker ones without the vault (`narrow_token`).
         """
         return await self._drive(
-            self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions)
+            self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions, narrowable)
         )
 
     async def exchange_token(
@@ -203,6 +205,7 @@ class AsyncClient:
         certificate_thumbprint: str = "",
         purpose: str = "",
         max_sessions: int = 0,
+        narrowable: bool = False,
     ) -> token_pb2.TokenServiceExchangeResponse:
         """A weaker token for the client's own, revoked with it (RFC 8693).
 
@@ -210,7 +213,7 @@ class AsyncClient:
         """
         return await self._run(
             self._operations.exchange_token(
-                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions
+                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions, narrowable
             )
         )
 

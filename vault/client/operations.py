@@ -139,6 +139,7 @@ class Operations:
         purpose: str,
         tenant: str = "",
         max_sessions: int = 0,
+        narrowable: bool = False,
     ) -> Steps[token_pb2.TokenServiceIssueResponse]:
         """Issue a token."""
         request = token_pb2.TokenServiceIssueRequest(
@@ -147,6 +148,7 @@ class Operations:
             ttl=Duration(seconds=ttl_seconds),
             purpose=purpose,
             max_sessions=max_sessions,
+            narrowable=narrowable,
         )
         response: token_pb2.TokenServiceIssueResponse = yield Call(
             "/vault.v1.TokenService/Issue", request, token_pb2.TokenServiceIssueResponse
@@ -390,6 +392,7 @@ class Operations:
         certificate_thumbprint: str,
         purpose: str,
         max_sessions: int,
+        narrowable: bool,
     ) -> Steps[token_pb2.TokenServiceExchangeResponse]:
         """A weaker token for the client's own."""
         return self.authorised(
@@ -400,6 +403,7 @@ class Operations:
                 certificate_thumbprint=certificate_thumbprint,
                 purpose=purpose,
                 max_sessions=max_sessions,
+                narrowable=narrowable,
             ),
             token_pb2.TokenServiceExchangeResponse,
         )

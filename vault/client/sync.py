@@ -185,12 +185,16 @@ class Client:
         purpose: str = "",
         tenant: str = "",
         max_sessions: int = 0,
+        narrowable: bool = False,
     ) -> token_pb2.TokenServiceIssueResponse:
         """Issue a token, to be handed to `use_token`. The client issues its own without being asked.
 
-        `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit.
+        `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit. From one that is
+        `narrowable` its holder can make weaker ones without the vault (`narrow_token`).
         """
-        return self._drive(self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions))
+        return self._drive(
+            self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions, narrowable)
+        )
 
     def exchange_token(
         self,
@@ -200,6 +204,7 @@ class Client:
         certificate_thumbprint: str = "",
         purpose: str = "",
         max_sessions: int = 0,
+        narrowable: bool = False,
     ) -> token_pb2.TokenServiceExchangeResponse:
         """A weaker token for the client's own, revoked with it (RFC 8693).
 
@@ -207,7 +212,7 @@ class Client:
         """
         return self._run(
             self._operations.exchange_token(
-                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions
+                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions, narrowable
             )
         )
 

@@ -153,7 +153,7 @@ def granted(
         resource=resource,
         outcome=Outcome.GRANTED,
         origin=caller.origin,
-        token_id=token.token_id if token else "",
+        token_id=token.issued_id if token else "",
         session_id=session_id,
         before_state=before,
         after_state=after,

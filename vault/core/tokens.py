@@ -21,7 +21,8 @@ from vault.core import audit, requests
 from vault.core.policy import Circumstances
 from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
 from vault.core.signing import b64, invalid_token
-from vault.crypto import scopes
+from vault.crypto import narrowing, scopes
+from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, Ancestor, Token
 from vault.store import revocations
@@ -73,6 +74,8 @@ class Wish:
     max_sessions: int = 0
     thumbprint: str = ""
     """The certificate to bind it to, if not the caller's own."""
+    narrowable: bool = False
+    """Whether it can be narrowed without the vault."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +158,7 @@ class Tokens:
             tenant=tenant,
             token_id=token.token_id,
         )
-        return await self._hand_out(token, record, in_force)
+        return await self._hand_out(token, wish, record, in_force)
 
     async def exchange(self, caller: Caller, wish: Wish) -> IssuedToken:
         """A weaker token for the caller's own (RFC 8693). Never a scope, a second or a session more than it has.
@@ -167,19 +170,9 @@ class Tokens:
         if thumbprint != caller.certificate.thumbprint:
             requests.require(caller, "token.delegate", f"{parent.tenant}/tokens")
             requests.thumbprint(thumbprint)
-        granted = _parse_scopes(parent.tenant, wish.scopes)
-        for scope in granted:
-            if not any(scopes.subsumes(own, scope) for own in parent.scopes):
-                raise VaultError(
-                    Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=scope.action
-                )
+        granted = _weaker_scopes(parent, wish.scopes)
         now = self._clock.now().replace(microsecond=0)
         life = self._life(wish, parent.expire_time - now)
-        if len(parent.ancestors) >= MAX_DEPTH:
-            raise VaultError(
-                Reason.LIMIT_REACHED, f"made from a token {MAX_DEPTH} times already", limit="token_depth"
-            )
-        own = Ancestor(parent.token_id, parent.issue_time, parent.max_sessions)
         token = Token(
             token_id=_new_id(),
             identity=parent.identity,
@@ -189,13 +182,12 @@ class Tokens:
             issue_time=now,
             expire_time=min(now + life, parent.expire_time),
             max_sessions=wish.max_sessions,
-            ancestors=(*parent.ancestors, own),
+            ancestors=_line(parent),
             policy=parent.policy,
         )
         after = _summary(token, wish, parent=token.parent_id, root=token.root_id)
-        return await self._hand_out(
-            token, audit.granted(caller, "token.exchange", token.token_id, after=after)
-        )
+        record = audit.granted(caller, "token.exchange", token.token_id, after=after)
+        return await self._hand_out(token, wish, record)
 
     def _life(self, wish: Wish, longest: datetime.timedelta) -> datetime.timedelta:
         """What is common to every wish, checked; and the life."""
@@ -207,8 +199,15 @@ class Tokens:
             raise invalid_field("ttl", f"1 to {int(longest.total_seconds())} seconds")
         return life
 
-    async def _hand_out(self, token: Token, record: AuditDraft, used: InForce | None = None) -> IssuedToken:
+    async def _hand_out(
+        self, token: Token, wish: Wish, record: AuditDraft, used: InForce | None = None
+    ) -> IssuedToken:
+        seed = narrowing.new_seed() if wish.narrowable else None
+        if seed is not None:
+            token = dataclasses.replace(token, narrowing_key=narrowing.public_key(seed))
         text = await self._keys.sign("at+jwt", self._claims(token))
+        if seed is not None:
+            text = narrowing.with_seed(text, seed)
         if len(text) > MAX_TOKEN_CHARS:
             raise invalid_field("scopes", f"make a token longer than {MAX_TOKEN_CHARS} characters")
         await self._record_issue(record, used)
@@ -354,6 +353,22 @@ class Tokens:
         return token
 
     def _parse(self, text: str) -> Token:
+        jwt, tilde, _ = text.partition("~")
+        token = self._parse_jwt(jwt)
+        if bool(tilde) != bool(token.narrowing_key):
+            # Without its seed a token that can be narrowed is not whole: it may have been cut out of a weaker one.
+            raise invalid_token()
+        if not tilde:
+            return token
+        try:
+            blocks = narrowing.open_chain(text, token.narrowing_key)
+            for block in blocks:
+                token = _narrowed(token, block)
+        except (CryptoError, VaultError, ValueError, OverflowError):
+            raise invalid_token() from None
+        return token
+
+    def _parse_jwt(self, text: str) -> Token:
         payload = self._keys.open(text)
         try:
             claims = json.loads(payload)
@@ -366,6 +381,7 @@ class Tokens:
                 issue_time=datetime.datetime.fromtimestamp(claims["iat"], UTC),
                 expire_time=datetime.datetime.fromtimestamp(claims["exp"], UTC),
                 max_sessions=_count(claims.get("max_sessions", 0)),
+                narrowing_key=str(claims.get("narrowing_key", "")),
                 ancestors=tuple(
                     Ancestor(
                         requests.token_id(token_id),
@@ -414,6 +430,8 @@ class Tokens:
         }
         if token.max_sessions:
             claims["max_sessions"] = token.max_sessions
+        if token.narrowing_key:
+            claims["narrowing_key"] = token.narrowing_key
         if token.ancestors:
             claims["ancestors"] = [
                 [a.token_id, int(a.issue_time.timestamp()), a.max_sessions] for a in token.ancestors
@@ -433,6 +451,45 @@ def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
     if any(scope.resource.partition("/")[0] != tenant for scope in parsed):
         raise invalid_field("scopes", "each must lie in the token's tenant")
     return parsed
+
+
+def _weaker_scopes(parent: Token, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
+    """Scopes, each within one of the parent's. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""
+    granted = _parse_scopes(parent.tenant, wanted)
+    for scope in granted:
+        if not any(scopes.subsumes(own, scope) for own in parent.scopes):
+            raise VaultError(Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=scope.action)
+    return granted
+
+
+def _line(parent: Token) -> tuple[Ancestor, ...]:
+    """What a child of this token comes from. Raises `LIMIT_REACHED`."""
+    if len(parent.ancestors) >= MAX_DEPTH:
+        raise VaultError(
+            Reason.LIMIT_REACHED, f"made from a token {MAX_DEPTH} times already", limit="token_depth"
+        )
+    return (*parent.ancestors, Ancestor(parent.token_id, parent.issue_time, parent.max_sessions))
+
+
+def _narrowed(parent: Token, block: narrowing.Block) -> Token:
+    """A token as a block leaves it: held to what the vault itself holds an exchange to. Raises `VaultError`."""
+    expire_time = datetime.datetime.fromtimestamp(block.expire_seconds, UTC)
+    if expire_time > parent.expire_time:
+        raise invalid_token()
+    if block.thumbprint and block.thumbprint != parent.thumbprint:
+        requests.thumbprint(block.thumbprint)
+        if not any(scopes.covers(own, "token.delegate", f"{parent.tenant}/tokens") for own in parent.scopes):
+            raise invalid_token()
+    return dataclasses.replace(
+        parent,
+        token_id=block.token_id,
+        scopes=_weaker_scopes(parent, block.scopes),
+        thumbprint=block.thumbprint or parent.thumbprint,
+        expire_time=expire_time,
+        max_sessions=_count(block.max_sessions),
+        ancestors=_line(parent),
+        narrowed=parent.narrowed + 1,
+    )
 
 
 def _count(value: object) -> int:

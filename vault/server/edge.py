@@ -220,7 +220,7 @@ class Edge:
             outcome=Outcome.REFUSED,
             origin=visit.origin,
             reason=failure.reason.value,
-            token_id=token.token_id if token else "",
+            token_id=token.issued_id if token else "",
         )
         try:
             await self._log.record(draft)

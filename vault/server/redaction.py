@@ -109,9 +109,9 @@ MESSAGES: dict[str, Fields] = {
     "SessionServiceRevealRequest": Fields(
         ("credentials", "purpose", "approval_id"), ("recipient_key", "hpke_suite")
     ),
-    "TokenServiceIssueRequest": Fields(("tenant", "scopes", "ttl", "purpose", "max_sessions")),
+    "TokenServiceIssueRequest": Fields(("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable")),
     "TokenServiceExchangeRequest": Fields(
-        ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions")
+        ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions", "narrowable")
     ),
     "TokenServiceRevokeRequest": Fields(
         ("token_id", "parent_id", "identity", "all", "tenant", "issued_before")

@@ -97,6 +97,7 @@ def _wish(request: pb.TokenServiceIssueRequest | pb.TokenServiceExchangeRequest)
         life=wire.span("ttl", request.ttl) if request.HasField("ttl") else None,
         purpose=request.purpose,
         max_sessions=request.max_sessions,
+        narrowable=request.narrowable,
     )
 
 

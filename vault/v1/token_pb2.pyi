@@ -11,18 +11,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TokenServiceIssueRequest(_message.Message):
-    __slots__ = ("tenant", "scopes", "ttl", "purpose", "max_sessions")
+    __slots__ = ("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NARROWABLE_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
     ttl: _duration_pb2.Duration
     purpose: str
     max_sessions: int
-    def __init__(self, tenant: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ...) -> None: ...
+    narrowable: bool
+    def __init__(self, tenant: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ..., narrowable: _Optional[bool] = ...) -> None: ...
 
 class TokenServiceIssueResponse(_message.Message):
     __slots__ = ("token", "token_id", "expire_time", "scopes")
@@ -37,18 +39,20 @@ class TokenServiceIssueResponse(_message.Message):
     def __init__(self, token: _Optional[str] = ..., token_id: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TokenServiceExchangeRequest(_message.Message):
-    __slots__ = ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions")
+    __slots__ = ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions", "narrowable")
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_THUMBPRINT_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    NARROWABLE_FIELD_NUMBER: _ClassVar[int]
     scopes: _containers.RepeatedScalarFieldContainer[str]
     ttl: _duration_pb2.Duration
     certificate_thumbprint: str
     purpose: str
     max_sessions: int
-    def __init__(self, scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., certificate_thumbprint: _Optional[str] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ...) -> None: ...
+    narrowable: bool
+    def __init__(self, scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., certificate_thumbprint: _Optional[str] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ..., narrowable: _Optional[bool] = ...) -> None: ...
 
 class TokenServiceExchangeResponse(_message.Message):
     __slots__ = ("token", "token_id", "expire_time", "scopes", "parent_id", "root_id")

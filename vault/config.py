@@ -112,6 +112,7 @@ class Approvals(_Section):
     delete_tenant: Approvers
     change_policy: Approvers
     recover_database: Approvers
+    recovery_certificates: tuple[Path, ...] = ()
     break_glass: Approvers
     issue_token: Approvers
 

@@ -25,6 +25,7 @@ from vault.core.anchors import Witness as WitnessAnchor
 from vault.core.checkpoints import Checkpoints
 from vault.core.inspection import inspect
 from vault.core.proofs import Paths
+from vault.core.recovery import Recovery
 from vault.core.verification import INTRODUCE
 from vault.crypto import notes
 from vault.errors import StartError
@@ -50,7 +51,7 @@ class Log:
         self.base = base
         self.keys = keys
         self.anchors = anchors
-        self.checkpoints = Checkpoints(keys, anchors, base.database, base.log, base.clock)
+        self.checkpoints = Checkpoints(keys, anchors, Recovery((), 1), base.database, base.log, base.clock)
 
     async def grow(self, count: int = 1) -> None:
         draft = AuditDraft("acme", "me", "test", "", Outcome.GRANTED, Origin())

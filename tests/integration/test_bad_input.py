@@ -476,6 +476,12 @@ GOOD: dict[str, Good] = {
         _put,
         {
             "name": NAMES,
+            "subject": (
+                ("129 characters", "a" * 129, F),
+                ("a newline", "a\nb", F),
+                ("NUL", "a\0", F),
+                ("another alphabet", "\u0430", F),
+            ),
             "kind": (
                 ("another than before", "generic", "SEALED_PAYLOAD_INVALID"),
                 ("upper case", "Bank", F),
@@ -1197,6 +1203,7 @@ def test_every_good_request_is_answered(world: World) -> None:
         "DestroyVersion",
         "CreateTenant",
         "Rotate",
+        "Erase",
         "Approve",
         "Cancel",
         "Update",

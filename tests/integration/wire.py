@@ -71,6 +71,7 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
     if tenant == "system":
         return (
             "tenant.create:system/tenants/*",
+            "tenant.delete:system/tenants/*",
             "audit.read:system/audit",
             "audit.verify:system/audit",
             "policy.read:system/policy",

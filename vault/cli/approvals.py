@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vault.cli import recovery
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import read_pairs
 from vault.cli.output import Format, Output, as_dict, show_all, show_dict
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from vault.v1.approval_pb2 import Approval
 
 app = typer.Typer(help="Let others sign for what is too dangerous for one.", no_args_is_help=True)
+
+app.command()(recovery.sign)
 
 ApprovalId = Annotated[str, typer.Argument(help="The approval's id.")]
 

@@ -23,6 +23,7 @@ from vault.cli import (
     imports,
     keys,
     policies,
+    recovery,
     server,
     sessions,
     tokens,
@@ -45,6 +46,7 @@ app.command()(server.migrate)
 app.command()(server.health)
 app.command()(backup.backup)
 app.command()(backup.restore)
+app.command()(recovery.recover)
 app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vault.core import audit as audit_log
 from vault.core.inspection import inspect, replay
+from vault.core.recovery import lost_heads
 from vault.core.verification import Report, Verification
 from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError
@@ -26,9 +27,10 @@ from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from vault.clock import Clock
-    from vault.core.anchors import Anchors
+    from vault.core.anchors import Anchors, Held
     from vault.core.audit import AuditLog
     from vault.core.checkpoint_keys import CheckpointKeys
+    from vault.core.recovery import Lost, Recovery
     from vault.model import Caller
     from vault.store.engine import Database
     from vault.store.ledger import Head
@@ -42,12 +44,19 @@ class Checkpoints:
     """Signs and verifies heads of the log."""
 
     def __init__(
-        self, keys: CheckpointKeys, anchors: Anchors, database: Database, log_: AuditLog, clock: Clock
+        self,
+        keys: CheckpointKeys,
+        anchors: Anchors,
+        recovery: Recovery,
+        database: Database,
+        log_: AuditLog,
+        clock: Clock,
     ) -> None:
         self.alarm = ""
         """Why no checkpoint can be signed, if what is stored does not verify."""
         self._keys = keys
         self._anchors = anchors
+        self._recovery = recovery
         self._database = database
         self._log = log_
         self._clock = clock
@@ -129,7 +138,7 @@ class Checkpoints:
             self._keys.origin,
             self._keys.verifiers,
             self._clock.now(),
-            anchors=await self._anchors.held(),
+            anchors=await self._held(),
         )
         state = canonical_json({"valid": not report.findings, "records": report.records})
         await self._log.record(audit_log.granted(caller, "audit.verify", "", after=state))
@@ -178,22 +187,31 @@ class Checkpoints:
         return verification.frontier, nodes
 
     async def _refuse_rollback(self) -> None:
-        held = await self._anchors.held()
+        lost = await lost_heads(self._database, await self._anchors.held(), self._keys.verifiers)
+        # Only where something is lost is the log searched for recoveries that gave it up.
+        gone = await self._recovery.accepted(self._database) if lost else set()
         async with self._database.read() as connection:
             stored = await read_head(connection)
-        for name, note in held:
-            try:
-                head = notes.verify_checkpoint(note, self._keys.verifiers)
-            except CryptoError:
-                raise StartError(f"audit: {name} does not verify") from None
-            if stored.size < head.size:
+        for name, size, root in lost:
+            if (size, root) in gone:
+                continue
+            if stored.size < size:
                 raise StartError(
-                    f"audit: the database holds {stored.size} records and its anchor has seen {head.size}: "
-                    "it was rolled back or truncated"
+                    f"audit: the database holds {stored.size} records and its anchor has seen {size}: "
+                    "it was rolled back or truncated; see `strongroom recover`"
                 )
-            async with self._database.read() as connection:
-                known = await audit.get_checkpoint(connection, head.size)
-            if known is not None and known.root != head.root:
-                raise StartError(
-                    f"audit: the database's tree of {head.size} records is not the one in {name}"
-                )
+            raise StartError(f"audit: the database's tree of {size} records is not the one in {name}")
+
+    async def _held(self) -> list[Held]:
+        """What the anchors hold, but for what approved recoveries have given up."""
+        held = await self._anchors.held()
+        lost = {(item.name, item.size): item for item in await self._lost(held)}
+        gone = await self._recovery.accepted(self._database) if lost else set()
+        names = {item.name for item in lost.values() if (item.size, item.root) in gone}
+        return [item for item in held if item.name not in names]
+
+    async def _lost(self, held: list[Held]) -> list[Lost]:
+        try:
+            return await lost_heads(self._database, held, self._keys.verifiers)
+        except StartError:
+            return []  # one that does not verify is for the verification to find

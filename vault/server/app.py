@@ -40,6 +40,7 @@ from vault.core.lanes import Lanes
 from vault.core.lifecycle import Lifecycle
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
+from vault.core.recovery import Recovery
 from vault.core.rewrap import Rewrap
 from vault.core.schedules import Schedules
 from vault.core.sessions import Sessions, SessionSettings
@@ -66,7 +67,7 @@ from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.policies import PolicyService
 from vault.server.sessions import SessionService
-from vault.server.tls import TlsFiles
+from vault.server.tls import TlsFiles, certificate_der
 from vault.server.tokens import TokenService
 from vault.sinks.open import outlets
 from vault.store import audit as store_audit
@@ -449,7 +450,20 @@ def checkpointing(base: Foundation, config: Config) -> Checkpointing:
             database, checkpoint.size, name, lines, clock.now()
         ),
     )
-    return Checkpointing(keys, paths, anchors, Checkpoints(keys, anchors, database, base.log, clock))
+    return Checkpointing(
+        keys, paths, anchors, Checkpoints(keys, anchors, recovery_of(config), database, base.log, clock)
+    )
+
+
+def recovery_of(config: Config) -> Recovery:
+    """Who may accept a database that was set back. Raises `StartError`."""
+    return Recovery(
+        tuple(
+            certificate_der(file, "approvals.recovery_certificates")
+            for file in config.approvals.recovery_certificates
+        ),
+        config.approvals.recover_database,
+    )
 
 
 def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:

@@ -168,3 +168,12 @@ def _read_file(file: Path, key: str) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise StartError(f"{key}: cannot read {file}: {error.strerror or type(error).__name__}") from None
+
+
+def certificate_der(file: Path, key: str) -> bytes:
+    """A certificate from its PEM file, as DER. Raises `StartError` that names the configuration's key."""
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError):
+        raise StartError(f"{key}: {file} is no certificate in PEM") from None
+    return certificate.public_bytes(serialization.Encoding.DER)

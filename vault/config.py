@@ -220,6 +220,12 @@ class Audit(_Section):
         return self
 
 
+class Connectors(_Section):
+    """`[connectors]`: how requests to providers are made."""
+
+    folder: Path | None = None
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -233,6 +239,7 @@ class Config(_Section):
     policy: Policy
     approvals: Approvals
     sessions: Sessions = Sessions()
+    connectors: Connectors = Connectors()
     audit: Audit = Audit()
 
 

@@ -10,9 +10,10 @@ import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import read_pairs
-from vault.cli.output import Format, Output, show, show_dict
+from vault.cli.output import Format, Output, as_dict, show, show_dict
 
 EXIT_NOT_VERIFIED = 5
+_BAD_STATUS = 400
 
 Name = Annotated[str, typer.Argument(help="The credential.")]
 Purpose = Annotated[str, typer.Option(help="Why; audited.")]
@@ -165,9 +166,64 @@ def sign(
     show_dict(output, shown)
 
 
+def http(
+    name: Name,
+    connector: Annotated[str, typer.Argument(help="The connector, for example stripe.")],
+    method: Annotated[str, typer.Argument(help="The method.")],
+    path: Annotated[str, typer.Argument(help="The path.")],
+    *,
+    query: Annotated[list[str], typer.Option(help="NAME=VALUE. Repeat it.")] = [],  # noqa: B006
+    header: Annotated[list[str], typer.Option(help="NAME: VALUE. Repeat it.")] = [],  # noqa: B006
+    body: Annotated[Path | None, typer.Option(help="The body; - for stdin.")] = None,
+    also: Annotated[str, typer.Option(help="A second credential that lends fields.")] = "",
+    capture: Annotated[str, typer.Option(help="Where to store what the connector captures.")] = "",
+    purpose: Purpose = "an HTTPS request",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make an HTTPS request with the credential put in by the vault. Exit code 1 for a status from 400."""
+    names = [name, *([also] if also else [])]
+    with client(profile, token_file) as vault, vault.session(*names, purpose=purpose) as session:
+        result = session.http_call(
+            connector,
+            method,
+            path,
+            query=list(read_pairs(query, "=", "--query").items()),
+            headers=read_pairs(header, ":", "--header"),
+            body=_read(body) if body else b"",
+            also=also,
+            capture=capture,
+            name=name,
+        )
+    shown = as_dict(result)
+    shown["body"] = result.body.decode(errors="replace")
+    show_dict(output, shown)
+    if result.status >= _BAD_STATUS:
+        raise typer.Exit(1)
+
+
+def refresh(
+    name: Annotated[str, typer.Argument(help="The grant.")],
+    connector: Annotated[str, typer.Argument(help="The connector.")],
+    *,
+    client_name: Annotated[str, typer.Option("--client", help="The OAuth client it was given to.")],
+    purpose: Purpose = "refresh a grant",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Refresh an OAuth grant; the tokens stay in the vault."""
+    with (
+        client(profile, token_file) as vault,
+        vault.session(name, client_name, purpose=purpose) as session,
+    ):
+        show(output, session.oauth_refresh(connector, client=client_name, name=name))
+
+
 def register(app: typer.Typer) -> None:
     """Add the uses to the session's commands."""
-    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge, sign):
+    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge, sign, http, refresh):
         app.command(command.__name__.replace("_", "-"))(command)
 
 

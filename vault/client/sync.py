@@ -18,7 +18,7 @@ from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from vault.client.operations import AuditFilters, Call, Steps
@@ -736,6 +736,45 @@ class Session:
         """The signature of any message; ECDSA in DER."""
         asked = self._state.use("sign", name, field_name=field_name, raw={"message": message})
         return self._ask(asked).sign
+
+    def http_call(
+        self,
+        connector: str,
+        method: str,
+        path: str,
+        *,
+        host: str = "",
+        query: Iterable[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        also: str = "",
+        capture: str = "",
+        name: str = "",
+    ) -> session_pb2.HttpCallResult:
+        """An HTTPS request with the credential put in by the vault, as the operator's connector says.
+
+        `also` names a second credential that lends fields; `capture` the one to store what the connector captures.
+        """
+        pairs = [{"name": key, "value": value} for key, value in query]
+        asked = self._state.use(
+            "http_call",
+            name,
+            connector=connector,
+            method=method,
+            path=path,
+            host=host,
+            query=pairs,
+            headers=headers or {},
+            body=body,
+            also_name=also,
+            capture_name=capture,
+        )
+        return self._ask(asked).http_call
+
+    def oauth_refresh(self, connector: str, *, client: str, name: str) -> session_pb2.OauthRefreshResult:
+        """Refresh an OAuth grant, once for all who ask; the session goes on with its newest version."""
+        asked = self._state.use("oauth_refresh", name, client_name=client, connector=connector)
+        return self._ask(asked).oauth_refresh
 
     def _ask(self, message: session_pb2.SessionServiceOpenRequest) -> session_pb2.SessionServiceOpenResponse:
         if self._state.closed is not None:

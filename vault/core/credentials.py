@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import audit, fields, requests, standing
 from vault.core.batch import Batcher, Load
-from vault.crypto import envelope, scopes
+from vault.crypto import bundle, envelope, memory, scopes
 from vault.crypto.contexts import put_info
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -26,13 +26,14 @@ from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vault.core.audit import AuditLog
     from vault.core.envelopes import Envelopes
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
     from vault.core.subjects import Subjects
+    from vault.crypto.memory import LockedBuffer
     from vault.model import AuditDraft, Caller, Key, Subject
     from vault.store.engine import Database
     from vault.store.ledger import Rows
@@ -56,6 +57,13 @@ class Put:
     request_id: str
     subject: str = ""
     """Whose data it is, by a name of the tenant's own."""
+
+
+class Beside(NamedTuple):
+    """What else to write in the transaction of a new version."""
+
+    reads: tuple[RowKey, ...]
+    writes: tuple[Write, ...]
 
 
 class _Moved(Exception):  # noqa: N818 - not an error: somebody else was first
@@ -91,7 +99,7 @@ class Credentials:
     async def put(self, caller: Caller, put: Put) -> Credential:
         """Store a version. For the errors see `CredentialService.Put`."""
         requests.credential_name(put.name)
-        token = requests.require(caller, "credential.write", put.name)
+        requests.require(caller, "credential.write", put.name)
         repeat = _check_put(caller, put)
         known = await self._metadata(put.name)
         kind = put.kind or (known.kind if known else "")
@@ -100,20 +108,64 @@ class Credentials:
         with await self._ingest.open(
             put.ingest_key_id, put_info(put.name, kind, put.ingest_key_id), put.sealed
         ) as plaintext:
-            names = fields.checked(plaintext, kind)
-            for _ in range(_TRIES):
-                kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
-                number = known.latest_version + 1 if known else 1
-                subject = await self._subject(caller, token.tenant, put, known)
-                sealed = await self._envelopes.seal(kek, put.name, number, plaintext, subject)
-                new = _NewVersion(put, kind, number, kek, names, sealed, subject)
-                try:
-                    credential: Credential = await self._log.commit(_put_unit(caller, new, repeat))
-                except _Moved:
-                    self._keyring.forget_tenant(token.tenant)
-                    known = await self._metadata(put.name)
-                else:
-                    return credential
+            return await self._store(caller, put, known, kind, plaintext, repeat)
+
+    async def keep(
+        self,
+        caller: Caller,
+        name: str,
+        kind: str,
+        values: Mapping[str, memoryview],
+        *,
+        expected: int | None = None,
+        beside: Beside | None = None,
+    ) -> Credential:
+        """Store what a provider gave as a version of its own. The vault made the call, so it needs no ingest key.
+
+        `expected`: only if this is still the newest version; `beside`: what to write in the same transaction.
+        Raises `ETAG_MISMATCH`, `KIND_MISMATCH`, and as `put`.
+        """
+        known = await self._metadata(name)
+        if expected is not None and (known is None or known.latest_version != expected):
+            raise requests.etag_mismatch()
+        put = Put(
+            name=name,
+            kind=kind,
+            labels=known.labels if known else {},
+            sealed=b"",
+            ingest_key_id="",
+            etag=known.etag if known and expected is not None else "",
+            request_id="",
+        )
+        repeat = requests.repeat(caller, "credential.put", "")
+        with bundle.pack_into(values, memory.allocate) as plaintext:
+            return await self._store(caller, put, known, kind, plaintext, repeat, beside)
+
+    async def _store(
+        self,
+        caller: Caller,
+        put: Put,
+        known: Credential | None,
+        kind: str,
+        plaintext: LockedBuffer,
+        repeat: requests.Repeat,
+        beside: Beside | None = None,
+    ) -> Credential:
+        names = fields.checked(plaintext, kind)
+        tenant = put.name.partition("/")[0]
+        for _ in range(_TRIES):
+            kek = await self._keyring.active(tenant, KeyPurpose.KEK)
+            number = known.latest_version + 1 if known else 1
+            subject = await self._subject(caller, tenant, put, known)
+            sealed = await self._envelopes.seal(kek, put.name, number, plaintext, subject)
+            new = _NewVersion(put, kind, number, kek, names, sealed, subject)
+            try:
+                credential: Credential = await self._log.commit(_put_unit(caller, new, repeat, beside))
+            except _Moved:
+                self._keyring.forget_tenant(tenant)
+                known = await self._metadata(put.name)
+            else:
+                return credential
         raise VaultError(Reason.ETAG_MISMATCH, "others keep changing this credential; try again")
 
     async def _subject(
@@ -321,7 +373,9 @@ class _NewVersion:
     subject: Subject | None
 
 
-def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit:
+def _put_unit(
+    caller: Caller, new: _NewVersion, repeat: requests.Repeat, beside: Beside | None = None
+) -> Unit:
     name = new.put.name
     tenant = name.partition("/")[0]
 
@@ -371,12 +425,15 @@ def _put_unit(caller: Caller, new: _NewVersion, repeat: requests.Repeat) -> Unit
             Write("credentials", store.credential_row(after)),
             Write("credential_versions", store.version_row(version, new.envelope)),
             *repeat.remember(_answer_of_credential(after), now),
+            *(beside.writes if beside else ()),
         )
         return Commit((record,), writes, after)
 
     reads = [RowKey("credentials", (name,)), RowKey("tenants", (tenant,)), *repeat.reads]
     if new.subject is not None:
         reads.append(RowKey("subjects", (tenant, new.subject.subject_id)))
+    if beside is not None:
+        reads.extend(beside.reads)
     return Unit(tuple(reads), decide)
 
 

@@ -32,7 +32,7 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from vault.clock import Clock
     from vault.core.approvals import Approvals
@@ -157,6 +157,8 @@ class Session:
         load: Load,
         clock: Clock,
         surroundings: Surroundings,
+        *,
+        reopen: Callable[[str], Awaitable[_Content]],
         expire_time: datetime.datetime,
     ) -> None:
         self.session_id = new_session_id()
@@ -174,6 +176,7 @@ class Session:
         self._load = load
         self._clock = clock
         self._surroundings = surroundings
+        self._reopen = reopen
         self._reveals = 0
         self._uses = 0
         self._warned = False
@@ -206,15 +209,48 @@ class Session:
         await self._record(REVEAL, opened, fields=list(opened.field_names))
         return StreamReveal(counter, sealed, opened)
 
-    async def use(self, name: str, request: object) -> Any:
-        """Use a credential of the session without revealing it; for the requests see `uses/table.py`."""
+    async def use(self, name: str, request: Any, also: str = "") -> Any:
+        """Use a credential of the session without revealing it; for the requests see `uses/table.py`.
+
+        `also` names a second one that lends fields to the first; the use must be allowed on both.
+        """
         use = USES[type(request)]
         content = self._use(use.action, name)
-        done = await use.run(_material(content), request, self._surroundings)
+        lender = self._use(use.action, also) if also else None
+        if use.reaches_out:
+            # The log knows of it before the provider does.
+            await self._record(use.action, _opened(content.stored, ()), intent=request.intent())
+            content = self._use(use.action, name)
+        material = self._material(content, self._material(lender) if lender else None)
+        done = await use.run(material, request, self._surroundings)
         self._uses += 1
         opened = _opened(content.stored, done.field_names)
         await self._record(use.action, opened, fields=list(done.field_names), **done.after)
+        if done.renewed:
+            await self._renew(name)
         return done.result
+
+    async def _renew(self, name: str) -> None:
+        """Go on with the newest version of a credential. The one before is wiped."""
+        content = await self._reopen(name)
+        if self.ended.done():
+            content.buffer.close()
+            raise _session_ended()
+        before, self._contents[name] = self._contents[name], content
+        before.buffer.close()
+
+    def _material(self, content: _Content, companion: Material | None = None) -> Material:
+        stored, version = content.stored, content.stored.version
+        return Material(
+            version.name,
+            version.version,
+            stored.kind,
+            version.field_names,
+            content.buffer.view,
+            stored.standing,
+            companion,
+            caller=self.caller,
+        )
 
     async def record_refusal(self, action: str, name: str, reason: Reason) -> None:
         """Make the record of a refused operation durable."""
@@ -300,6 +336,8 @@ class Sessions:
         approvals_: Approvals,
         load: Load,
         clock: Clock,
+        *,
+        surroundings: Surroundings,
     ) -> None:
         self._settings = settings
         self._approvals = approvals_
@@ -309,7 +347,7 @@ class Sessions:
         self._follower = follower
         self._load = load
         self._clock = clock
-        self._surroundings = Surroundings(now=clock.now)
+        self._surroundings = surroundings
         self._open = OpenSessions()
         self._stopping = False
         self._policy: Policy | None = None
@@ -410,7 +448,15 @@ class Sessions:
             item.version.name: _Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
         }
         session = Session(
-            caller, contents, _new_key(), self._log, self._load, self._clock, self._surroundings, expire_time
+            caller,
+            contents,
+            _new_key(),
+            self._log,
+            self._load,
+            self._clock,
+            self._surroundings,
+            reopen=self._reopen,
+            expire_time=expire_time,
         )
         try:
             sealed_key = _seal(
@@ -514,6 +560,11 @@ class Sessions:
         due = session.tick(self._settings)
         if not session.ended.done():
             asyncio.get_running_loop().call_later(due, self._look_after, session)
+
+    async def _reopen(self, name: str) -> _Content:
+        (stored,) = await self._credentials.stored([(name, 0)])
+        (buffer,) = await self._envelopes.open_all([stored])
+        return _Content(stored, buffer)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -629,13 +680,6 @@ def _select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:
 def _opened(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Opened:
     version = stored.version
     return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
-
-
-def _material(content: _Content) -> Material:
-    version = content.stored.version
-    return Material(
-        version.name, version.version, content.stored.kind, version.field_names, content.buffer.view
-    )
 
 
 def _new_key() -> LockedBuffer:

@@ -43,6 +43,7 @@ _NEXT: dict[Standing, frozenset[Standing]] = {
     standing: frozenset(Standing) - {standing} if standing is not Standing.REVOKED else frozenset()
     for standing in Standing
 }
+_USABLE = frozenset({Standing.ACTIVE, Standing.EXPIRING})
 _MENDED = frozenset({Standing.EXPIRING, Standing.UPDATE_REQUIRED})
 _BY_VAULT = "strongroom"
 _SWEEP_SECONDS = 60.0
@@ -166,6 +167,18 @@ class Standings:
 
         result: Credential | None = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
         return result
+
+    async def require_update(self, caller: Caller, name: str, version: int, note: str) -> None:
+        """Let a credential be UPDATE_REQUIRED because its provider refused this version. Later versions are spared."""
+
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            before = _existing(rows, name)
+            if before.latest_version != version or before.standing not in _USABLE:
+                return Commit(())
+            after = change(before, Standing.UPDATE_REQUIRED, note, _BY_VAULT, now)
+            return _commit(audit.granted(caller, SET, name), before, after, before.updated_by, now)
+
+        await self._log.commit(Unit((_key(name),), decide))
 
     async def run(self) -> None:
         """Say of what expires that it does, in time, again and again, until cancelled."""

@@ -27,6 +27,8 @@ from vault.core.batch import Load
 from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
 from vault.core.credentials import Credentials
+from vault.core.egress import connectors
+from vault.core.egress.calls import Calls
 from vault.core.envelopes import Envelopes
 from vault.core.erasures import Erasures
 from vault.core.follower import Follower
@@ -49,6 +51,8 @@ from vault.core.sinks import Sinks
 from vault.core.standing import Standings
 from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
+from vault.core.uses.material import Surroundings
+from vault.core.uses.outside import Outside
 from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
@@ -236,6 +240,10 @@ class App:
         self._credentials = Credentials(
             database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
         )
+        self._standings = Standings(database, log_, clock)
+        self._outside = Outside(
+            Calls(), connectors.load(config.connectors.folder), self._credentials, self._standings, log_
+        )
         self._sessions = Sessions(
             SessionSettings(
                 max_life=seconds(config.sessions.max_life_seconds),
@@ -251,8 +259,8 @@ class App:
             self._approvals,
             base.load,
             clock,
+            surroundings=Surroundings(now=clock.now, reach=self._outside),
         )
-        self._standings = Standings(database, log_, clock)
         self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
         _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
@@ -356,6 +364,7 @@ class App:
         self._sessions.stop()
         self._watches.stop()
         await self._server.stop(self._config.server.drain_seconds)
+        await self._outside.drain()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -184,7 +184,7 @@ class _Stream:
         elif kind in OPERATIONS:
             asked = getattr(message, kind)
             operation = OPERATIONS[kind]
-            result = await self._session.use(asked.name, operation.request(asked))
+            result = await self._session.use(asked.name, operation.request(asked), operation.also(asked))
             getattr(answer, kind).CopyFrom(operation.result(result))
         else:
             raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, macs, sign, totp, verify_webhook
+from vault.core.uses import answer_challenge, http_call, macs, oauth_refresh, sign, totp, verify_webhook
 from vault.core.uses.webhooks.verdict import Verdict
 from vault.errors import invalid_field
 from vault.v1 import session_pb2 as pb
@@ -47,6 +47,7 @@ class Operation(NamedTuple):
 
     request: Callable[[Any], object]
     result: Callable[[Any], Message]
+    also: Callable[[Any], str] = lambda _operation: ""
 
 
 def _verify_webhook(operation: pb.VerifyWebhookOperation) -> verify_webhook.VerifyWebhook:
@@ -109,6 +110,37 @@ def _signed(signed: sign.Signed) -> pb.SignResult:
     )
 
 
+def _http_call(operation: pb.HttpCallOperation) -> http_call.HttpCall:
+    return http_call.HttpCall(
+        connector=operation.connector,
+        method=operation.method,
+        path=operation.path,
+        host=operation.host,
+        query=tuple((pair.name, pair.value) for pair in operation.query),
+        headers=dict(operation.headers),
+        body=operation.body,
+        also=operation.also_name,
+        capture_name=operation.capture_name,
+    )
+
+
+def _http_answer(answer: http_call.HttpAnswer) -> pb.HttpCallResult:
+    return pb.HttpCallResult(
+        status=answer.status,
+        headers=answer.headers,
+        body=answer.body,
+        captured_name=answer.captured_name,
+        captured_version=answer.captured_version,
+    )
+
+
+def _refreshed(refreshed: oauth_refresh.Refreshed) -> pb.OauthRefreshResult:
+    result = pb.OauthRefreshResult(version=refreshed.version, refreshed=refreshed.refreshed)
+    if refreshed.expires_at:
+        result.expire_time.FromSeconds(refreshed.expires_at)
+    return result
+
+
 OPERATIONS: dict[str, Operation] = {
     "verify_webhook": Operation(_verify_webhook, _verification),
     "hmac": Operation(_hmac, lambda mac: pb.HmacResult(mac=mac)),
@@ -125,4 +157,10 @@ OPERATIONS: dict[str, Operation] = {
         lambda answer: pb.AnswerChallengeResult(response=answer),
     ),
     "sign": Operation(_sign, _signed),
+    "http_call": Operation(_http_call, _http_answer, lambda operation: operation.also_name),
+    "oauth_refresh": Operation(
+        lambda operation: oauth_refresh.OauthRefresh(operation.connector, operation.client_name),
+        _refreshed,
+        lambda operation: operation.client_name,
+    ),
 }

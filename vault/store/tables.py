@@ -296,6 +296,16 @@ requests = Table(
 )
 Index("requests_by_time", requests.c.create_time)
 
+refreshes = Table(
+    "refreshes",
+    metadata,
+    C("name", String(511), primary_key=True),
+    # Who refreshes this grant now; empty if nobody does.
+    C("holder", String(22), nullable=False),
+    C("version", Integer, nullable=False),
+    C("expire_time", UtcDateTime, nullable=False),
+)
+
 revocations = Table(
     "revocations",
     metadata,

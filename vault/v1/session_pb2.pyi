@@ -132,7 +132,7 @@ class SessionServiceRevealResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class SessionServiceOpenRequest(_message.Message):
-    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge", "sign")
+    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +143,8 @@ class SessionServiceOpenRequest(_message.Message):
     TOTP_FIELD_NUMBER: _ClassVar[int]
     ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     SIGN_FIELD_NUMBER: _ClassVar[int]
+    HTTP_CALL_FIELD_NUMBER: _ClassVar[int]
+    OAUTH_REFRESH_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     start: SessionStart
     reveal: RevealOperation
@@ -153,7 +155,9 @@ class SessionServiceOpenRequest(_message.Message):
     totp: TotpOperation
     answer_challenge: AnswerChallengeOperation
     sign: SignOperation
-    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ..., sign: _Optional[_Union[SignOperation, _Mapping]] = ...) -> None: ...
+    http_call: HttpCallOperation
+    oauth_refresh: OauthRefreshOperation
+    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ..., sign: _Optional[_Union[SignOperation, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallOperation, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshOperation, _Mapping]] = ...) -> None: ...
 
 class SessionStart(_message.Message):
     __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "ttl")
@@ -315,12 +319,61 @@ class SignRaw(_message.Message):
     message: bytes
     def __init__(self, message: _Optional[bytes] = ...) -> None: ...
 
+class HttpCallOperation(_message.Message):
+    __slots__ = ("name", "connector", "method", "path", "host", "query", "headers", "body", "also_name", "capture_name")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    ALSO_NAME_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    connector: str
+    method: str
+    path: str
+    host: str
+    query: _containers.RepeatedCompositeFieldContainer[QueryParameter]
+    headers: _containers.ScalarMap[str, str]
+    body: bytes
+    also_name: str
+    capture_name: str
+    def __init__(self, name: _Optional[str] = ..., connector: _Optional[str] = ..., method: _Optional[str] = ..., path: _Optional[str] = ..., host: _Optional[str] = ..., query: _Optional[_Iterable[_Union[QueryParameter, _Mapping]]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ..., also_name: _Optional[str] = ..., capture_name: _Optional[str] = ...) -> None: ...
+
+class QueryParameter(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class OauthRefreshOperation(_message.Message):
+    __slots__ = ("name", "client_name", "connector")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    client_name: str
+    connector: str
+    def __init__(self, name: _Optional[str] = ..., client_name: _Optional[str] = ..., connector: _Optional[str] = ...) -> None: ...
+
 class SessionClose(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SessionServiceOpenResponse(_message.Message):
-    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign")
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -334,6 +387,8 @@ class SessionServiceOpenResponse(_message.Message):
     TOTP_FIELD_NUMBER: _ClassVar[int]
     ANSWER_CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     SIGN_FIELD_NUMBER: _ClassVar[int]
+    HTTP_CALL_FIELD_NUMBER: _ClassVar[int]
+    OAUTH_REFRESH_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     opened: SessionOpened
     reveal: RevealResult
@@ -347,7 +402,9 @@ class SessionServiceOpenResponse(_message.Message):
     totp: TotpResult
     answer_challenge: AnswerChallengeResult
     sign: SignResult
-    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ...) -> None: ...
+    http_call: HttpCallResult
+    oauth_refresh: OauthRefreshResult
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallResult, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshResult, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
@@ -429,6 +486,37 @@ class SignResult(_message.Message):
     compact: str
     headers: _containers.ScalarMap[str, str]
     def __init__(self, algorithm: _Optional[str] = ..., kid: _Optional[str] = ..., signature: _Optional[bytes] = ..., compact: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class HttpCallResult(_message.Message):
+    __slots__ = ("status", "headers", "body", "captured_name", "captured_version")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_NAME_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    headers: _containers.ScalarMap[str, str]
+    body: bytes
+    captured_name: str
+    captured_version: int
+    def __init__(self, status: _Optional[int] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ..., captured_name: _Optional[str] = ..., captured_version: _Optional[int] = ...) -> None: ...
+
+class OauthRefreshResult(_message.Message):
+    __slots__ = ("version", "refreshed", "expire_time")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REFRESHED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    refreshed: bool
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, version: _Optional[int] = ..., refreshed: _Optional[bool] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OperationError(_message.Message):
     __slots__ = ("code", "reason", "message")

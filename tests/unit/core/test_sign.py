@@ -54,7 +54,9 @@ def run(use: Any, key: Any, request: object, *, kind: str = "signing_key", **fie
     values = {"private_key": key if isinstance(key, bytes) else pem(key)}
     values.update({name: text.encode() for name, text in fields.items()})
     with bundle.pack_into(values, memory.allocate) as packed:
-        material = Material("acme/test/sign", 1, kind, bundle.field_names(packed.view), packed.view)
+        material = Material(
+            "acme/test/sign", 1, kind, bundle.field_names(packed.view), packed.view, caller=None
+        )
         return asyncio.run(use(material, request, SURROUNDINGS)).result
 
 

@@ -33,7 +33,9 @@ def material(**fields: bytes | str) -> Material:
         {name: value.encode() if isinstance(value, str) else value for name, value in fields.items()},
         memory.allocate,
     )
-    material_ = Material("acme/test/use", 1, "generic", bundle.field_names(packed.view), packed.view)
+    material_ = Material(
+        "acme/test/use", 1, "generic", bundle.field_names(packed.view), packed.view, caller=None
+    )
     object.__setattr__(material_, "kept", packed)  # the buffer lives as long as its view
     return material_
 

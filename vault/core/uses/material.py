@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 from vault.crypto import bundle, kinds
 from vault.crypto.bundle import UnknownField
 from vault.errors import Reason, VaultError, invalid_field
+from vault.model import Standing
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable
+
+    from vault.core.uses.outside import Outside
+    from vault.model import Caller
 
 MAX_MESSAGE = 65_536
 
@@ -25,6 +29,10 @@ class Material:
     kind: str
     field_names: tuple[str, ...]
     view: memoryview = dataclasses.field(repr=False)
+    standing: Standing = Standing.ACTIVE
+    caller: Caller = dataclasses.field(kw_only=True)
+    companion: Material | None = None
+    """A second credential of the session, which lends the fields that this one does not have."""
 
     def field(self, name: str, use: str) -> memoryview:
         """A view of a field, for one use. Raises `UNKNOWN_FIELD`, `SECRET_UNSUITABLE` if its kind is not for that."""
@@ -56,6 +64,8 @@ class Done:
     result: Any
     field_names: tuple[str, ...] = ()
     after: dict[str, object] = dataclasses.field(default_factory=dict)
+    renewed: bool = False
+    """Whether the session is to go on with the credential's newest version."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +75,13 @@ class Surroundings:
     now: Callable[[], datetime.datetime]
     checked_keys: set[bytes] = dataclasses.field(default_factory=set)
     """Digests of private keys that were found sound by this worker."""
+    reach: Outside | None = None
+
+    def outside(self) -> Outside:
+        """The way to providers."""
+        if self.reach is None:
+            raise RuntimeError("these surroundings have no way out")
+        return self.reach
 
 
 def unknown_field() -> VaultError:

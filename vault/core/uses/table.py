@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, macs, sign, totp, verify_webhook
+from vault.core.uses import answer_challenge, http_call, macs, oauth_refresh, sign, totp, verify_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +17,8 @@ class Use(NamedTuple):
 
     action: str
     run: Callable[[Material, Any, Surroundings], Awaitable[Done]]
+    reaches_out: bool = False
+    """Whether a provider hears of it: then the log says so before and after."""
 
 
 USES: dict[type, Use] = {
@@ -30,6 +32,8 @@ USES: dict[type, Use] = {
     sign.ClientAssertion: Use("session.use.client_assertion", sign.client_assertion),
     sign.SignHttp: Use("session.use.sign_http", sign.http),
     sign.SignRaw: Use("session.use.sign_raw", sign.raw),
+    http_call.HttpCall: Use("session.use.http_call", http_call.run, reaches_out=True),
+    oauth_refresh.OauthRefresh: Use(oauth_refresh.ACTION, oauth_refresh.run, reaches_out=True),
 }
 """By the class of the request."""
 

@@ -1,0 +1,342 @@
+"""Requests to providers through the vault: mock Plaid, Stripe and OAuth over real TLS, two real workers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import stripe
+
+from tests.support.postgres import free_port
+from tests.support.vault import VaultSite
+from vault.cli import mock_providers
+from vault.client import Client, StrongroomError
+from vault.client.transport import AsyncVaultTransport, VaultTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.postgres import Postgres
+
+PLAID = {"client_id": "client-1", "secret": "plaid-secret-0123456789"}
+KEY = f"sk_test_{secrets.token_hex(16)}"
+
+
+@pytest.fixture(scope="module")
+def world(
+    softhsm: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
+) -> Iterator[tuple[VaultSite, mock_providers.Providers]]:
+    folder = tmp_path_factory.mktemp("vault-providers")
+    settings: dict[str, dict[str, object]] = {
+        "connectors": {"folder": "connectors"},
+        "server": {"workers": 2},
+    }
+    site = VaultSite(folder, postgres.create_database("vault_providers"), softhsm[0], softhsm[1], settings)
+    port = free_port()
+    (folder / "connectors").mkdir()
+    for name, text in mock_providers.connectors(port, str(folder / "pki/ca.pem")).items():
+        (folder / f"connectors/{name}.toml").write_text(text)
+    site.prepare()
+    providers = mock_providers.Providers(
+        port, str(folder / "pki/server.pem"), str(folder / "pki/server-key.pem")
+    )
+    threading.Thread(target=providers.serve_forever, daemon=True).start()
+    site.start()
+    with site.system() as system:
+        system.create_tenant("acme")
+    yield site, providers
+    site.stop()
+    providers.shutdown()
+    providers.server_close()
+
+
+@pytest.fixture
+def client(world: tuple[VaultSite, mock_providers.Providers]) -> Iterator[Client]:
+    with world[0].client() as made:
+        yield made
+
+
+def unique() -> str:
+    return f"acme/providers/{secrets.token_hex(8)}"
+
+
+def put_stripe(client: Client) -> str:
+    name = unique()
+    client.put(name, {"api_key": KEY}, kind="stripe_account")
+    return name
+
+
+def reason(caught: pytest.ExceptionInfo[StrongroomError]) -> str:
+    return caught.value.reason
+
+
+def test_a_request_is_made_with_the_key_put_in_and_only_harmless_headers_come_back(client: Client) -> None:
+    name = put_stripe(client)
+    with client.session(name, purpose="test") as session:
+        answer = session.http_call("stripe-mock", "GET", "/v1/balance")
+    assert answer.status == 200
+    assert json.loads(answer.body)["object"] == "balance"
+    assert "request-id" in answer.headers
+    assert not {"set-cookie", "location", "connection"} & set(answer.headers)
+
+
+def test_a_provider_that_shows_the_key_in_any_spelling_has_its_answer_withheld(client: Client) -> None:
+    name = put_stripe(client)
+    with client.session(name, purpose="test") as session:
+        with pytest.raises(StrongroomError) as caught:
+            session.http_call("stripe-mock", "GET", "/v1/echo")
+        assert reason(caught) == "RESPONSE_WITHHELD"
+        assert session.http_call("stripe-mock", "GET", "/v1/balance").status == 200
+
+
+def test_a_redirect_is_not_followed_and_leads_nowhere(client: Client) -> None:
+    with client.session(put_stripe(client), purpose="test") as session:
+        answer = session.http_call("stripe-mock", "GET", "/v1/redirect")
+    assert answer.status == 302
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"connector": "nothing"}, "CONNECTOR_NOT_FOUND"),
+        ({"connector": "plaid-mock"}, "CONNECTOR_NOT_FOUND"),
+        ({"host": "evil.example"}, "DESTINATION_DENIED"),
+        ({"host": "localhost@evil.example"}, "DESTINATION_DENIED"),
+        ({"method": "PUT"}, "DESTINATION_DENIED"),
+        ({"method": "GET /v1/balance HTTP/1.1\r\nX: y\r\n\r\n"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/webhook_endpoints"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/balance/../webhook_endpoints"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/charges/%2e%2e/webhook_endpoints"}, "DESTINATION_DENIED"),
+        ({"path": "//evil.example/v1/balance"}, "DESTINATION_DENIED"),
+        ({"path": "https://evil.example/v1/balance"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/balance\r\nHost: evil.example"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/balance?x=1"}, "DESTINATION_DENIED"),
+        ({"path": "/v1/balance#x"}, "DESTINATION_DENIED"),
+        ({"path": "\\v1\\balance"}, "DESTINATION_DENIED"),
+        ({"headers": {"idempotency-key": "a\r\nHost: evil.example"}}, "FIELD_INVALID"),
+        ({"body": b"x" * 131_073}, "FIELD_INVALID"),
+        ({"capture": "acme/providers/new"}, "FIELD_INVALID"),
+    ],
+)
+def test_what_the_connector_does_not_allow_is_not_sent(
+    client: Client, changes: dict[str, object], expected: str
+) -> None:
+    asked: dict[str, object] = {"connector": "stripe-mock", "method": "GET", "path": "/v1/balance", **changes}
+    with (
+        client.session(put_stripe(client), purpose="test") as session,
+        pytest.raises(StrongroomError) as caught,
+    ):
+        session.http_call(**asked)  # type: ignore[arg-type]
+    assert reason(caught) == expected
+
+
+def test_the_callers_headers_pass_only_if_the_connector_says_so(client: Client) -> None:
+    with client.session(put_stripe(client), purpose="test") as session:
+        sent = {
+            "Host": "evil.example",
+            "Authorization": "Bearer mine",
+            "Transfer-Encoding": "chunked",
+            "Stripe-Version": "1",
+        }
+        assert session.http_call("stripe-mock", "GET", "/v1/balance", headers=sent).status == 200
+
+
+def test_a_public_token_becomes_an_item_whose_access_token_nobody_sees(client: Client) -> None:
+    app, item = unique(), unique()
+    client.put(app, PLAID, kind="plaid_app")
+    with client.session(app, purpose="test") as session:
+        created = session.http_call("plaid-mock", "POST", "/sandbox/public_token/create")
+        exchange = json.dumps({"public_token": json.loads(created.body)["public_token"]}).encode()
+        answer = session.http_call(
+            "plaid-mock", "POST", "/item/public_token/exchange", body=exchange, capture=item
+        )
+    shown = json.loads(answer.body)
+    assert shown["access_token"] == f"strongroom:{item}"
+    assert (answer.captured_name, answer.captured_version) == (item, 1)
+    stored = client.get(item)
+    assert (stored.kind, list(stored.field_names)) == ("plaid_item", ["access_token", "item_id"])
+    with client.session(item, app, purpose="test") as session:
+        balance = session.http_call("plaid-mock", "POST", "/accounts/balance/get", also=app, name=item)
+        assert json.loads(balance.body)["item"]["item_id"] == shown["item_id"]
+        # The item's token is replaced: the session goes on with the new one.
+        rotated = session.http_call(
+            "plaid-mock", "POST", "/item/access_token/invalidate", also=app, name=item
+        )
+        assert rotated.captured_version == 2
+        assert session.http_call("plaid-mock", "POST", "/accounts/get", also=app, name=item).status == 200
+    with client.reveal(item, purpose="test")[0] as revealed:
+        assert revealed.text("access_token").startswith("access-sandbox-")
+        assert revealed.text("access_token").encode() not in answer.body + rotated.body
+
+
+def test_what_is_captured_needs_the_scope_to_write_where_it_goes(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    app = unique()
+    client.put(app, PLAID, kind="plaid_app")
+    scopes = ("session.use.http_call:acme/**", "credential.write:acme/elsewhere/**")
+    with (
+        world[0].client(scopes=scopes) as narrow,
+        narrow.session(app, purpose="test") as session,
+        pytest.raises(StrongroomError) as caught,
+    ):
+        session.http_call("plaid-mock", "POST", "/item/public_token/exchange", body=b"{}", capture=unique())
+    assert reason(caught) == "SCOPE_DENIED"
+
+
+def test_stripes_own_library_and_httpx_run_through_the_vault_without_the_key(client: Client) -> None:
+    with client.session(put_stripe(client), purpose="test") as session:
+        http = httpx.Client(transport=VaultTransport(session, "stripe-mock"), base_url="https://localhost")
+        assert http.get("/v1/balance", params={"a": "b c"}).json()["object"] == "balance"
+        vendor = stripe.StripeClient(
+            "sk_test_not_the_key", http_client=_Stripe(http), base_addresses={"api": "https://localhost"}
+        )
+        assert vendor.v1.balance.retrieve().available[0].amount == 1200
+
+
+class _Stripe(stripe.HTTPClient):
+    """Stripe's library on an `httpx` client."""
+
+    name = "vault"
+
+    def __init__(self, http: httpx.Client) -> None:
+        super().__init__()
+        self.http = http
+
+    def request(
+        self, method: str, url: str, headers: object, post_data: object = None
+    ) -> tuple[bytes, int, object]:
+        answer = self.http.request(method, url, headers=dict(headers), content=post_data)  # type: ignore[call-overload,arg-type]
+        return answer.content, answer.status_code, dict(answer.headers)
+
+    def close(self) -> None:
+        pass
+
+
+async def test_the_asynchronous_transport_does_the_same(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    from vault.client import AsyncClient
+
+    name = put_stripe(client)
+    async with (
+        AsyncClient(world[0].profile("payments")) as vault,
+        vault.session(name, purpose="test") as session,
+        httpx.AsyncClient(transport=AsyncVaultTransport(session, "stripe-mock")) as http,
+    ):
+        assert (await http.get("https://localhost/v1/balance")).status_code == 200
+
+
+def put_grant(client: Client, providers: mock_providers.Providers) -> tuple[str, str]:
+    grant, own = unique(), unique()
+    first = f"refresh-mock-{secrets.token_hex(8)}"
+    with providers.lock:
+        providers.refresh_tokens.add(first)
+    client.put(grant, {"refresh_token": first, "access_token": "access-mock-old"}, kind="oauth_grant")
+    client.put(own, {"client_id": "me", "client_secret": "oauth-client-secret"}, kind="oauth_client")
+    return grant, own
+
+
+def test_a_grant_is_refreshed_and_the_session_goes_on_with_it(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    grant, own = put_grant(client, world[1])
+    with client.session(grant, own, purpose="test") as session:
+        first = session.oauth_refresh("oauth-mock", client=own, name=grant)
+        assert (first.version, first.refreshed) == (2, True)
+        assert 500 < first.expire_time.seconds - time.time() <= 600
+        # The refresh token was rotated: the next refresh works only with the new one.
+        assert session.oauth_refresh("oauth-mock", client=own, name=grant).version == 3
+    with client.reveal(grant, purpose="test")[0] as revealed:
+        assert revealed.text("refresh_token").startswith("refresh-mock-")
+        assert set(revealed) == {"access_token", "expires_at", "refresh_token", "token_type"}
+
+
+def test_many_who_ask_at_once_cause_one_refresh(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    site, providers = world
+    grant, own = put_grant(client, providers)
+    clients = [site.client() for _ in range(8)]
+    before = providers.refreshes
+    start = threading.Barrier(24)
+
+    def ask(number: int) -> tuple[int, bool]:
+        with clients[number % 8].session(grant, own, purpose="test") as session:
+            start.wait(30)
+            result = session.oauth_refresh("oauth-mock", client=own, name=grant)
+            return result.version, result.refreshed
+
+    with ThreadPoolExecutor(24) as pool:
+        results = list(pool.map(ask, range(24)))
+    for made in clients:
+        made.close()
+    assert providers.refreshes - before == 1
+    assert {version for version, _ in results} == {2}
+    assert sum(refreshed for _, refreshed in results) == 1
+
+
+def test_a_refusal_moves_the_standing_and_an_outage_does_not(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    grant, own = put_grant(client, world[1])
+    with client.session(grant, own, purpose="test") as session:
+        world[1].oauth_down = True
+        try:
+            with pytest.raises(StrongroomError) as caught:
+                session.oauth_refresh("oauth-mock", client=own, name=grant)
+        finally:
+            world[1].oauth_down = False
+        assert reason(caught) == "UPSTREAM_FAILED"
+        assert client.get(grant).standing == 1
+        with world[1].lock:
+            world[1].refresh_tokens.clear()
+        for _ in range(2):
+            with pytest.raises(StrongroomError) as caught:
+                session.oauth_refresh("oauth-mock", client=own, name=grant)
+            assert reason(caught) == "CREDENTIAL_UPDATE_REQUIRED"
+    standing = client.get(grant)
+    assert standing.standing_note == "the provider says invalid_grant"
+    client.put(grant, {"refresh_token": "refresh-mock-again"}, kind="oauth_grant")
+    assert client.get(grant).standing == 1
+
+
+def test_a_grant_that_was_refreshed_elsewhere_is_taken_over_without_another_refresh(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    grant, own = put_grant(client, world[1])
+    with (
+        client.session(grant, own, purpose="one") as one,
+        world[0].client() as other,
+        other.session(grant, own, purpose="two") as two,
+    ):
+        assert one.oauth_refresh("oauth-mock", client=own, name=grant).refreshed
+        late = two.oauth_refresh("oauth-mock", client=own, name=grant)
+        assert (late.version, late.refreshed) == (2, False)
+        assert (
+            two.http_call("oauth-mock", "GET", "/v1/balance", name=grant).status == 401
+        )  # the mock wants Stripe's key
+
+
+def test_calls_are_in_the_log_before_and_after(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    name = put_stripe(client)
+    with client.session(name, purpose="test") as session:
+        session.http_call("stripe-mock", "GET", "/v1/balance")
+    with world[0].operator() as operator:
+        states = [
+            json.loads(record.after_state)
+            for record in operator.audit_records(action="session.use.http_call", resource=name)
+        ]
+    assert states[0]["intent"] == {"connector": "stripe-mock", "method": "GET", "path": "/v1/balance"}
+    assert states[1]["status"] == 200
+    assert KEY not in json.dumps(states)

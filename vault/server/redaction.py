@@ -78,6 +78,7 @@ MESSAGES: dict[str, Fields] = {
     "SessionServiceOpenRequest": Fields(
         (
             "start", "reveal", "verify_webhook", "hmac", "verify_hmac", "totp", "answer_challenge", "sign",
+            "http_call", "oauth_refresh",
         ),
         ("operation_id", "close"),
     ),
@@ -95,6 +96,11 @@ MESSAGES: dict[str, Fields] = {
     "SignClientAssertion": Fields((), ("audience", "client_id")),
     "SignHttp": Fields((), ("method", "target_uri", "headers", "components", "body", "label", "tag")),
     "SignRaw": Fields((), ("message",)),
+    "HttpCallOperation": Fields(
+        ("name", "connector", "method", "path", "host", "also_name", "capture_name"), ("query", "headers", "body")
+    ),
+    "QueryParameter": Fields((), ("name", "value")),
+    "OauthRefreshOperation": Fields(("name", "client_name", "connector")),
     "PolicyServiceGetRequest": Fields(("version",)),
     "PolicyServiceListRequest": Fields((), _PAGE),
     "PolicyServiceValidateRequest": Fields((), ("text",)),

@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PROTOS := $(sort $(wildcard protos/vault/v1/*.proto))
 
-.PHONY: help run dev test lint prove-memory bench generate check-generated lock clean
+.PHONY: help run dev test soak lint prove-memory bench generate check-generated lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -24,6 +24,10 @@ dev: $(VENV)/.ready ## Set everything up and leave a development vault running.
 test: $(VENV)/.ready ## Set everything up and run the whole test suite.
 	deploy/setup.sh system test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.ready ## Run the long tests: kills by the hundred and the like.
+	deploy/setup.sh system test
+	$(PY) -m pytest -m soak $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready ## Run every linter.
 	$(VENV)/bin/ruff check .

@@ -841,12 +841,13 @@ class Operations:
     def ingest_key(self) -> Steps[IngestKey]:
         """The vault's ingest key, verified; fetched when it is first needed."""
         if self._ingest_key is None or not self.has_ingest_key:
-            jwks = yield from self.jwks()
             response: credential_pb2.CredentialServiceGetIngestKeyResponse = yield Call(
                 "/vault.v1.CredentialService/GetIngestKey",
                 credential_pb2.CredentialServiceGetIngestKeyRequest(),
                 credential_pb2.CredentialServiceGetIngestKeyResponse,
             )
+            # Afterwards: so it holds the key that signed, whichever worker did a moment ago.
+            jwks = yield from self.jwks()
             self._ingest_key = verify_ingest_key(response.signed_key, jwks)
         return self._ingest_key
 

@@ -66,8 +66,8 @@ class SigningKeys:
 
     async def jwks(self) -> bytes:
         """The public keys of every version that is valid now, as a JWK set (RFC 7517)."""
-        if self.stale:
-            await self._learn()
+        # Looked up each time: another worker may have signed by a version made a moment ago.
+        await self._learn()
         keys = [{**public.jwk.as_dict(private=False), "kid": public.kid} for public in self._public.values()]
         return json.dumps({"keys": keys}, sort_keys=True).encode()
 

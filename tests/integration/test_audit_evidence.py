@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vault.client import StrongroomError
+from tests.integration.wire import until
+from vault.client import Client, StrongroomError
+from vault.client.health import look
 from vault.core.evidence import consistency_text, inclusion_text, verify_text
 from vault.crypto import notes
+from vault.crypto.approvals import Operation
 from vault.crypto.errors import CryptoError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
-    from vault.client import Client
 
 
 def strongroom(*arguments: object, expect: int = 0) -> str:
@@ -220,3 +223,55 @@ def test_a_call_of_a_method_that_there_is_not_is_refused_and_recorded(site: Vaul
     assert {(record.reason, record.identity.rpartition("/")[2], record.resource) for record in found} == {
         ("METHOD_UNKNOWN", "payments", "")
     }
+
+
+def test_over_a_damaged_record_nothing_is_signed_until_people_accept_that_it_is_lost(
+    fresh_site: VaultSite, postgres: Postgres
+) -> None:
+    """One bit: refused, an alarm that leaves the vault at work, and a way on that is seen for ever."""
+    site = fresh_site
+    with (site.folder / "policy.cedar").open("a") as policy:
+        policy.write('permit (principal, action, resource) when { resource.tenant == "system" };\n')
+    site.start()
+    recover = ("database.recover:system/audit", "approval.approve:system/**", "audit.read:system/audit")
+    made = {
+        name: Client(site.profile(name, "system", recover)) for name in ("operator", "payments", "ledger")
+    }
+    with site.system() as system:
+        system.create_tenant("acme")
+        before = system.checkpoint()
+        sequence = int(before.note.split("\n")[1])
+        system.audit_records(most=1)
+        database = site.database_url.rpartition("/")[2]
+        kept = postgres.sql(database, f"SELECT user_id FROM audit_records WHERE sequence = {sequence}")
+        spoil = "UPDATE audit_records SET user_id = '{}' WHERE sequence = {}"
+        postgres.sql(database, spoil.format(kept[:-1] + chr(ord(kept[-1]) ^ 1), sequence))
+        for _ in range(2):
+            with pytest.raises(StrongroomError) as caught:
+                system.checkpoint()
+            assert caught.value.reason == "STORED_DATA_DAMAGED"
+        seen = until(lambda: (found := look(site.profile("operator"))).alarms and found)
+        assert seen.ready
+        assert f"checkpoints: sequence {sequence}: the record was altered" in seen.alarms
+        assert "the log does not verify; not signed" in site.log()
+        wanted = Operation("database.recover", "system/audit", {"sequence": str(sequence)})
+        with pytest.raises(StrongroomError) as caught:
+            made["operator"].accept_audit_loss(sequence, "")
+        assert caught.value.reason == "APPROVAL_REQUIRED"
+        approval = made["operator"].request_approval(wanted, purpose="a disk lost a bit")
+        for name in ("payments", "ledger"):
+            made[name].approve(approval)
+        checkpoint = made["operator"].accept_audit_loss(sequence, approval.approval_id)
+        assert checkpoint.size > sequence
+        report = system.verify_audit()
+        assert report.valid, report.findings
+        (accepted,) = report.accepted
+        assert accepted.startswith(f"sequence {sequence}: its content is lost; ")
+        until(lambda: look(site.profile("operator")).alarms == "")
+        # What was accepted is that leaf and no other: another change of the same record is a finding.
+        postgres.sql(
+            database, f"UPDATE audit_records SET leaf_hash = '\\x{'00' * 32}' WHERE sequence = {sequence}"
+        )
+        assert not system.verify_audit().valid
+    for client in made.values():
+        client.close()

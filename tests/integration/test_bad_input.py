@@ -956,6 +956,18 @@ GOOD: dict[str, Good] = {
         },
         tenant="system",
     ),
+    "/vault.v1.AuditService/AcceptLoss": Good(
+        lambda _: {"sequence": 0, "approval_id": "A" * 22},
+        {
+            "sequence": (
+                ("absent", 10**9, "RECORD_NOT_FOUND"),
+                ("a whole one", 0, F),
+                ("beyond any number", 2**64 - 1, F),
+            ),
+            "approval_id": (("of a whole record", "A" * 22, F),),
+        },
+        tenant="system",
+    ),
     "/vault.v1.AuditService/GetConsistencyProof": Good(
         lambda world: {"old_size": world.signed_size()},
         {

@@ -92,6 +92,7 @@ WITHOUT_OBJECT = {
     "/vault.v1.AuditService/ListCheckpoints",
     "/vault.v1.AuditService/GetInclusionProof",
     "/vault.v1.AuditService/GetConsistencyProof",
+    "/vault.v1.AuditService/AcceptLoss",
 }
 
 

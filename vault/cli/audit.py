@@ -139,6 +139,7 @@ app.command()(verification.verify)
 app.command()(verification.prove)
 app.command("prove-consistency")(verification.prove_consistency)
 app.command("verify-proof")(verification.verify_proof)
+app.command("accept-loss")(verification.accept_loss)
 
 
 def _line(record: AuditRecord, output: Format) -> None:

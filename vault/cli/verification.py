@@ -123,6 +123,20 @@ def verify_proof(
     show_dict(output, shown)
 
 
+def accept_loss(
+    sequence: Annotated[int, typer.Argument(min=0, help="The damaged record.")],
+    *,
+    approval_id: Annotated[str, typer.Option(help="The approval of `database.recover` for this record.")],
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Accept that a record's content is lost, so that checkpoints can be signed again. It stays in every report."""
+    with client(profile, token_file) as vault:
+        found = vault.accept_audit_loss(sequence, approval_id)
+    show_dict(output, {"size": found.size, "note": found.note})
+
+
 def _verify_file(file: Path, keys: list[str], origin: str, anchors: list[tuple[str, str]]) -> Report:
     from vault.core.export import verify_file  # noqa: PLC0415
     from vault.crypto.errors import FormatError  # noqa: PLC0415
@@ -195,6 +209,7 @@ def _shown(report: Report) -> dict[str, Any]:
         "checkpoints": report.checkpoints,
         "signed_size": report.signed_size,
         "root_hash": report.root.hex(),
+        "accepted": report.accepted,
         "findings": report.findings + ([f"and {report.unlisted} more"] if report.unlisted else []),
     }
 

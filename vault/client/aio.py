@@ -524,6 +524,10 @@ class AsyncClient:
         """A record, and the proof that the checkpoint of `size` (0: the newest) covers it."""
         return await self._run(self._operations.inclusion_proof(sequence, size))
 
+    async def accept_audit_loss(self, sequence: int, approval_id: str) -> audit_pb2.Checkpoint:
+        """Accept, with an approval, that a damaged record's content is lost; the checkpoint signed over it."""
+        return (await self._run(self._operations.accept_audit_loss(sequence, approval_id))).checkpoint
+
     async def consistency_proof(
         self, old_size: int, *, size: int = 0
     ) -> audit_pb2.AuditServiceGetConsistencyProofResponse:

@@ -800,6 +800,17 @@ class Operations:
             audit_pb2.AuditServiceGetInclusionProofResponse,
         )
 
+    def accept_audit_loss(
+        self, sequence: int, approval_id: str
+    ) -> Steps[audit_pb2.AuditServiceAcceptLossResponse]:
+        """Accept that a damaged record's content is lost."""
+        return self.authorised(
+            "/vault.v1.AuditService/AcceptLoss",
+            audit_pb2.AuditServiceAcceptLossRequest(sequence=sequence, approval_id=approval_id),
+            audit_pb2.AuditServiceAcceptLossResponse,
+            repeatable=False,
+        )
+
     def consistency_proof(
         self, old_size: int, size: int
     ) -> Steps[audit_pb2.AuditServiceGetConsistencyProofResponse]:

@@ -58,6 +58,7 @@ async def inspect(
             verification.checkpoint(checkpoint.size, checkpoint.note, checkpoint.frontier, checkpoint.root)
         await read_until(head.size)
         verification.finish(head.size, head.frontier)
+        await _find_strays(database, report)
         if state:
             await read_rows(database, comparison)
             async with database.read() as connection:
@@ -66,6 +67,14 @@ async def inspect(
                 comparison.write(written(rows))
             await judge(database, comparison, head.size, now, report.find)
     return report
+
+
+async def _find_strays(database: Database, report: Report) -> None:
+    async with database.read() as connection:
+        for sequence in await audit.strays(connection):
+            report.find(f"sequence {sequence}: the log does not reach it")
+        for size in await audit.stray_checkpoints(connection):
+            report.find(f"checkpoint {size}: the log does not reach it")
 
 
 async def replay(database: Database, verification: Verification, end: int) -> list[Node]:

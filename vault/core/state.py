@@ -50,9 +50,17 @@ def written(records: Iterable[Mapping[str, Any]]) -> Iterator[store.Written]:
     """What records say was written, of the tables that they vouch for."""
     for record in records:
         if record["rows_written"]:
-            for key, digest in json.loads(record["rows_written"]).items():
+            for key, digest in _digests(record["rows_written"]):
                 if key.partition(":")[0] not in UNVOUCHED:
-                    yield store.Written(key, record["sequence"], bytes.fromhex(digest), record["created_at"])
+                    yield store.Written(key, record["sequence"], digest, record["created_at"])
+
+
+def _digests(text: str) -> list[tuple[str, bytes]]:
+    """The rows that a record names. What cannot be read was altered, which its leaf hash says already."""
+    try:
+        return [(key, bytes.fromhex(digest)) for key, digest in json.loads(text).items()]
+    except (ValueError, TypeError, AttributeError):
+        return []
 
 
 async def read_rows(database: Database, comparison: store.Comparison) -> None:

@@ -22,6 +22,9 @@ MAX_FINDINGS = 100
 INTRODUCE = "audit.introduce_key"
 """The action of the record by which the log itself introduces the next key that signs its checkpoints."""
 
+ACCEPT_LOSS = "audit.accept_loss"
+"""The action of the record by which people accept that an earlier record's content is lost."""
+
 
 @dataclass
 class Report:
@@ -34,6 +37,8 @@ class Report:
     signed_size: int = 0
     """How many records, from the first on, the newest verified checkpoint covers."""
     findings: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    """Records whose content is lost, and who accepted that. No findings, and never silent."""
     unlisted: int = 0
     """Findings beyond the first hundred."""
 
@@ -68,6 +73,7 @@ class Verification:
         self._only_quantum = bool(self._keys) and all(map(notes.is_post_quantum, self._keys))
         self._quantum_from: int | None = None
         self._introduced: list[tuple[int, str]] = []
+        self._altered: dict[int, bytes] = {}
         self._next = start.size
         self._signed = start.size
         self._expected: list[tuple[int, bytes, str]] = []
@@ -142,6 +148,8 @@ class Verification:
         self.missing(size)
         if self.frontier.size > size or (frontier is not None and frontier != self.frontier):
             self.report.find(f"head: the records do not make the tree of {size} that the head says")
+        for sequence in self._altered:
+            self.report.find(f"sequence {sequence}: the record was altered")
         for seen, _, name in self._expected:
             self.report.find(f"{name}: it has seen {seen} records, the log holds {size}")
         self.report.size, self.report.root = self.frontier.size, self.frontier.root()
@@ -155,12 +163,29 @@ class Verification:
                 f"sequence {sequence}: {self._next} was expected; it is there twice or misplaced"
             )
         self._next = sequence + 1
-        computed = leaf_hash(row)
-        if computed != row["leaf_hash"]:
-            self.report.find(f"sequence {sequence}: the record was altered")
+        computed: bytes = leaf_hash(row)
         if row["action_type"] == INTRODUCE:
             self._introduce(row)
-        return computed
+        elif row["action_type"] == ACCEPT_LOSS and row["outcome"] == "granted":
+            self._accept(row)
+        if computed == row["leaf_hash"]:
+            return computed
+        # The tree goes on with what is stored. If that was altered too, the tree is not the one that was signed.
+        self._altered[sequence] = row["leaf_hash"]
+        return bytes(row["leaf_hash"])
+
+    def _accept(self, row: Mapping[str, Any]) -> None:
+        try:
+            accepted = json.loads(row["after_state"])
+            lost, digest = accepted["sequence"], bytes.fromhex(accepted["leaf_hash"])
+        except (ValueError, KeyError, TypeError):
+            self.report.find(f"sequence {row['sequence']}: it accepts no loss")
+            return
+        if self._altered.get(lost) == digest:
+            del self._altered[lost]
+            self.report.accepted.append(
+                f"sequence {lost}: its content is lost; {row['user_id']} accepted that in record {row['sequence']}"
+            )
 
     def _introduce(self, row: Mapping[str, Any]) -> None:
         try:

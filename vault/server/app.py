@@ -40,6 +40,7 @@ from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
 from vault.core.lifecycle import Lifecycle
+from vault.core.losses import Losses
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
 from vault.core.recovery import Recovery
@@ -320,7 +321,13 @@ class App:
             (
                 audit_pb2.DESCRIPTOR,
                 AuditService(
-                    self._base.database, self._checkpoints, self._proofs, self._sinks, pages, self._base.log
+                    self._base.database,
+                    self._checkpoints,
+                    self._proofs,
+                    Losses(self._base.database, self._base.log, self._checkpoints, self._approvals),
+                    self._sinks,
+                    pages,
+                    self._base.log,
                 ),
             ),
         ):

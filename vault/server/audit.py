@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
+    from vault.core.losses import Losses
     from vault.core.proofs import Proofs
     from vault.core.sinks import Sinks
     from vault.model import Caller, Token
@@ -44,6 +45,7 @@ class AuditService:
         database: Database,
         checkpoints: Checkpoints,
         proofs: Proofs,
+        losses: Losses,
         sinks: Sinks,
         pages: Pages,
         log: AuditLog,
@@ -51,6 +53,7 @@ class AuditService:
         self._database = database
         self._checkpoints = checkpoints
         self._proofs = proofs
+        self._losses = losses
         self._sinks = sinks
         self._pages = pages
         self._log = log
@@ -105,6 +108,7 @@ class AuditService:
             checkpoints=report.checkpoints,
             root_hash=report.root,
             findings=report.findings,
+            accepted=report.accepted,
         )
 
     async def list_checkpoints(
@@ -172,6 +176,15 @@ class AuditService:
         found = await self._sinks.states()
         await self._log.record(audit.granted(caller, "audit.list_sinks", ""))
         return pb.AuditServiceListSinksResponse(sinks=[wire.sink(*item) for item in found])
+
+    async def accept_loss(
+        self, request: pb.AuditServiceAcceptLossRequest, caller: Caller
+    ) -> pb.AuditServiceAcceptLossResponse:
+        """See the proto."""
+        requests.require(caller, "database.recover", f"{SYSTEM_TENANT}/audit")
+        _stored_number("sequence", request.sequence)
+        checkpoint = await self._losses.accept(caller, request.sequence, request.approval_id)
+        return pb.AuditServiceAcceptLossResponse(checkpoint=wire.checkpoint(checkpoint))
 
 
 def _stored_number(field: str, value: int) -> None:

@@ -39,6 +39,7 @@ MESSAGES: dict[str, Fields] = {
     "AuditServiceListSinksRequest": Fields(),
     "AuditServiceListCheckpointsRequest": Fields((), _PAGE),
     "AuditServiceGetInclusionProofRequest": Fields(("sequence", "size")),
+    "AuditServiceAcceptLossRequest": Fields(("sequence", "approval_id")),
     "AuditServiceGetConsistencyProofRequest": Fields(("old_size", "size")),
     "CredentialServiceGetIngestKeyRequest": Fields((), ("hpke_suite",)),
     "CredentialServicePutRequest": Fields(("name", "kind"), ("labels", "sealed", "ingest_key_id", "subject", *_WRITE)),

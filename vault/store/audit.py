@@ -6,13 +6,13 @@ import dataclasses
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.model import AuditRecord, Checkpoint, Outcome
 from vault.store import tree
 from vault.store.engine import driver_of
-from vault.store.tables import audit_records, checkpoints, cosignatures
+from vault.store.tables import audit_head, audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
     import datetime
@@ -159,6 +159,21 @@ _STREAM = (
     f"SELECT {', '.join(column.name for column in audit_records.columns)} FROM audit_records "  # noqa: S608 - our names
     "WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence LIMIT $3"
 )
+
+
+async def strays(connection: AsyncConnection) -> list[int]:
+    """Sequences that the log does not reach: below 0, or from the head's size on. The first ten."""
+    sequence = audit_records.c.sequence
+    size = select(audit_head.c.size).scalar_subquery()
+    statement = select(sequence).where(or_(sequence < 0, sequence >= size)).order_by(sequence).limit(10)
+    return list((await connection.execute(statement)).scalars())
+
+
+async def stray_checkpoints(connection: AsyncConnection) -> list[int]:
+    """The sizes of checkpoints that the log does not reach. The first ten."""
+    size = select(audit_head.c.size).scalar_subquery()
+    statement = select(checkpoints.c.size).where(checkpoints.c.size > size).order_by(checkpoints.c.size)
+    return list((await connection.execute(statement.limit(10))).scalars())
 
 
 async def stream_checkpoints(database: Database, size: int, *, page: int = 500) -> AsyncIterator[Checkpoint]:

@@ -117,18 +117,20 @@ class AuditServiceVerifyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditServiceVerifyResponse(_message.Message):
-    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings")
+    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings", "accepted")
     VALID_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     ROOT_HASH_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     valid: bool
     records: int
     checkpoints: int
     root_hash: bytes
     findings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ...) -> None: ...
+    accepted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("size", "note", "frontier", "create_time")
@@ -223,3 +225,17 @@ class AuditSink(_message.Message):
     error: str
     failing_since: _timestamp_pb2.Timestamp
     def __init__(self, name: _Optional[str] = ..., required: _Optional[bool] = ..., next_sequence: _Optional[int] = ..., behind: _Optional[int] = ..., error: _Optional[str] = ..., failing_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class AuditServiceAcceptLossRequest(_message.Message):
+    __slots__ = ("sequence", "approval_id")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    approval_id: str
+    def __init__(self, sequence: _Optional[int] = ..., approval_id: _Optional[str] = ...) -> None: ...
+
+class AuditServiceAcceptLossResponse(_message.Message):
+    __slots__ = ("checkpoint",)
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: Checkpoint
+    def __init__(self, checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...

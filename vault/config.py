@@ -117,6 +117,23 @@ class Approvals(_Section):
     issue_token: Approvers
 
 
+class Threats(_Section):
+    """`[threats]`: when the rules of threat detection find something, and what then."""
+
+    denied_per_minute: int = Field(default=20, ge=2)
+    reveals_per_minute: int = Field(default=120, ge=1)
+    reveal_factor: float = Field(default=5.0, ge=1)
+    freeze: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    webhook_url: str = Field(default="", pattern=r"^$|^https?://[!-~]{1,500}$")
+    webhook_secret_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _told_signed(self) -> Threats:
+        if bool(self.webhook_url) != (self.webhook_secret_file is not None):
+            raise ValueError("webhook_url and webhook_secret_file go together")
+        return self
+
+
 class Sessions(_Section):
     """`[sessions]`: the limits of sessions."""
 
@@ -238,6 +255,7 @@ class Config(_Section):
     tokens: Tokens = Tokens()
     policy: Policy
     approvals: Approvals
+    threats: Threats = Threats()
     sessions: Sessions = Sessions()
     connectors: Connectors = Connectors()
     audit: Audit = Audit()

@@ -585,3 +585,25 @@ class StoredPolicy:
     comment: str
     created_by: str
     create_time: datetime.datetime
+
+
+class ThreatState(enum.StrEnum):
+    """Where a finding is in its life."""
+
+    OPEN = "open"
+    FROZEN = "frozen"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Threat:
+    """Something that a rule found in the audit log."""
+
+    threat_id: str
+    rule: str
+    tenant: str
+    identity: str
+    state: ThreatState
+    evidence: str
+    sequence: int
+    create_time: datetime.datetime

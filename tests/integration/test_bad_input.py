@@ -349,6 +349,12 @@ CIRCUMSTANCES = (
     ("17 approvals", {"approvals": 17}, F),
 )
 _LOCKS_OUT = POLICY + 'forbid (principal, action == Strongroom::Action::"policy.write", resource);'
+THREAT_IDS = (
+    ("missing", "", F),
+    ("21 characters", "A" * 21, F),
+    ("NUL", "A" * 21 + "\0", F),
+    ("absent", "B" * 22, "THREAT_NOT_FOUND"),
+)
 APPROVAL_IDS = (
     ("missing", "", F),
     ("21 characters", "A" * 21, F),
@@ -704,6 +710,26 @@ GOOD: dict[str, Good] = {
             "purpose": PURPOSES,
             "request_id": REQUEST_IDS,
         },
+    ),
+    "/vault.v1.ThreatService/List": Good(
+        lambda _: {}, {"only_open": (), "page_size": PAGE_SIZES, "page_token": PAGES}, "system"
+    ),
+    "/vault.v1.ThreatService/Explain": Good(
+        lambda _: {"threat_id": "A" * 22}, {"threat_id": THREAT_IDS}, "system"
+    ),
+    "/vault.v1.ThreatService/Release": Good(
+        lambda _: {"threat_id": "A" * 22, "purpose": "test"},
+        {"threat_id": THREAT_IDS, "purpose": PURPOSES},
+        "system",
+    ),
+    "/vault.v1.ThreatService/GetBlastRadius": Good(
+        lambda _: {"identity": "a.example"},
+        {
+            "identity": (("missing", "", F), ("another alphabet", "\u0430.example", F)),
+            "token_id": (("21 characters", "A" * 21, F), ("a quote", "'" * 22, F)),
+            "certificate": (("42 characters", "A" * 42, F), ("a wildcard", "%" * 43, F)),
+        },
+        "system",
     ),
     "/vault.v1.PolicyService/Get": Good(
         lambda _: {},
@@ -1220,6 +1246,8 @@ def test_every_good_request_is_answered(world: World) -> None:
         "Cancel",
         "Update",
         "Apply",
+        "Explain",
+        "Release",
         "Retire",
         "Restore",
         "Destroy",

@@ -66,6 +66,8 @@ BY_TENANT: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.JobService/Watch": lambda tenant: {"tenant": tenant, "job_id": "A" * 22},
 }
 ON_THEIR_OWN = {
+    "/vault.v1.ThreatService/Explain",
+    "/vault.v1.ThreatService/Release",
     "/vault.v1.ApprovalService/Request",
     "/vault.v1.ApprovalService/Approve",
     "/vault.v1.ApprovalService/Get",
@@ -78,6 +80,8 @@ ON_THEIR_OWN = {
     "/vault.v1.TokenService/Introspect",
 }
 WITHOUT_OBJECT = {
+    "/vault.v1.ThreatService/List",
+    "/vault.v1.ThreatService/GetBlastRadius",
     "/vault.v1.PolicyService/Get",
     "/vault.v1.PolicyService/List",
     "/vault.v1.PolicyService/Validate",

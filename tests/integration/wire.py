@@ -30,6 +30,7 @@ from vault.v1 import (
     key_pb2,
     policy_pb2,
     session_pb2,
+    threat_pb2,
     token_pb2,
 )
 
@@ -54,6 +55,7 @@ MODULES = (
     approval_pb2,
     policy_pb2,
     erasure_pb2,
+    threat_pb2,
 )
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
@@ -76,6 +78,8 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
             "audit.verify:system/audit",
             "policy.read:system/policy",
             "policy.write:system/policy",
+            "threat.read:system/threats",
+            "threat.release:system/threats",
         )
     return (
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),

@@ -26,6 +26,7 @@ from vault.cli import (
     recovery,
     server,
     sessions,
+    threats,
     tokens,
 )
 from vault.cli.dev import dev
@@ -54,6 +55,8 @@ app.add_typer(handovers.app, name="handover")
 app.add_typer(keys.app, name="keys")
 app.add_typer(approvals.app, name="approval")
 app.add_typer(policies.app, name="policy")
+app.add_typer(threats.app, name="threats")
+app.command("blast-radius")(threats.blast_radius)
 app.add_typer(audit.app, name="audit")
 app.add_typer(hsm.app, name="hsm")
 app.add_typer(imports.app, name="import")

@@ -89,6 +89,7 @@ def _text(value: object) -> str:
         "JOB_STATE_",
         "OUTCOME_",
         "APPROVAL_STATE_",
+        "THREAT_STATE_",
         "CLOSE_REASON_",
         "WEBHOOK_VERDICT_",
     ):

@@ -29,6 +29,7 @@ from vault.v1 import (
     key_pb2,
     policy_pb2,
     session_pb2,
+    threat_pb2,
     token_pb2,
 )
 
@@ -554,6 +555,44 @@ class Operations:
             "/vault.v1.KeyService/Describe",
             key_pb2.KeyServiceDescribeRequest(tenant=tenant, version=version),
             key_pb2.KeyServiceDescribeResponse,
+        )
+
+    def list_threats(self, *, only_open: bool) -> Steps[list[threat_pb2.Threat]]:
+        """Findings of threat detection, newest first."""
+        request = threat_pb2.ThreatServiceListRequest(only_open=only_open, page_size=_PAGE)
+        found: list[threat_pb2.Threat] = []
+        while True:
+            page = yield from self.authorised(
+                "/vault.v1.ThreatService/List", request, threat_pb2.ThreatServiceListResponse
+            )
+            found.extend(page.threats)
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return found
+
+    def explain_threat(self, threat_id: str) -> Steps[threat_pb2.ThreatServiceExplainResponse]:
+        """One finding with its evidence."""
+        return self.authorised(
+            "/vault.v1.ThreatService/Explain",
+            threat_pb2.ThreatServiceExplainRequest(threat_id=threat_id),
+            threat_pb2.ThreatServiceExplainResponse,
+        )
+
+    def release_threat(self, threat_id: str, purpose: str) -> Steps[threat_pb2.Threat]:
+        """Close a finding, and thaw what it froze."""
+        response = yield from self.authorised(
+            "/vault.v1.ThreatService/Release",
+            threat_pb2.ThreatServiceReleaseRequest(threat_id=threat_id, purpose=purpose),
+            threat_pb2.ThreatServiceReleaseResponse,
+        )
+        return response.threat
+
+    def blast_radius(
+        self, request: threat_pb2.ThreatServiceGetBlastRadiusRequest
+    ) -> Steps[threat_pb2.ThreatServiceGetBlastRadiusResponse]:
+        """Everything that an identity, a token or a certificate touched."""
+        return self.authorised(
+            "/vault.v1.ThreatService/GetBlastRadius", request, threat_pb2.ThreatServiceGetBlastRadiusResponse
         )
 
     def get_policy(self, version: int) -> Steps[policy_pb2.Policy]:

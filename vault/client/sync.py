@@ -14,7 +14,7 @@ from vault.client import operations
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import MAX_TRIES, Operations, Watching
 from vault.client.stream import SessionState
-from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
+from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, threat_pb2
 
 if TYPE_CHECKING:
     import datetime
@@ -331,6 +331,26 @@ class Client:
     def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
         """What is known of a key version; 0 is the active one."""
         return self._run(self._operations.describe_key(tenant, version))
+
+    def list_threats(self, *, only_open: bool = False) -> list[threat_pb2.Threat]:
+        """Findings of threat detection, newest first."""
+        return self._run(self._operations.list_threats(only_open=only_open))
+
+    def explain_threat(self, threat_id: str) -> threat_pb2.ThreatServiceExplainResponse:
+        """One finding with its evidence."""
+        return self._run(self._operations.explain_threat(threat_id))
+
+    def release_threat(self, threat_id: str, *, purpose: str) -> threat_pb2.Threat:
+        """Close a finding, and thaw what it froze."""
+        return self._run(self._operations.release_threat(threat_id, purpose))
+
+    def blast_radius(
+        self, *, identity: str = "", token_id: str = "", certificate: str = ""
+    ) -> threat_pb2.ThreatServiceGetBlastRadiusResponse:
+        """Everything that an identity, a token (and those made from it) or a certificate touched. Name one."""
+        named = {"identity": identity, "token_id": token_id, "certificate": certificate}
+        request = threat_pb2.ThreatServiceGetBlastRadiusRequest(**{k: v for k, v in named.items() if v})
+        return self._run(self._operations.blast_radius(request))
 
     def get_policy(self, version: int = 0) -> policy_pb2.Policy:
         """A version of the policy; 0 is what is in force."""

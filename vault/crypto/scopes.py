@@ -52,6 +52,8 @@ ACTIONS = frozenset(
         "tenant.delete",
         "policy.read",
         "policy.write",
+        "threat.read",
+        "threat.release",
         "database.recover",
         "session.break_glass",
         "token.issue",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import logging
@@ -19,7 +20,7 @@ from hsm.uri import UriError
 from vault import config as configuration
 from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
-from vault.core import approvals, policy, upkeep
+from vault.core import approvals, policy, suspicions, upkeep
 from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
 from vault.core.approvals import Approvals, ApprovalSettings
 from vault.core.audit import AuditLog
@@ -51,6 +52,8 @@ from vault.core.signing import SigningKeys
 from vault.core.sinks import Sinks
 from vault.core.standing import Standings
 from vault.core.subjects import Subjects
+from vault.core.suspicions import Thresholds
+from vault.core.threats import Threats, ThreatSettings
 from vault.core.tokens import Tokens, TokenSettings
 from vault.core.uses.material import Surroundings
 from vault.core.uses.outside import Outside
@@ -72,6 +75,7 @@ from vault.server.keys import KeyService
 from vault.server.pages import Pages
 from vault.server.policies import PolicyService
 from vault.server.sessions import SessionService
+from vault.server.threats import ThreatService
 from vault.server.tls import TlsFiles, certificate_der
 from vault.server.tokens import TokenService
 from vault.sinks.open import outlets
@@ -88,6 +92,7 @@ from vault.v1 import (
     key_pb2,
     policy_pb2,
     session_pb2,
+    threat_pb2,
     token_pb2,
 )
 
@@ -233,6 +238,8 @@ class App:
             self._policies,
             clock,
         )
+        self._threats = Threats(_threat_settings(config), database, log_, self._tokens, clock)
+        self._follower.listen(self._threats.notice)
         self._ingest = IngestKeys(
             config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
         )
@@ -284,6 +291,7 @@ class App:
             self._identities,
             self._tokens,
             self._policies,
+            self._threats,
             log_,
             base.load,
             max_calls=config.server.max_concurrent_calls,
@@ -301,6 +309,7 @@ class App:
         self._base.log.require(self._sinks)
         await self._follower.start()
         await self._policies.start()
+        await self._threats.start()
         await self._checkpoints.start()
         for descriptor, service in (
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._signing_keys, self._base.log)),
@@ -314,6 +323,7 @@ class App:
                 key_pb2.DESCRIPTOR,
                 KeyService(self._base.keyring, self._lifecycle, self._schedules, pages, self._base.log),
             ),
+            (threat_pb2.DESCRIPTOR, ThreatService(self._threats, pages)),
             (policy_pb2.DESCRIPTOR, PolicyService(self._policies, pages, self._base.clock)),
             (erasure_pb2.DESCRIPTOR, ErasureService(self._erasures)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
@@ -347,6 +357,7 @@ class App:
         for work in (
             self._follower.run(),
             self._policies.run(),
+            self._threats.run(),
             self._sessions.run(),
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
@@ -417,6 +428,7 @@ class App:
                 audit_pb2,
                 approval_pb2,
                 policy_pb2,
+                threat_pb2,
             )
             for descriptor in module.DESCRIPTOR.services_by_name.values()
         ]
@@ -496,6 +508,22 @@ def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:
             case configuration.SyslogAnchor():
                 anchors.append(SyslogAnchor(one.host, one.port, one.ca_file, clock))
     return anchors
+
+
+def _threat_settings(config: Config) -> ThreatSettings:
+    section = config.threats
+    for rules in section.freeze.values():
+        if unknown := set(rules) - set(suspicions.RULES):
+            raise StartError(f"threats.freeze: there is no rule {min(unknown)}")
+    secret = b""
+    if section.webhook_secret_file is not None:
+        text = read_secret_file(section.webhook_secret_file, "threats.webhook_secret_file")
+        try:
+            secret = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            raise StartError("threats.webhook_secret_file: must hold whsec_ and base64") from None
+    thresholds = Thresholds(section.denied_per_minute, section.reveals_per_minute, section.reveal_factor)
+    return ThreatSettings(thresholds, section.freeze, section.webhook_url, secret)
 
 
 async def _forever(work: Coroutine[Any, Any, None]) -> None:

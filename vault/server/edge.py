@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
     from vault.core.policies import Policies
+    from vault.core.threats import Threats
     from vault.core.tokens import Tokens
     from vault.server.identity import Identities
 
@@ -64,6 +65,7 @@ class Edge:
         identities: Identities,
         tokens: Tokens,
         policies: Policies,
+        threats: Threats,
         audit_log: AuditLog,
         load: Load,
         *,
@@ -72,6 +74,7 @@ class Edge:
         self._identities = identities
         self._tokens = tokens
         self._policies = policies
+        self._threats = threats
         self._log = audit_log
         self._max_calls = max_calls
         self._load = load
@@ -182,6 +185,7 @@ class Edge:
         }
         visit.origin = Origin(_address(context.peer()), "", _request_id(metadata))
         visit.certificate = self._identities.accept(context.auth_context())
+        self._threats.refuse_frozen(visit.certificate.identity)
         self._refuse_if_stopping()
         if self._load.in_flight > self._max_calls:
             raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")

@@ -359,6 +359,20 @@ token_uses = Table(
     C("forget_time", UtcDateTime, nullable=False),
 )
 
+threats = Table(
+    "threats",
+    metadata,
+    C("threat_id", String(22), primary_key=True),
+    C("rule", String(32), nullable=False),
+    C("tenant", String(63), nullable=False),
+    C("identity", String(512), nullable=False),
+    C("state", String(16), nullable=False),
+    C("evidence", Text, nullable=False),
+    C("sequence", BigInteger, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+Index("threats_by_sequence", threats.c.sequence)
+
 policies = Table(
     "policies",
     metadata,

@@ -25,6 +25,7 @@ from vault.v1 import (
     key_pb2,
     policy_pb2,
     session_pb2,
+    threat_pb2,
     token_pb2,
 )
 
@@ -43,6 +44,7 @@ PROTOS = (
     approval_pb2,
     policy_pb2,
     erasure_pb2,
+    threat_pb2,
 )
 METHODS = {
     f"/{service.full_name}/{method.name}": method

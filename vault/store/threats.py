@@ -1,0 +1,131 @@
+"""Look-ups for threat detection, and of findings. Writes go through `ledger.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, or_, select
+
+from vault.model import Outcome, Threat, ThreatState
+from vault.store.tables import audit_records, credentials, threats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from vault.store.rows import Row
+
+_ISSUING = ("token.issue", "token.exchange")
+
+
+def threat_from(row: Row) -> Threat:
+    """A finding from its row."""
+    return Threat(**{**row, "state": ThreatState(row["state"])})
+
+
+def threat_row(threat: Threat) -> Row:
+    """A finding's row."""
+    row = {column.name: getattr(threat, column.name) for column in threats.columns}
+    return {**row, "state": threat.state.value}
+
+
+async def sightings(connection: AsyncConnection, first: int, limit: int) -> Sequence[Any]:
+    """What the rules look at, of the records from `first` on."""
+    table = audit_records
+    statement = (
+        select(
+            table.c.sequence,
+            table.c.created_at,
+            table.c.tenant,
+            table.c.user_id,
+            table.c.action_type,
+            table.c.resource,
+            table.c.outcome == Outcome.GRANTED.value,
+            table.c.reason,
+            table.c.ip_address,
+            table.c.device_id,
+        )
+        .where(table.c.sequence >= first)
+        .order_by(table.c.sequence)
+        .limit(limit)
+    )
+    return (await connection.execute(statement)).all()
+
+
+async def canaries(connection: AsyncConnection) -> frozenset[str]:
+    """The credentials that are labelled `canary=true`."""
+    marked = credentials.c.labels.contains('"canary":"true"', autoescape=True)
+    return frozenset(row.name for row in await connection.execute(select(credentials.c.name).where(marked)))
+
+
+async def frozen(connection: AsyncConnection) -> dict[str, set[str]]:
+    """By identity, the findings that freeze it."""
+    found: dict[str, set[str]] = {}
+    statement = select(threats.c.identity, threats.c.threat_id).where(
+        threats.c.state == ThreatState.FROZEN.value
+    )
+    for row in await connection.execute(statement):
+        found.setdefault(row.identity, set()).add(row.threat_id)
+    return found
+
+
+async def list_threats(
+    connection: AsyncConnection, tenant: str, *, only_open: bool, before: int, limit: int
+) -> list[Threat]:
+    """Findings, newest first, whose record lies below `before`; of every tenant for an empty one."""
+    statement = select(threats).where(threats.c.sequence < before)
+    if tenant:
+        statement = statement.where(threats.c.tenant == tenant)
+    if only_open:
+        statement = statement.where(threats.c.state != ThreatState.RELEASED.value)
+    ordered = statement.order_by(threats.c.sequence.desc(), threats.c.threat_id).limit(limit)
+    return [threat_from(dict(row)) for row in (await connection.execute(ordered)).mappings()]
+
+
+async def get_threat(connection: AsyncConnection, threat_id: str) -> Threat | None:
+    """One finding."""
+    row = (
+        (await connection.execute(select(threats).where(threats.c.threat_id == threat_id))).mappings().first()
+    )
+    return None if row is None else threat_from(dict(row))
+
+
+async def touches(
+    connection: AsyncConnection, tenant: str, *, identity: str, token_id: str, certificate: str, limit: int
+) -> Sequence[Any]:
+    """What was touched: resource, action, whether granted, how often, first and last time."""
+    table = audit_records
+    made = select(table.c.token_id).where(table.c.action_type.in_(_ISSUING))
+    if identity:
+        mine = table.c.user_id == identity
+    elif token_id:
+        children = made.where(
+            or_(
+                table.c.after_state.contains(f'"root":"{token_id}"', autoescape=True),
+                table.c.after_state.contains(f'"parent":"{token_id}"', autoescape=True),
+            )
+        )
+        mine = or_(
+            table.c.token_id == token_id,
+            table.c.token_id.in_(children),
+            # A token made by exchange is recorded under its own id, as the resource.
+            table.c.resource == token_id,
+        )
+    else:
+        bound = made.where(table.c.after_state.contains(f'"certificate":"{certificate}"', autoescape=True))
+        mine = table.c.token_id.in_(bound)
+    granted = table.c.outcome == Outcome.GRANTED.value
+    statement = select(
+        table.c.resource,
+        table.c.action_type,
+        granted.label("granted"),
+        func.count().label("count"),
+        func.min(table.c.created_at).label("first"),
+        func.max(table.c.created_at).label("last"),
+    ).where(mine)
+    if tenant:
+        statement = statement.where(table.c.tenant == tenant)
+    grouped = statement.group_by(table.c.resource, table.c.action_type, granted)
+    ordered = grouped.order_by(table.c.resource, table.c.action_type).limit(limit)
+    return (await connection.execute(ordered)).all()

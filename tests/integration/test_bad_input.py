@@ -300,6 +300,12 @@ MOMENTS = (
     ("too many nanoseconds", {"nanos": 2**31 - 1}, F),
     ("negative nanoseconds", {"nanos": -1}, F),
 )
+SPANS = (
+    ("zero", {"seconds": 0}, F),
+    ("negative", {"seconds": -1}, F),
+    ("eleven years", {"seconds": 11 * 366 * 86_400}, F),
+    ("the greatest number", {"seconds": 2**63 - 1}, F),
+)
 BAD_NETWORKS = {
     "a name": "localhost",
     "too long a prefix": "10.0.0.0/33",
@@ -969,6 +975,15 @@ GOOD: dict[str, Good] = {
         },
     ),
     "/vault.v1.AuditService/GetCheckpoint": Good(lambda _: {}, {}),
+    "/vault.v1.AuditService/Report": Good(
+        lambda _: {"standard": "gdpr"},
+        {
+            "standard": each({"missing": "", "unknown": "iso-9001", "a path": "../gdpr", "NUL": "gdpr\0"}, F),
+            "period": SPANS,
+            "cryptoperiod": SPANS,
+        },
+        tenant="system",
+    ),
     "/vault.v1.AuditService/ListSinks": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/Verify": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/ListCheckpoints": Good(

@@ -92,6 +92,7 @@ WITHOUT_OBJECT = {
     "/vault.v1.CredentialService/GetIngestKey",
     "/vault.v1.AuditService/GetCheckpoint",
     "/vault.v1.AuditService/ListSinks",
+    "/vault.v1.AuditService/Report",
     "/vault.v1.AuditService/Verify",
     "/vault.v1.AuditService/ListCheckpoints",
     "/vault.v1.AuditService/GetInclusionProof",

@@ -16,6 +16,7 @@ from vault.cli import (
     approvals,
     audit,
     backup,
+    compliance,
     credentials,
     erasures,
     handovers,
@@ -58,6 +59,7 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(threats.app, name="threats")
 app.command("blast-radius")(threats.blast_radius)
 app.add_typer(audit.app, name="audit")
+app.add_typer(compliance.app, name="compliance")
 app.add_typer(hsm.app, name="hsm")
 app.add_typer(imports.app, name="import")
 app.add_typer(erasures.tenant_app, name="tenant")

@@ -530,6 +530,12 @@ class AsyncClient:
         """One page of audit records, to read a log of any length."""
         return await self._run(self._operations.audit_page(request))
 
+    async def compliance_report(
+        self, standard: str, *, days: int = 365, cryptoperiod_days: int = 365
+    ) -> audit_pb2.AuditServiceReportResponse:
+        """A signed report for assessors; the SDK's own time-out does not hold for it, it may take minutes."""
+        return await self._run(self._operations.compliance_report(standard, days, cryptoperiod_days))
+
     async def audit_sinks(self) -> list[audit_pb2.AuditSink]:
         """The sinks that the log also goes to, and how each fares."""
         return list((await self._run(self._operations.audit_sinks())).sinks)

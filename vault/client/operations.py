@@ -66,6 +66,7 @@ _RENEW_AT = 0.8
 _RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
 _NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
 _PAGE = 500
+_DAY = 86_400
 _WAIT_SECONDS = 10
 FOLLOW_SECONDS = 0.5
 """How long to leave the log alone between two looks: each look makes a record of its own."""
@@ -805,6 +806,17 @@ class Operations:
     def audit_page(self, request: audit_pb2.AuditServiceListRequest) -> Steps[AuditPage]:
         """One page of audit records."""
         return self.authorised("/vault.v1.AuditService/List", request, audit_pb2.AuditServiceListResponse)
+
+    def compliance_report(
+        self, standard: str, days: int, cryptoperiod_days: int
+    ) -> Steps[audit_pb2.AuditServiceReportResponse]:
+        """A compliance report."""
+        request = audit_pb2.AuditServiceReportRequest(
+            standard=standard,
+            period=Duration(seconds=days * _DAY),
+            cryptoperiod=Duration(seconds=cryptoperiod_days * _DAY),
+        )
+        return self.authorised("/vault.v1.AuditService/Report", request, audit_pb2.AuditServiceReportResponse)
 
     def audit_sinks(self) -> Steps[audit_pb2.AuditServiceListSinksResponse]:
         """The sinks of the audit log."""

@@ -27,6 +27,7 @@ from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
+from vault.core.compliance import Compliance
 from vault.core.credentials import Credentials
 from vault.core.egress import connectors
 from vault.core.egress.calls import Calls
@@ -336,6 +337,9 @@ class App:
                     self._proofs,
                     Losses(self._base.database, self._base.log, self._checkpoints, self._approvals),
                     self._sinks,
+                    Compliance(
+                        self._base.database, self._checkpoints, self._sinks, self._base.log, self._base.clock
+                    ),
                     pages,
                     self._base.log,
                 ),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import ipaddress
 from typing import TYPE_CHECKING
 
 from vault.core import audit, reading, requests
+from vault.core.compliance import MAX_PERIOD
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditQuery, Outcome
 from vault.server import wire
@@ -15,10 +17,9 @@ from vault.store.rows import canonical_json
 from vault.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
-    import datetime
-
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
+    from vault.core.compliance import Compliance
     from vault.core.losses import Losses
     from vault.core.proofs import Proofs
     from vault.core.sinks import Sinks
@@ -30,6 +31,7 @@ _READ = "audit.read"
 _MAX_FILTER = 511
 _MAX_STORED = 2**63 - 1
 _MAX_WAIT = 30
+_YEAR = datetime.timedelta(days=365)
 _OUTCOMES = {
     pb.OUTCOME_UNSPECIFIED: None,
     pb.OUTCOME_GRANTED: Outcome.GRANTED,
@@ -47,6 +49,7 @@ class AuditService:
         proofs: Proofs,
         losses: Losses,
         sinks: Sinks,
+        compliance: Compliance,
         pages: Pages,
         log: AuditLog,
     ) -> None:
@@ -55,6 +58,7 @@ class AuditService:
         self._proofs = proofs
         self._losses = losses
         self._sinks = sinks
+        self._compliance = compliance
         self._pages = pages
         self._log = log
 
@@ -185,6 +189,28 @@ class AuditService:
         _stored_number("sequence", request.sequence)
         checkpoint = await self._losses.accept(caller, request.sequence, request.approval_id)
         return pb.AuditServiceAcceptLossResponse(checkpoint=wire.checkpoint(checkpoint))
+
+    async def report(
+        self, request: pb.AuditServiceReportRequest, caller: Caller
+    ) -> pb.AuditServiceReportResponse:
+        """See the proto."""
+        requests.require(caller, "audit.verify", f"{SYSTEM_TENANT}/audit")
+        made = await self._compliance.report(
+            caller, request.standard, _period(request, "period"), _period(request, "cryptoperiod")
+        )
+        return pb.AuditServiceReportResponse(
+            report=made.text, note=made.note, verifier_key=self._checkpoints.verifier_key
+        )
+
+
+def _period(request: pb.AuditServiceReportRequest, field: str) -> datetime.timedelta:
+    """A span of time of a report; a year if none is given. Raises `FIELD_INVALID`."""
+    if not request.HasField(field):
+        return _YEAR
+    span = wire.span(field, getattr(request, field))
+    if not datetime.timedelta(0) < span <= MAX_PERIOD:
+        raise invalid_field(field, "above 0, at most ten years")
+    return span
 
 
 def _stored_number(field: str, value: int) -> None:

@@ -37,6 +37,7 @@ MESSAGES: dict[str, Fields] = {
     "AuditServiceGetCheckpointRequest": Fields(),
     "AuditServiceVerifyRequest": Fields(),
     "AuditServiceListSinksRequest": Fields(),
+    "AuditServiceReportRequest": Fields(("standard", "period", "cryptoperiod")),
     "AuditServiceListCheckpointsRequest": Fields((), _PAGE),
     "AuditServiceGetInclusionProofRequest": Fields(("sequence", "size")),
     "AuditServiceAcceptLossRequest": Fields(("sequence", "approval_id")),

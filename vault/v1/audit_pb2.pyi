@@ -239,3 +239,23 @@ class AuditServiceAcceptLossResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     checkpoint: Checkpoint
     def __init__(self, checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
+
+class AuditServiceReportRequest(_message.Message):
+    __slots__ = ("standard", "period", "cryptoperiod")
+    STANDARD_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    CRYPTOPERIOD_FIELD_NUMBER: _ClassVar[int]
+    standard: str
+    period: _duration_pb2.Duration
+    cryptoperiod: _duration_pb2.Duration
+    def __init__(self, standard: _Optional[str] = ..., period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cryptoperiod: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AuditServiceReportResponse(_message.Message):
+    __slots__ = ("report", "note", "verifier_key")
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    report: str
+    note: str
+    verifier_key: str
+    def __init__(self, report: _Optional[str] = ..., note: _Optional[str] = ..., verifier_key: _Optional[str] = ...) -> None: ...

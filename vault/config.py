@@ -117,6 +117,13 @@ class Approvals(_Section):
     issue_token: Approvers
 
 
+class Rates(_Section):
+    """`[rates]`: calls a second over all workers and replicas; 0 is no limit."""
+
+    per_identity: int = Field(default=0, ge=0)
+    per_tenant: int = Field(default=0, ge=0)
+
+
 class Threats(_Section):
     """`[threats]`: when the rules of threat detection find something, and what then."""
 
@@ -256,6 +263,7 @@ class Config(_Section):
     policy: Policy
     approvals: Approvals
     threats: Threats = Threats()
+    rates: Rates = Rates()
     sessions: Sessions = Sessions()
     connectors: Connectors = Connectors()
     audit: Audit = Audit()

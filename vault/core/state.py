@@ -32,6 +32,7 @@ UNVOUCHED = frozenset(
         "cosignatures",
         "requests",
         "key_usage",
+        "rates",
     }
 )
 """The tables that are not held against the log: the log itself, what follows from it, how far its

@@ -45,6 +45,7 @@ from vault.core.lifecycle import Lifecycle
 from vault.core.losses import Losses
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
+from vault.core.rates import Rates
 from vault.core.recovery import Recovery
 from vault.core.rewrap import Rewrap
 from vault.core.schedules import Schedules
@@ -293,6 +294,9 @@ class App:
             self._tokens,
             self._policies,
             self._threats,
+            Rates(
+                database, clock, per_identity=config.rates.per_identity, per_tenant=config.rates.per_tenant
+            ),
             log_,
             base.load,
             max_calls=config.server.max_concurrent_calls,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
     from vault.core.policies import Policies
+    from vault.core.rates import Rates
     from vault.core.threats import Threats
     from vault.core.tokens import Tokens
     from vault.server.identity import Identities
@@ -66,6 +67,7 @@ class Edge:
         tokens: Tokens,
         policies: Policies,
         threats: Threats,
+        rates: Rates,
         audit_log: AuditLog,
         load: Load,
         *,
@@ -75,6 +77,7 @@ class Edge:
         self._tokens = tokens
         self._policies = policies
         self._threats = threats
+        self._rates = rates
         self._log = audit_log
         self._max_calls = max_calls
         self._load = load
@@ -194,10 +197,12 @@ class Edge:
             raise VaultError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
         visit.origin = dataclasses.replace(visit.origin, device_id=_device_id(metadata))
         caller = Caller(visit.certificate, visit.origin)
+        await self._rates.spend("identity", caller.identity)
         if rule.needs_token:
             token = await self._tokens.verify(_bearer(metadata), visit.certificate)
             self._policies.refuse_outdated(token, visit.origin)
             caller = dataclasses.replace(caller, token=token)
+            await self._rates.spend("tenant", token.tenant)
         visit.caller = caller
         return caller
 

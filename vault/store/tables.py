@@ -359,6 +359,15 @@ token_uses = Table(
     C("forget_time", UtcDateTime, nullable=False),
 )
 
+# How much of a second's budget is taken. Lasts a second; not vouched for by the log.
+rates = Table(
+    "rates",
+    metadata,
+    C("subject", String(600), primary_key=True),
+    C("second", BigInteger, nullable=False),
+    C("used", Integer, nullable=False),
+)
+
 threats = Table(
     "threats",
     metadata,

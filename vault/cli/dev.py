@@ -60,6 +60,9 @@ issue_token = 1
 
 [audit]
 anchor_file = "audit-anchor.txt"
+
+[connectors]
+folder = "connectors"
 """
 _PROFILE = """\
 # Who "{name}" is, for the SDK and for `strongroom --profile`. No secret is in here.
@@ -133,6 +136,7 @@ def dev(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     server = start(data, listen)
+    providers = _start_providers(data, listen)
     try:
         print(f"strongroom: a development vault is up at {listen} ({time.monotonic() - began:.1f} s)\n")
         if tour:
@@ -146,6 +150,8 @@ def dev(
     except KeyboardInterrupt:
         pass
     finally:
+        providers.terminate()
+        providers.wait()
         if server.poll() is None:
             server.send_signal(signal.SIGTERM)
         server.wait()
@@ -171,6 +177,7 @@ def start(data: Path, listen: str) -> subprocess.Popen[bytes]:
 def prepare(data: Path, listen: str) -> None:
     """Make what is missing: HSM token, PKI, configuration, policy, profiles, database, keys."""
     from hsm.softhsm import init_token  # noqa: PLC0415 - slow to import, and not every command needs it
+    from vault.cli import mock_providers  # noqa: PLC0415
     from vault.cli.keys import create_system_keys  # noqa: PLC0415
     from vault.cli.pki import ensure_pki  # noqa: PLC0415
     from vault.cli.server import migrate_database  # noqa: PLC0415
@@ -186,6 +193,9 @@ def prepare(data: Path, listen: str) -> None:
     ensure_pki(
         data / "pki", {name: f"spiffe://{_TRUST_DOMAIN}/{name}" for name in set(_CERTIFICATES.values())}
     )
+    (data / "connectors").mkdir(exist_ok=True)
+    for name, text in mock_providers.connectors(_providers_port(listen), str(data / "pki/ca.pem")).items():
+        (data / f"connectors/{name}.toml").write_text(text)
     (data / "strongroom.toml").write_text(_CONFIG.format(listen=listen, trust_domain=_TRUST_DOMAIN, uri=uri))
     policy = data / "policy.cedar"
     if not policy.exists():
@@ -195,6 +205,17 @@ def prepare(data: Path, listen: str) -> None:
         (data / f"{name}.toml").write_text(text.replace("'", '"'))
     asyncio.run(migrate_database(data / "strongroom.toml"))
     asyncio.run(create_system_keys(data / "strongroom.toml"))
+
+
+def _start_providers(data: Path, listen: str) -> subprocess.Popen[bytes]:
+    """Run mock Plaid, Stripe and OAuth on the port behind the vault's."""
+    pki = data.resolve() / "pki"
+    arguments = [str(_providers_port(listen)), str(pki / "server.pem"), str(pki / "server-key.pem")]
+    return subprocess.Popen([sys.executable, "-m", "vault.cli.mock_providers", *arguments])  # noqa: S603
+
+
+def _providers_port(listen: str) -> int:
+    return int(listen.rpartition(":")[2]) % 65_535 + 1
 
 
 def profile(data: Path, name: str) -> Profile:
@@ -234,6 +255,9 @@ def _ensure_tenant(data: Path) -> None:
 
 def _how_to_go_on(data: Path, *, running: bool) -> None:
     if running:
+        print(
+            "Mock Plaid, Stripe and OAuth run beside it: connectors plaid-mock, stripe-mock, oauth-mock (docs/uses.md)."
+        )
         print(f"To use it:   export STRONGROOM_PROFILE={data}/payments.toml; strongroom credential list")
         print("To stop it:  Ctrl-C")
     else:

@@ -13,11 +13,14 @@ import base64
 import http.server
 import json
 import secrets
+import signal
 import ssl
 import sys
 import threading
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from vault.crypto.hardening import end_with_parent
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -189,6 +192,7 @@ def connectors(port: int, ca_file: str) -> dict[str, str]:
 
 def main() -> None:
     """Serve until stopped."""
+    end_with_parent(signal.SIGTERM)
     port, certificate, private_key = sys.argv[1:]
     Providers(int(port), certificate, private_key).serve_forever()
 

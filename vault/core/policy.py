@@ -6,6 +6,7 @@ a policy issues no token.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import json
@@ -117,7 +118,7 @@ class Policy:
         results = cedarpy.is_authorized_batch(
             [_request(identity, scope, circumstances) for scope in scopes],
             self._policies,
-            _entities(identity, scopes),
+            _entities(identity, tuple(scopes)),
         )
         return [
             Judgement(
@@ -179,7 +180,9 @@ def _request(identity: str, scope: Scope, circumstances: Circumstances) -> dict[
     }
 
 
-def _entities(identity: str, scopes: Sequence[Scope]) -> str:
+# Whoever takes tokens takes the same again and again; to parse them is a third of a decision.
+@functools.lru_cache(maxsize=256)
+def _entities(identity: str, scopes: tuple[Scope, ...]) -> cedarpy.Entities:
     parts = urlsplit(identity) if identity.startswith("spiffe://") else None
     who = {
         "uid": {"type": IDENTITY, "id": identity},
@@ -202,7 +205,7 @@ def _entities(identity: str, scopes: Sequence[Scope]) -> str:
         }
         for scope in scopes
     }
-    return json.dumps([who, *what.values()])
+    return cedarpy.Entities.from_json_str(json.dumps([who, *what.values()]))
 
 
 def _name(key: str, body: dict[str, Any]) -> str:

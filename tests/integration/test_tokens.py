@@ -18,6 +18,7 @@ from tests.integration.wire import Books, Wire
 from tests.support.vault import TRUST_DOMAIN, client_extensions, issue_certificate
 from vault import config as configuration
 from vault.client.sealing import Recipient
+from vault.clock import SystemClock
 from vault.core import policy
 from vault.core.approvals import ACTIONS, Approvals, ApprovalSettings
 from vault.core.follower import Follower
@@ -54,6 +55,16 @@ def unb64(text: str) -> bytes:
 
 def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Jumped(SystemClock):
+    """A wall clock that was set to another time."""
+
+    def __init__(self, by: datetime.timedelta) -> None:
+        self._by = by
+
+    def now(self) -> datetime.datetime:
+        return super().now() + self._by
 
 
 def policies_of(base: Foundation, config: configuration.Config) -> Policies:
@@ -179,11 +190,8 @@ def test_a_token_is_refused_for_another_identity(site: VaultSite, wire: Wire) ->
 # Signed by the vault, over these very bytes.
 
 
-def test_no_single_bit_of_a_token_can_be_flipped(inside: Inside, wire: Wire, claims: dict[str, Any]) -> None:
-    text = wire.issue(READ).token
-    thumbprint = claims["cnf"]["x5t#S256"]
-    inside.look()
-    assert not isinstance(inside.verify(text, thumbprint), str)
+def accepted_flips(inside: Inside, text: str, thumbprint: str) -> list[int]:
+    """Which single bits of a token can be flipped without making it invalid."""
     data = text.encode()
     accepted = []
     for bit in range(len(data) * 8):
@@ -193,7 +201,55 @@ def test_no_single_bit_of_a_token_can_be_flipped(inside: Inside, wire: Wire, cla
             accepted.append(bit)
         if not bit % 2000:
             inside.look()
-    assert accepted == []
+    return accepted
+
+
+def test_no_single_bit_of_a_token_can_be_flipped(inside: Inside, wire: Wire, claims: dict[str, Any]) -> None:
+    text = wire.issue(READ).token
+    thumbprint = claims["cnf"]["x5t#S256"]
+    inside.look()
+    assert not isinstance(inside.verify(text, thumbprint), str)
+    assert accepted_flips(inside, text, thumbprint) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_no_single_bit_of_100_tokens_can_be_flipped(
+    inside: Inside, wire: Wire, claims: dict[str, Any]
+) -> None:
+    for number in range(100):
+        answer = wire.call(
+            ISSUE, tenant="acme", scopes=[READ], narrowable=number % 2 == 1, max_sessions=number
+        )
+        assert accepted_flips(inside, answer.response.token, claims["cnf"]["x5t#S256"]) == []
+
+
+@pytest.mark.parametrize(
+    ("jump", "verdict"),
+    [
+        (3600, "good"),
+        (86_400, "TOKEN_EXPIRED"),
+        (-30, "good"),
+        (-3600, "TOKEN_INVALID"),
+        (-86_400, "TOKEN_INVALID"),
+    ],
+)
+def test_a_clock_that_jumps_makes_no_token_live_longer_than_it_says(
+    inside: Inside, wire: Wire, claims: dict[str, Any], jump: int, verdict: str
+) -> None:
+    """Verified anew at the jumped time; then back at the true time, when what was remembered must not matter."""
+    text, thumbprint = wire.issue(READ, seconds=7200).token, claims["cnf"]["x5t#S256"]
+    inside.look()
+    inside.tokens._verified.clear()
+    true = inside.tokens._clock
+    inside.tokens._clock = Jumped(datetime.timedelta(seconds=jump))
+    try:
+        found = inside.verify(text, thumbprint)
+    finally:
+        inside.tokens._clock = true
+    assert (found if isinstance(found, str) else "good") == verdict
+    inside.look()
+    assert not isinstance(inside.verify(text, thumbprint), str)
 
 
 def test_flipped_bits_are_refused_over_the_wire_too(wire: Wire) -> None:

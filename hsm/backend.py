@@ -266,6 +266,9 @@ class HsmBackend(ABC):
         with self._errors("random"):
             return self._random(size)
 
+    def forget_keys(self) -> None:  # noqa: B027 - a backend need not hold any
+        """Let go of every wrapped key that is loaded now; it is loaded again when it is used."""
+
     def usage(self) -> Mapping[KeyRef, int]:
         """How often each KEK has wrapped, by this backend or as told by `note_usage`; for persisting."""
         return {}

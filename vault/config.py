@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vault.errors import StartError
+from vault.model import Placement
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -54,8 +55,19 @@ class Hsm(_Section):
     uri: str
     sessions: int = Field(default=8, ge=1, le=1024)
     wait_seconds: Seconds = 5.0
+    cached_keys: int = Field(default=256, ge=1, le=65_536)
+    key_placement: Placement = Placement.TOKEN
     deployment: str = Field(default="sr", pattern=r"^[a-z0-9]{1,6}$")
     softhsm_config_file: Path | None = None
+
+
+class SecondHsm(_Section):
+    """`[second_hsm]`: another HSM, for tenants that are mirrored in it or moved to it."""
+
+    uri: str
+    sessions: int = Field(default=8, ge=1, le=1024)
+    wait_seconds: Seconds = 5.0
+    cached_keys: int = Field(default=256, ge=1, le=65_536)
 
 
 class Secrets(_Section):
@@ -259,6 +271,7 @@ class Config(_Section):
     hsm: Hsm
     database: Database
     secrets: Secrets | None = None
+    second_hsm: SecondHsm | None = None
     tokens: Tokens = Tokens()
     policy: Policy
     approvals: Approvals

@@ -256,9 +256,31 @@ class KeyPurpose(enum.StrEnum):
     CHECKPOINT = "checkpoint"
     INGEST = "ingest"
     PAGE = "page"
+    ROOT = "root"
     SUBJECT = "subject"
     SUBJECT_INDEX = "index"
     BACKUP = "backup"
+
+
+class Placement(enum.StrEnum):
+    """Where a key-encryption key lies."""
+
+    TOKEN = "token"  # noqa: S105 - a place
+    """An object of its own in the HSM."""
+    WRAPPED = "wrapped"
+    """In the database, wrapped under a root key of the HSM."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHome:
+    """A place of a key beside, or instead of, an object in the first HSM."""
+
+    backend: str
+    root_version: int = 0
+    """The root key that it is wrapped under; 0 for an object in the HSM."""
+    wrapped: bytes = field(default=b"", repr=False)
+    root_label: str = ""
+    root_object_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +297,18 @@ class Key:
     object_id: bytes
     create_time: datetime.datetime
     created_by: str
+    homes: tuple[KeyHome, ...] = ()
+    """Where it lies, the first HSM first; empty for an object in that HSM and nowhere else."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Every HSM that it lies in, or is wrapped by, in the order of the copies of what it wraps."""
+        return tuple(home.backend for home in self.homes) or (self.backend,)
+
+    @property
+    def placement(self) -> Placement:
+        """Where it lies."""
+        return Placement.WRAPPED if any(home.root_version for home in self.homes) else Placement.TOKEN
 
 
 class SubjectState(enum.StrEnum):

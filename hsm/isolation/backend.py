@@ -310,6 +310,10 @@ class IsolatedBackend(HsmBackend):
         found: bytes = self._plain("random", size)
         return found
 
+    def forget_keys(self) -> None:  # noqa: D102
+        with self._errors("forget_keys"):
+            self._plain("forget_keys")
+
     def usage(self) -> Mapping[KeyRef, int]:  # noqa: D102 - inherited
         return self._usage.snapshot()
 

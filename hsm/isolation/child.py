@@ -32,7 +32,7 @@ _ROOM: Final = 64  # bytes, the longest data key
 _PLAIN: Final = frozenset(
     {
         *("capabilities", "health", "create_key", "key_info", "list_keys", "set_key_state"),
-        *("create_wrapped_key", "rewrap_key"),
+        *("create_wrapped_key", "rewrap_key", "forget_keys"),
         *("sign", "public_key", "mac", "random"),
     }
 )

@@ -19,6 +19,7 @@ from hsm.errors import (
     HsmUnavailable,
     HsmUnsupported,
     KeyAmbiguous,
+    KeyNotFound,
     KeyNotPermitted,
 )
 from hsm.model import (
@@ -81,6 +82,8 @@ class Pkcs11Backend(HsmBackend):
         self._uri = uri
         self._usage = UsageCounter()
         self._canaries: dict[KeyRef, bytes] = {}
+        self._seen: set[KeyRef] = set()
+        self._missing: KeyRef | None = None
         self._found: Capabilities | None = None
         reserved = uri.init_string.encode() if uri.init_string is not None else None
         self._module = module.acquire(uri.module_path, reserved=reserved)
@@ -98,7 +101,7 @@ class Pkcs11Backend(HsmBackend):
             cached_keys,
             lambda worker, root: self._root(worker, root, "unwrap"),
         )
-        self._recovery = Recovery(self._module, self._pool)
+        self._recovery = Recovery(self._module, self._pool, self._sees_its_keys)
         self._runner = Runner(self._pool, self._recovery)
         try:
             self._log_in_at_first()
@@ -116,14 +119,20 @@ class Pkcs11Backend(HsmBackend):
         SoftHSM rewrites its token's file at each log-in, so a process that starts in the same moment as
         another may not see the token, or find it unreadable. A PIN that is refused is never tried again.
         """
-        for pause in (*_LOOK_AGAIN, None):
+        for attempt, pause in enumerate((*_LOOK_AGAIN, None)):
             try:
                 with self._module.gate.entered("open", self._pool.wait_seconds):
                     self._pool.log_in()
             except (CryptokiError, PKCS11Error) as error:
                 failure = as_failure("open", error)
                 passing = failure.code.remedy is Remedy.CONNECT
-                if not passing or pause is None or not module.look_again(self._module):
+                if (
+                    not passing
+                    or pause is None
+                    or not module.look_again(
+                        self._module, shared=attempt == 0, wait_seconds=self._pool.wait_seconds
+                    )
+                ):
                     if failure.rv == codes.TOKEN_NOT_PRESENT:
                         text = f"no token of {self._uri.module_path} matches the URI"
                         raise HsmUnavailable("open", text) from None
@@ -169,9 +178,31 @@ class Pkcs11Backend(HsmBackend):
         cached = worker.keys.get((algorithm, ref.object_id))
         if cached is not None and cached[0] == ref.label:
             return cached[1]
-        handle = keys.find_key(worker, ref, algorithm, op)
+        try:
+            handle = keys.find_key(worker, ref, algorithm, op)
+        except KeyNotFound:
+            worker.require_login()
+            if ref not in self._seen:
+                raise
+            # It was there. Either another process has destroyed it, or the token is gone, which some modules
+            # answer by finding nothing; a new start will tell.
+            self._seen.discard(ref)
+            self._missing = ref
+            raise CryptokiError(codes.TOKEN_NOT_PRESENT) from None
+        self._seen.add(ref)
         worker.keys[algorithm, ref.object_id] = (ref.label, handle)
         return handle
+
+    def _sees_its_keys(self, worker: Worker) -> bool:
+        """Whether a key that had gone missing is there again. After a new start the answer is final."""
+        missing, self._missing = self._missing, None
+        if missing is None:
+            return True
+        try:
+            keys.find_any(worker, missing, "health")
+        except KeyNotFound:
+            return False
+        return True
 
     def _wrap(self, ref: Kek, dek: ReadableBuffer, aad: bytes) -> bytes:
         return self._runner.run("wrap", lambda worker: self._wrap_on(worker, ref, dek, aad))
@@ -373,9 +404,14 @@ class Pkcs11Backend(HsmBackend):
 
         self._runner.alone("destroy_key", work)
         self._canaries.pop(ref, None)
+        self._seen.discard(ref)
         self._usage.forget(ref)
         # Another module might give the handle of a destroyed key to a new one.
         self._pool.forget_keys()
+
+    def forget_keys(self) -> None:  # noqa: D102
+        with self._errors("forget_keys"), self._module.gate.entered("forget_keys", self._pool.wait_seconds):
+            self._session_keys.close()
 
     def usage(self) -> Mapping[KeyRef, int]:  # noqa: D102 - inherited
         return self._usage.snapshot()

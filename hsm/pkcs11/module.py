@@ -198,14 +198,18 @@ def acquire(path: str, *, reserved: bytes | None = None) -> Module:
         return module
 
 
-def look_again(module: Module) -> bool:
-    """Initialise a module again if no other backend uses it, as tokens are seen only then."""
+def look_again(module: Module, *, shared: bool, wait_seconds: float) -> bool:
+    """Initialise a module again, as tokens are seen only then; if others use it, only where `shared` says so.
+
+    Their sessions end with that, as after a reconnect. Raises `HsmBusy`.
+    """
     with _registry_lock:
-        if module.users != 1:
+        if module.users != 1 and (not shared or module.gate.lost):
             return False
-        with suppress(CryptokiError):
-            module.finalize()
-        module.initialize()
+        with module.gate.exclusive("open", wait_seconds):
+            with suppress(CryptokiError):
+                module.finalize()
+            module.initialize()
         return True
 
 

@@ -19,8 +19,11 @@ from hsm.errors import HsmAuthFailed, HsmBusy, HsmError, HsmUnavailable
 from hsm.pkcs11.codes import CryptokiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hsm.pkcs11.module import Module
     from hsm.pkcs11.pool import Pool
+    from hsm.pkcs11.worker import Worker
 
 log = logging.getLogger("hsm.pkcs11")
 
@@ -31,7 +34,8 @@ LONGEST_PAUSE: Final = 1.0
 class Recovery:
     """Brings a pool's connection back, one thread at a time."""
 
-    def __init__(self, module: Module, pool: Pool) -> None:
+    def __init__(self, module: Module, pool: Pool, sees_its_keys: Callable[[Worker], bool]) -> None:
+        self._sees_its_keys = sees_its_keys
         self._module = module
         self._pool = pool
         self._lock = threading.Lock()
@@ -75,7 +79,7 @@ class Recovery:
             return False
         try:
             worker.random(16)
-            alive = pool.logged_in() is True
+            alive = pool.logged_in() is True and self._sees_its_keys(worker)
         except CryptokiError:
             alive = False
         if alive:

@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from vault.cli import jobs, key_life
+from vault.cli import jobs, key_homes, key_life
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.key_homes import BackendOption, PlacementOption, homes
 from vault.cli.output import Format, Output, show, show_all, show_dict
 from vault.cli.server import ConfigFile
 
 app = typer.Typer(help="Tenants and their keys in the HSM.", no_args_is_help=True)
 jobs.register(app)
 key_life.register(app)
+key_homes.register(app)
 
 SYSTEM = "system"
 Tenant = Annotated[str, typer.Argument(help="The tenant.")]
@@ -41,13 +43,15 @@ async def create_system_keys(config: Path) -> list[str]:
 def create_tenant(
     tenant: Tenant,
     *,
+    placement: PlacementOption = None,
+    backend: BackendOption = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Make a tenant and its first key."""
     with client(profile, token_file) as vault:
-        show(output, vault.create_tenant(tenant))
+        show(output, vault.create_tenant(tenant, homes=homes(placement, backend)))
 
 
 @app.command()
@@ -61,6 +65,8 @@ def rotate(
         bool, typer.Option("--ingest", help="The vault's own key behind the ingest keys, and these.")
     ] = False,
     dry_run: jobs.DryRun = False,
+    placement: PlacementOption = None,
+    backend: BackendOption = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
@@ -71,7 +77,7 @@ def rotate(
         raise typer.BadParameter("name a tenant, or --signing or --ingest")
     with client(profile, token_file) as vault:
         made = [vault.rotate_key(SYSTEM, purpose=purpose, validate_only=dry_run) for purpose in own] or [
-            vault.rotate_key(tenant, validate_only=dry_run)
+            vault.rotate_key(tenant, validate_only=dry_run, homes=homes(placement, backend))
         ]
     if own:
         show_all(output, made, ("purpose", "version", "state", "algorithm", "label", "create_time"))
@@ -91,7 +97,9 @@ def list_(
     with client(profile, token_file) as vault:
         found = vault.list_keys(tenant)
     show_all(
-        output, found, ("version", "state", "algorithm", "backend", "label", "create_time", "created_by")
+        output,
+        found,
+        ("version", "state", "algorithm", "placement", "backends", "label", "create_time", "created_by"),
     )
 
 

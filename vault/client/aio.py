@@ -251,18 +251,26 @@ class AsyncClient:
         """The vault's public keys, as a JWK set in JSON."""
         return await self._drive(self._operations.jwks())
 
-    async def create_tenant(self, tenant: str) -> key_pb2.Key:
+    async def create_tenant(self, tenant: str, *, homes: key_pb2.KeyHomes | None = None) -> key_pb2.Key:
         """Make a tenant and its first key."""
-        return await self._run(self._operations.create_tenant(tenant))
+        return await self._run(self._operations.create_tenant(tenant, homes))
 
     async def rotate_key(
-        self, tenant: str, *, purpose: str = "kek", validate_only: bool = False
+        self,
+        tenant: str,
+        *,
+        purpose: str = "kek",
+        validate_only: bool = False,
+        homes: key_pb2.KeyHomes | None = None,
     ) -> key_pb2.Key:
         """Make a new version of a tenant's key and put it to use.
 
-        For the tenant `system`, one of the vault's own: `token`, `checkpoint` or `ingest`.
+        For the tenant `system`, one of the vault's own: `token`, `checkpoint` or `ingest`. `homes` puts it
+        somewhere else.
         """
-        return await self._run(self._operations.rotate_key(tenant, purpose, validate_only=validate_only))
+        return await self._run(
+            self._operations.rotate_key(tenant, purpose, validate_only=validate_only, homes=homes)
+        )
 
     async def key_status(self, tenant: str) -> key_pb2.KeyServiceGetStatusResponse:
         """What depends on each version of a tenant's key, what is due, and which jobs are under way."""

@@ -433,16 +433,20 @@ class Operations:
         )
         return response.jwks
 
-    def create_tenant(self, tenant: str) -> Steps[key_pb2.Key]:
-        """Make a tenant and its first key."""
+    def create_tenant(self, tenant: str, homes: key_pb2.KeyHomes | None) -> Steps[key_pb2.Key]:
+        """Make a tenant and its first key, where it shall lie if that is said."""
         response = yield from self.authorised(
             "/vault.v1.KeyService/CreateTenant",
-            key_pb2.KeyServiceCreateTenantRequest(tenant=tenant, request_id=random.token_urlsafe(16)),
+            key_pb2.KeyServiceCreateTenantRequest(
+                tenant=tenant, request_id=random.token_urlsafe(16), homes=homes
+            ),
             key_pb2.KeyServiceCreateTenantResponse,
         )
         return response.key
 
-    def rotate_key(self, tenant: str, purpose: str, *, validate_only: bool) -> Steps[key_pb2.Key]:
+    def rotate_key(
+        self, tenant: str, purpose: str, *, validate_only: bool, homes: key_pb2.KeyHomes | None
+    ) -> Steps[key_pb2.Key]:
         """Make a new version of a tenant's key, or of one of the vault's own, and put it to use."""
         response = yield from self.authorised(
             "/vault.v1.KeyService/Rotate",
@@ -450,6 +454,7 @@ class Operations:
                 tenant=tenant,
                 purpose=KEY_PURPOSES[purpose],
                 validate_only=validate_only,
+                homes=homes,
                 request_id=random.token_urlsafe(16),
             ),
             key_pb2.KeyServiceRotateResponse,

@@ -250,16 +250,26 @@ class Client:
         """The vault's public keys, as a JWK set in JSON."""
         return self._drive(self._operations.jwks())
 
-    def create_tenant(self, tenant: str) -> key_pb2.Key:
+    def create_tenant(self, tenant: str, *, homes: key_pb2.KeyHomes | None = None) -> key_pb2.Key:
         """Make a tenant and its first key."""
-        return self._run(self._operations.create_tenant(tenant))
+        return self._run(self._operations.create_tenant(tenant, homes))
 
-    def rotate_key(self, tenant: str, *, purpose: str = "kek", validate_only: bool = False) -> key_pb2.Key:
+    def rotate_key(
+        self,
+        tenant: str,
+        *,
+        purpose: str = "kek",
+        validate_only: bool = False,
+        homes: key_pb2.KeyHomes | None = None,
+    ) -> key_pb2.Key:
         """Make a new version of a tenant's key and put it to use.
 
-        For the tenant `system`, one of the vault's own: `token`, `checkpoint` or `ingest`.
+        For the tenant `system`, one of the vault's own: `token`, `checkpoint` or `ingest`. `homes` puts it
+        somewhere else.
         """
-        return self._run(self._operations.rotate_key(tenant, purpose, validate_only=validate_only))
+        return self._run(
+            self._operations.rotate_key(tenant, purpose, validate_only=validate_only, homes=homes)
+        )
 
     def key_status(self, tenant: str) -> key_pb2.KeyServiceGetStatusResponse:
         """What depends on each version of a tenant's key, what is due, and which jobs are under way."""

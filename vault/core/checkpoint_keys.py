@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
-from vault.core.hsm import Unwrapping, Wrapping, ref
+from vault.core.hsm import Unwrapping, Wrapping
 from vault.core.verification import INTRODUCE
 from vault.crypto import hpke, notes
 from vault.crypto.encoding import encode
@@ -192,7 +192,7 @@ async def verifier_keys(origin: str, keyring: Keyring, hsm: Hsm) -> list[str]:
 
 
 async def _public(origin: str, hsm: Hsm, key: Key) -> str:
-    return notes.verifier_key(origin, await hsm.call(hsm.backend.public_key, ref(key)))
+    return notes.verifier_key(origin, await hsm.public_key(key))
 
 
 def _introduction(verifier: str) -> AuditDraft:

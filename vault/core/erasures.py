@@ -29,7 +29,7 @@ from vault.core import approvals as approving
 from vault.core import audit, requests
 from vault.core.hsm import ref
 from vault.core.subjects import wrap_aad
-from vault.crypto import envelope, memory, notes, suites
+from vault.crypto import copies, envelope, memory, notes, suites
 from vault.crypto.approvals import Operation
 from vault.crypto.envelope import DEK_BYTES
 from vault.crypto.errors import FormatError, IntegrityError
@@ -41,6 +41,7 @@ from vault.model import (
     ErasureState,
     KeyPurpose,
     KeyState,
+    Placement,
     StoredVersion,
     Subject,
     SubjectState,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
     from vault.core.envelopes import Envelopes
-    from vault.core.hsm import Hsm
+    from vault.core.hsm import Hsm, OneHsm
     from vault.core.keys import Keyring
     from vault.core.subjects import Subjects
     from vault.model import AuditDraft, Caller, Key
@@ -282,12 +283,15 @@ class Erasures:
             for key in reversed(versions):
                 if erasure.subject_id and key.version > erasure.key_version:
                     continue
-                if key.backend != self._hsm.backend.name:
-                    raise VaultError(Reason.HSM_UNAVAILABLE, "a key lies in another HSM than the one in use")
-                await self._hsm.call(_destroy_in_thread, self._hsm, key)
+                for one in self._hsm.holders(key):
+                    await one.call(_destroy_in_thread, one, key)
                 if key.state is not KeyState.DESTROYED:
                     await self._log.commit(_destroyed(caller, key))
                 gone.append(key)
+        if any(key.placement is Placement.WRAPPED for key in gone):
+            # A backup may still have them, wrapped: what they are wrapped under goes as well.
+            await self._keyring.renew_root(caller.identity)
+        await self._hsm.forget_keys()
         self._keyring.forget_tenant(erasure.tenant)
         return gone
 
@@ -447,7 +451,7 @@ def _flat(key: RowKey) -> tuple[str, *tuple[str | int, ...]]:
 _REPEATED = canonical_json({"repeated": True})
 
 
-def _destroy_in_thread(hsm: Hsm, key: Key) -> None:
+def _destroy_in_thread(hsm: OneHsm, key: Key) -> None:
     # If it is not there, an earlier run did it, or it was announced and never made.
     with contextlib.suppress(KeyNotFound):
         hsm.backend.destroy_key(ref(key), confirm=key.label)
@@ -459,21 +463,28 @@ def _destroy_in_thread(hsm: Hsm, key: Key) -> None:
 
 
 def _must_not_open(hsm: Hsm, key: Key, wrapped: bytes, aad: bytes) -> None:
-    """Try to unwrap. Only that the HSM has no such key, or that it is another's, counts as proof."""
-    with memory.allocate(DEK_BYTES * 2) as buffer:
-        try:
-            hsm.backend.unwrap(ref(key), wrapped, aad, buffer.view)
-        except (KeyNotFound, HsmIntegrityError):
-            return
-    raise VaultError(Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate")
+    """Try to unwrap, wherever the key lay. Only that the HSM has no such key, or that it is another's, is proof."""
+    blobs = copies.split(wrapped) if len(key.backends) > 1 else (wrapped,)
+    for name, blob in zip(key.backends, blobs, strict=True):
+        one = hsm.one(name)
+        with memory.allocate(DEK_BYTES * 2) as buffer:
+            try:
+                one.backend.unwrap(one.kek(key), blob, aad, buffer.view)
+            except (KeyNotFound, HsmIntegrityError):
+                continue
+        raise VaultError(
+            Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate"
+        )
 
 
 def _destroyed(caller: Caller, key: Key) -> Unit:
     own = _key_row(key)
+    homes = [RowKey("key_homes", (*own.key, home.backend)) for home in key.homes]
 
     def decide(rows: Rows, _now: datetime.datetime) -> Commit:
         row = rows.get(*_flat(own))
         assert row is not None
+        emptied = [{**(rows.get(*_flat(home)) or {}), "wrapped": b""} for home in homes]
         summary = {"purpose": key.purpose.value, "version": key.version, "label": key.label}
         record = audit.granted(
             caller,
@@ -482,9 +493,13 @@ def _destroyed(caller: Caller, key: Key) -> Unit:
             before=canonical_json({**summary, "state": row["state"]}),
             after=canonical_json({**summary, "state": KeyState.DESTROYED.value}),
         )
-        return Commit((record,), (Write("keys", {**row, "state": KeyState.DESTROYED.value}),))
+        writes = (
+            Write("keys", {**row, "state": KeyState.DESTROYED.value}),
+            *(Write("key_homes", home) for home in emptied),
+        )
+        return Commit((record,), writes)
 
-    return Unit((own,), decide)
+    return Unit((own, *homes), decide)
 
 
 def _delete(caller: Caller, name: str) -> Unit:

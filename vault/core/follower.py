@@ -50,6 +50,7 @@ FOLLOWED = (
     "key.restore",
     "key.schedule_destruction",
     "key.destroy",
+    "key.rewrap_root",
     "job.start",
     "job.update",
 )

@@ -13,17 +13,27 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from hsm import KeyAlgorithm, KeySpec
+from hsm import KeyAlgorithm
 from vault.core import audit, requests
-from vault.core.hsm import ref
-from vault.errors import Reason, VaultError
-from vault.model import SYSTEM_TENANT, AuditDraft, Key, KeyPurpose, KeyState, Origin, Outcome
+from vault.errors import Reason, VaultError, invalid_field
+from vault.model import (
+    SYSTEM_TENANT,
+    AuditDraft,
+    Key,
+    KeyHome,
+    KeyPurpose,
+    KeyState,
+    Origin,
+    Outcome,
+    Placement,
+)
 from vault.store import credentials, jobs, keys
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import AsyncIterator, Sequence
 
     from hsm import KeyInfo
     from vault.core.audit import AuditLog
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
     from vault.store.ledger import Rows
 
 _LABEL_NAME = 20
+_REWRAP_AT_ONCE = 50
+REWRAP_ROOT = "key.rewrap_root"
 _TRIES = 6
 _PAUSE_SECONDS = 0.05
 
@@ -46,10 +58,30 @@ class KeyDescription:
     credential_versions: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Homes:
+    """Where a new key shall lie. What is not said is as with the version before, or as the configuration says."""
+
+    placement: Placement | None = None
+    backends: tuple[str, ...] = ()
+    """The HSMs by name, or `first` and `second`; two of them for a mirrored key."""
+
+    def __str__(self) -> str:
+        return f"{self.placement or ''}:{','.join(self.backends)}"
+
+
 class Keyring:
     """Knows the keys. Rows of keys are remembered until the log tells of a change."""
 
-    def __init__(self, database: Database, hsm: Hsm, log: AuditLog, deployment: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        hsm: Hsm,
+        log: AuditLog,
+        deployment: str,
+        placement: Placement = Placement.TOKEN,
+    ) -> None:
+        self._placement = placement
         self._database = database
         self._hsm = hsm
         self._log = log
@@ -60,7 +92,10 @@ class Keyring:
 
     def forget(self, record: AuditRecord) -> None:
         """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
-        if record.action.startswith("key.") or record.action == "tenant.erase":
+        if record.action == REWRAP_ROOT:
+            self._active.clear()
+            self._versions.clear()
+        elif record.action.startswith("key.") or record.action == "tenant.erase":
             self.forget_tenant(record.resource.partition("/")[0])
 
     def forget_tenant(self, tenant: str) -> None:
@@ -105,6 +140,11 @@ class Keyring:
             (KeyPurpose.PAGE, KeyAlgorithm.HMAC_SHA256),
             (KeyPurpose.SUBJECT_INDEX, KeyAlgorithm.HMAC_SHA256),
             (KeyPurpose.BACKUP, KeyAlgorithm.AES_256),
+            *(
+                [(KeyPurpose.ROOT, KeyAlgorithm.AES_256_ROOT)]
+                if self._hsm.backend.capabilities().wrapped_keys
+                else []
+            ),
         )
         made = []
         for purpose, algorithm in wanted:
@@ -115,13 +155,15 @@ class Keyring:
             made.append(await self._make(SYSTEM_TENANT, purpose, algorithm, draft, None))
         return made
 
-    async def create_tenant(self, caller: Caller, tenant: str, request_id: str) -> Key:
+    async def create_tenant(
+        self, caller: Caller, tenant: str, request_id: str, homes: Homes = Homes()
+    ) -> Key:
         """Make a tenant and its first key-encryption key. Raises `TENANT_EXISTS`, `HSM_UNAVAILABLE`."""
         requests.customer_tenant(tenant)
         requests.require(caller, "tenant.create", f"{SYSTEM_TENANT}/tenants/{tenant}")
-        repeat = requests.repeat(caller, "key.create_tenant", request_id, tenant)
+        repeat = requests.repeat(caller, "key.create_tenant", request_id, tenant, str(homes))
         draft = audit.granted(caller, "key.create_tenant", f"{tenant}/keys")
-        return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat)
+        return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat, homes)
 
     async def rotate(
         self,
@@ -130,18 +172,19 @@ class Keyring:
         request_id: str,
         purpose: KeyPurpose = KeyPurpose.KEK,
         *,
+        homes: Homes = Homes(),
         validate_only: bool = False,
     ) -> Key:
         """Make a new version of a key and put it to use. Raises `TENANT_NOT_FOUND`, `KEY_CHANGED`."""
         requests.require(caller, "key.rotate", f"{tenant}/keys")
-        repeat = requests.repeat(caller, "key.rotate", request_id, tenant, purpose.value)
+        repeat = requests.repeat(caller, "key.rotate", request_id, tenant, purpose.value, str(homes))
         draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
         active = await self.active(tenant, purpose)
         if validate_only:
             dry = canonical_json({"validate_only": True, "version": active.version})
             await self._log.record(dataclasses.replace(draft, after_state=dry))
             return active
-        return await self._make(tenant, purpose, KeyAlgorithm(active.algorithm), draft, repeat)
+        return await self._make(tenant, purpose, KeyAlgorithm(active.algorithm), draft, repeat, homes)
 
     async def renew(self, tenant: str, purpose: KeyPurpose, draft: AuditDraft, *, instead_of: int = 0) -> Key:
         """Make a new version for whom the draft names, in the place of the active one, or of this version only.
@@ -195,7 +238,7 @@ class Keyring:
         key = await self.version(tenant, KeyPurpose.KEK, version) if version else active
         async with self._database.read() as connection:
             count = await credentials.count_by_kek(connection, tenant, key.version)
-        return KeyDescription(key, await self._hsm.call(self._hsm.backend.key_info, ref(key)), count)
+        return KeyDescription(key, await self._hsm.key_info(key), count)
 
     async def list_uses(
         self, caller: Caller, tenant: str, version: int, *, after: tuple[str, int], limit: int
@@ -226,17 +269,21 @@ class Keyring:
         algorithm: KeyAlgorithm,
         draft: AuditDraft,
         repeat: requests.Repeat | None,
+        wish: Homes = Homes(),
     ) -> Key:
         async with self._database.read() as connection:
             existing = await keys.list_keys(connection, tenant, purpose)
+        previous = next((key for key in existing if key.state is KeyState.ACTIVE), None)
+        backend, homes = await self._homes(purpose, wish, previous)
         new = _Making(
             tenant=tenant,
             purpose=purpose,
             algorithm=algorithm,
             version=existing[0].version + 1 if existing else 1,
             label=_label(self._deployment, purpose, tenant, existing[0].version + 1 if existing else 1),
-            backend=self._hsm.backend.name,
-            previous=next((key for key in existing if key.state is KeyState.ACTIVE), None),
+            backend=backend,
+            homes=homes,
+            previous=previous,
             draft=dataclasses.replace(draft, resource=draft.resource or f"{tenant}/{purpose}"),
             repeat=repeat,
         )
@@ -245,12 +292,162 @@ class Keyring:
         if isinstance(announced, str):
             return await self.version(tenant, purpose, int(announced))
         # 2. Effect.
-        await self._hsm.call(self._hsm.backend.create_key, KeySpec(ref(announced), algorithm))
+        made = [
+            dataclasses.replace(home, wrapped=await self._hsm.create(announced, home))
+            for home in announced.homes or (KeyHome(backend),)
+        ]
+        if homes:
+            announced = dataclasses.replace(announced, homes=tuple(made))
         # 3. Outcome: from here on new writes use it.
         active: Key = await self._log.commit(new.activate(announced))
         self._versions[tenant, purpose, active.version] = active
         self._active[tenant, purpose] = active
         return active
+
+    async def _homes(
+        self, purpose: KeyPurpose, wish: Homes, previous: Key | None
+    ) -> tuple[str, tuple[KeyHome, ...]]:
+        """The HSM that a new key is first looked for in, and its homes if it needs more than that."""
+        customers = purpose in (KeyPurpose.KEK, KeyPurpose.SUBJECT)
+        placement = wish.placement or (previous.placement if previous else None)
+        if placement is None:
+            # A subjects' key is replaced at every erasure, which is good for something only if it is destroyed.
+            placement = self._placement if purpose is KeyPurpose.KEK else Placement.TOKEN
+        first = self._hsm.backend.name
+        if wish.backends:
+            names = tuple(self._backend_named(name) for name in wish.backends)
+        elif purpose is KeyPurpose.ROOT:
+            names = tuple(self._hsm.names)
+        else:
+            names = previous.backends if previous and customers else (first,)
+        if len(set(names)) != len(names) or len(names) > len(self._hsm.names):
+            raise invalid_field("homes.backends", "names one HSM, or two different ones")
+        if placement is Placement.TOKEN:
+            return names[0], tuple(KeyHome(name) for name in names) if len(names) > 1 else ()
+        root = await self._root()
+        if not set(names) <= set(root.backends):
+            raise invalid_field(
+                "homes", "the root key does not lie in that HSM: run `strongroom keys rotate-root`"
+            )
+        return names[0], tuple(KeyHome(name, root.version, b"", root.label, root.object_id) for name in names)
+
+    def _backend_named(self, name: str) -> str:
+        known = {"first": self._hsm.backend.name, "second": self._hsm.second or ""}
+        found = known.get(name, name)
+        if found not in self._hsm.names:
+            raise invalid_field("homes.backends", "is not an HSM of this vault that is there")
+        return found
+
+    async def _root(self) -> Key:
+        try:
+            return await self.active(SYSTEM_TENANT, KeyPurpose.ROOT)
+        except VaultError as error:
+            if error.reason is Reason.TENANT_NOT_FOUND:
+                raise invalid_field(
+                    "homes.placement", "needs a root key: run `strongroom keys init`"
+                ) from None
+            raise
+
+    # -- the root key ----------------------------------------------------------------------------------
+
+    async def rotate_root(self, actor: str) -> Key:
+        """Make a new version of the key that others are wrapped under; `rewrap_to_root` moves them to it."""
+        draft = AuditDraft(SYSTEM_TENANT, actor, "key.rotate_root", "", Outcome.GRANTED, Origin())
+        return await self._make(SYSTEM_TENANT, KeyPurpose.ROOT, KeyAlgorithm.AES_256_ROOT, draft, None)
+
+    async def rewrap_to_root(self, actor: str) -> AsyncIterator[int]:
+        """Wrap every wrapped key under the newest root; yields how many have been done.
+
+        Ended early, it goes on where it was when it is called again.
+        """
+        root = await self._root()
+        done = 0
+        while True:
+            async with self._database.read() as connection:
+                found = await keys.homes_not_under(connection, root.version, limit=_REWRAP_AT_ONCE)
+                moving = [
+                    next(key for key in await keys.list_keys(connection, *name[:2]) if key.version == name[2])
+                    for name in found
+                ]
+            if not moving:
+                return
+            moved = [await self._under(key, root) for key in moving]
+            await self._log.commit(_rewrap_unit(actor, root, moving, moved))
+            done += len(moved)
+            yield done
+
+    async def shred(self, key: Key, actor: str) -> None:
+        """Forget a key that lies in the database, and then make it useless in backups too."""
+        rows = keys.home_rows(key)
+        names = [Write("key_homes", row).row_key for row in rows]
+        draft = AuditDraft(key.tenant, actor, "key.shred", f"{key.tenant}/keys", Outcome.GRANTED, Origin())
+        emptied = tuple(Write("key_homes", {**row, "wrapped": b""}) for row in rows)
+        await self._log.commit(
+            Unit(
+                tuple(names),
+                lambda _rows, _now: Commit(
+                    (dataclasses.replace(draft, before_state=_summary(key)),), emptied
+                ),
+            )
+        )
+        await self.renew_root(actor)
+        await self._hsm.forget_keys()
+
+    async def renew_root(self, actor: str) -> None:
+        """A new root for every wrapped key, and the end of the older ones: what only backups still have is gone."""
+        root = await self.rotate_root(actor)
+        async for _ in self.rewrap_to_root(actor):
+            pass
+        async with self._database.read() as connection:
+            versions = await keys.list_keys(connection, SYSTEM_TENANT, KeyPurpose.ROOT)
+        for old in versions:
+            if old.version < root.version and old.state is not KeyState.DESTROYED:
+                await self._hsm.destroy(old)
+                await self._log.commit(_destroyed_root(actor, old))
+        self.forget_tenant(SYSTEM_TENANT)
+
+    async def _under(self, key: Key, root: Key) -> Key:
+        homes = []
+        for home in key.homes:
+            new = dataclasses.replace(
+                home, root_version=root.version, root_label=root.label, root_object_id=root.object_id
+            )
+            if home.wrapped:
+                new = dataclasses.replace(new, wrapped=await self._hsm.rewrap_key(key, home, new))
+            homes.append(new)
+        return dataclasses.replace(key, homes=tuple(homes))
+
+
+def _destroyed_root(actor: str, root: Key) -> Unit:
+    name = RowKey("keys", (root.tenant, root.purpose.value, root.version))
+    draft = AuditDraft(SYSTEM_TENANT, actor, "key.destroy", "system/root", Outcome.GRANTED, Origin())
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        row = rows.get("keys", *name.key)
+        assert row is not None
+        record = dataclasses.replace(draft, before_state=_summary(root))
+        return Commit((record,), (Write("keys", {**row, "state": KeyState.DESTROYED.value}),))
+
+    return Unit((name,), decide)
+
+
+def _rewrap_unit(actor: str, root: Key, before: Sequence[Key], after: Sequence[Key]) -> Unit:
+    """The unit that puts keys under a new root, those that nobody changed meanwhile."""
+    olds = [row for key in before for row in keys.home_rows(key)]
+    news = [row for key in after for row in keys.home_rows(key)]
+    names = [Write("key_homes", row).row_key for row in olds]
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        writes = tuple(
+            Write("key_homes", new)
+            for name, old, new in zip(names, olds, news, strict=True)
+            if rows.get("key_homes", *name.key) == old
+        )
+        state = canonical_json({"root_version": root.version, "keys": len(writes)})
+        draft = AuditDraft(SYSTEM_TENANT, actor, REWRAP_ROOT, "system/root", Outcome.GRANTED, Origin())
+        return Commit((dataclasses.replace(draft, after_state=state),), writes)
+
+    return Unit(tuple(names), decide)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +460,7 @@ class _Making:
     version: int
     label: str
     backend: str
+    homes: tuple[KeyHome, ...]
     previous: Key | None
     draft: AuditDraft
     repeat: requests.Repeat | None
@@ -289,6 +487,7 @@ class _Making:
                 object_id=object_id,
                 create_time=now,
                 created_by=self.draft.identity,
+                homes=self.homes,
             )
             draft = dataclasses.replace(self.draft, action="key.announce", after_state=_summary(announced))
             return Commit((draft,), (Write("keys", keys.key_row(announced)),), announced)
@@ -315,6 +514,7 @@ class _Making:
                 writes.append(Write("keys", {**old, "state": KeyState.DECRYPT_ONLY.value}))
             active = dataclasses.replace(announced, state=KeyState.ACTIVE)
             writes.append(Write("keys", keys.key_row(active)))
+            writes.extend(Write("key_homes", row) for row in keys.home_rows(active))
             if self.purpose is KeyPurpose.KEK:
                 tenant = rows.get("tenants", self.tenant)
                 writes.append(Write("tenants", self._tenant_row(tenant, now)))
@@ -357,7 +557,14 @@ _REPLAYED = canonical_json({"repeated": True})
 
 def _summary(key: Key) -> str:
     return canonical_json(
-        {"purpose": key.purpose.value, "version": key.version, "state": key.state.value, "label": key.label}
+        {
+            "purpose": key.purpose.value,
+            "version": key.version,
+            "state": key.state.value,
+            "label": key.label,
+            "backends": list(key.backends),
+            "placement": key.placement.value,
+        }
     )
 
 

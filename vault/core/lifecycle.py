@@ -20,7 +20,17 @@ from vault.core.hsm import ref
 from vault.core.jobs import Order
 from vault.crypto.approvals import Operation
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import AuditDraft, JobKind, Key, KeyDestruction, KeyPurpose, KeyState, Origin, Outcome
+from vault.model import (
+    AuditDraft,
+    JobKind,
+    Key,
+    KeyDestruction,
+    KeyPurpose,
+    KeyState,
+    Origin,
+    Outcome,
+    Placement,
+)
 from vault.store import keys as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from vault.clock import Clock
     from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
-    from vault.core.hsm import Hsm
+    from vault.core.hsm import Hsm, OneHsm
     from vault.core.jobs import Jobs
     from vault.core.keys import Keyring
     from vault.model import Caller, JobProgress
@@ -127,7 +137,8 @@ class Lifecycle:
             step = _Step(RESTORE, (KeyState.RETIRED,), KeyState.DECRYPT_ONLY)
             if not validate_only:
                 # First in the HSM: the vault must not rely on what does not open yet.
-                await self._hsm.call(self._hsm.backend.set_key_state, ref(key), HsmKeyState.DECRYPT_ONLY)
+                for one in self._hsm.holders(key):
+                    await one.call(one.backend.set_key_state, ref(key), HsmKeyState.DECRYPT_ONLY)
         else:
             step = _Step(RESTORE, (KeyState.DESTROY_SCHEDULED,), KeyState.RETIRED)
         return await self._step(_draft(caller, RESTORE, tenant), key, step, validate_only=validate_only)
@@ -208,14 +219,11 @@ class Lifecycle:
             if error.reason is Reason.KEY_STATE_UNSUITABLE:
                 return
             raise
-        await self._hsm.call(self._erase, key)
+        for one in self._hsm.holders(key):
+            await one.call(_erase, one, key)
+        if key.placement is Placement.WRAPPED:
+            await self._keyring.shred(key, draft.identity)
         await self._log.commit(_end_unit(draft, order, KeyState.DESTROYED))
-
-    def _erase(self, key: Key) -> None:
-        try:
-            self._hsm.backend.destroy_key(ref(key), confirm=key.label)
-        except KeyNotFound:
-            log.info("a key was destroyed already", extra={"label": key.label})
 
     async def _admit(self, caller: Caller, action: str, tenant: str, version: int) -> Key:
         requests.customer_tenant(tenant)
@@ -261,16 +269,17 @@ class Lifecycle:
     async def _switch(self, key: Key, state: HsmKeyState) -> None:
         """Have the HSM enforce what the vault decided. Where it cannot, the vault's own decision stands alone."""
 
-        def set_state() -> None:
+        def set_state(one: OneHsm) -> None:
             try:
-                self._hsm.backend.set_key_state(ref(key), state)
+                one.backend.set_key_state(ref(key), state)
             except HsmError as error:
                 log.warning(
                     "the HSM does not switch off a key",
                     extra={"error": type(error).__name__, "label": key.label},
                 )
 
-        await self._hsm.call(set_state)
+        for one in self._hsm.holders(key):
+            await one.call(set_state, one)
 
 
 def _end_unit(draft: AuditDraft, order: KeyDestruction, to: KeyState) -> Unit:
@@ -328,3 +337,10 @@ def _changed(draft: AuditDraft, before: Key, after: Key, **more: str) -> AuditDr
 def _validated(draft: AuditDraft, before: Key, after: Key) -> AuditDraft:
     state = canonical_json({"validate_only": True, "version": after.version, "state": after.state.value})
     return dataclasses.replace(draft, before_state=_state(before), after_state=state)
+
+
+def _erase(one: OneHsm, key: Key) -> None:
+    try:
+        one.backend.destroy_key(ref(key), confirm=key.label)
+    except KeyNotFound:
+        log.info("a key was destroyed already", extra={"label": key.label})

@@ -16,7 +16,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import approvals, audit, requests
-from vault.core.hsm import ref
 from vault.core.policy import Circumstances, Policy, problems
 from vault.crypto import scopes
 from vault.crypto.approvals import Operation
@@ -354,7 +353,7 @@ class Policies:
     async def _mac(self, key_version: int, version: int, digest: bytes) -> bytes:
         key = await self._keyring.version(SYSTEM_TENANT, KeyPurpose.PAGE, key_version)
         message = encode("strongroom/policy/v1", version, digest)
-        mac: bytes = bytes(await self._hsm.call(self._hsm.backend.mac, ref(key), message))
+        mac: bytes = await self._hsm.mac(key, message)
         return mac
 
 

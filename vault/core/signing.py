@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from joserfc.jwk import ECKey
 
-from vault.core.hsm import ref
 from vault.errors import Reason, VaultError
 from vault.model import SYSTEM_TENANT, KeyPurpose, KeyState
 from vault.store.rows import canonical_json
@@ -137,7 +136,7 @@ class SigningKeys:
         ]
 
     async def _fetch(self, key: Key) -> _Public:
-        spki = await self._hsm.call(self._hsm.backend.public_key, ref(key))
+        spki = await self._hsm.public_key(key)
         public = serialization.load_der_public_key(spki)
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM's signing key is not of an elliptic curve")

@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING
 
 from vault.core import requests
-from vault.core.hsm import Unwrapping, Wrapping, ref
+from vault.core.hsm import Unwrapping, Wrapping
 from vault.crypto import memory
 from vault.crypto.encoding import encode
 from vault.errors import Reason, StartError, VaultError
@@ -66,7 +66,7 @@ class Subjects:
                     "keys: the vault lacks a key of its own: run `strongroom keys init`"
                 ) from None
             raise
-        mac = await self._hsm.call(self._hsm.backend.mac, ref(key), b"strongroom/subject-index/v1")
+        mac = await self._hsm.mac(key, b"strongroom/subject-index/v1")
         self._index = memory.absorb(mac)
 
     def pseudonym(self, tenant: str, name: str) -> str:

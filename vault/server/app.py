@@ -36,7 +36,7 @@ from vault.core.erasures import Erasures
 from vault.core.follower import Follower
 from vault.core.handovers import Handovers
 from vault.core.health import Health
-from vault.core.hsm import Hsm, ref
+from vault.core.hsm import Hsm, OneHsm
 from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
@@ -103,7 +103,8 @@ if TYPE_CHECKING:
 
     from vault.clock import Clock
     from vault.config import Audit as AuditSection
-    from vault.config import Config
+    from vault.config import Config, SecondHsm
+    from vault.config import Hsm as HsmSection
     from vault.core.anchors import Anchor
     from vault.model import Caller
     from vault.store.engine import Database
@@ -151,7 +152,7 @@ async def foundation(config: Config) -> AsyncIterator[Foundation]:
         hsm = await asyncio.to_thread(open_hsm, config, load)
         try:
             audit_log = AuditLog(database, clock, load, wait_seconds=config.audit.wait_seconds)
-            keyring = Keyring(database, hsm, audit_log, config.hsm.deployment)
+            keyring = Keyring(database, hsm, audit_log, config.hsm.deployment, config.hsm.key_placement)
             yield Foundation(clock, load, database, hsm, audit_log, keyring)
             await audit_log.drain()
         finally:
@@ -168,25 +169,32 @@ def open_database(config: Config) -> Database:
 
 
 def open_hsm(config: Config, load: Load) -> Hsm:
-    """Open the configured HSM. Raises `StartError`."""
-    section = config.hsm
-    if section.softhsm_config_file is not None:
+    """Open the configured HSMs. Raises `StartError`."""
+    if config.hsm.softhsm_config_file is not None:
         # SoftHSM reads this once, when its library is loaded.
-        os.environ["SOFTHSM2_CONF"] = str(section.softhsm_config_file)
+        os.environ["SOFTHSM2_CONF"] = str(config.hsm.softhsm_config_file)
     # What is wrong at start is said in one line, by whoever catches the error.
     logging.getLogger("hsm").setLevel(logging.CRITICAL)
+    second = config.second_hsm
     try:
-        backend = hsm_library.open_backend(
-            references.hsm_uri(config, section.uri),
-            sessions=section.sessions,
-            wait_seconds=section.wait_seconds,
-        )
+        first = _open_one(config, config.hsm, load)
+        return Hsm(first, (lambda: _open_one(config, second, load)) if second else None)
     except HsmAuthFailed as error:
         raise StartError(f"hsm: no log-in: {error}") from None
     except (HsmError, UriError) as error:
         raise StartError(f"hsm: {error}") from None
-    logging.getLogger("hsm").setLevel(logging.NOTSET)
-    return Hsm(backend, load, threads=section.sessions)
+    finally:
+        logging.getLogger("hsm").setLevel(logging.NOTSET)
+
+
+def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load) -> OneHsm:
+    backend = hsm_library.open_backend(
+        references.hsm_uri(config, section.uri),
+        sessions=section.sessions,
+        wait_seconds=section.wait_seconds,
+        cached_keys=section.cached_keys,
+    )
+    return OneHsm(backend, load, threads=section.sessions)
 
 
 async def _check_schema(database: Database) -> None:
@@ -212,6 +220,7 @@ class App:
         self._sinks = Sinks(outlets(config.audit.sinks), database, log_, clock)
         self._follower = Follower(database, clock)
         self._follower.listen(keyring.forget)
+        self._follower.listen(hsm.forget)
         self._signing_keys = SigningKeys(keyring, hsm, clock)
         self._follower.listen(self._signing_keys.notice)
         self._approvals = Approvals(_approval_settings(config), database, log_, clock)
@@ -366,6 +375,7 @@ class App:
             self._follower.run(),
             self._policies.run(),
             self._threats.run(),
+            self._base.hsm.run(),
             self._sessions.run(),
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
@@ -416,9 +426,7 @@ class App:
                     "keys: the vault has no keys of its own yet: run `strongroom keys init`"
                 ) from None
             raise StartError(f"database: {error.message}") from None
-        return memory.absorb(
-            await self._base.hsm.call(self._base.hsm.backend.mac, ref(key), b"strongroom/page/v1")
-        )
+        return memory.absorb(await self._base.hsm.mac(key, b"strongroom/page/v1"))
 
     def _enable_reflection(self) -> None:
         from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - only where it is asked for

@@ -36,7 +36,9 @@ class KeyService:
         self, request: pb.KeyServiceCreateTenantRequest, caller: Caller
     ) -> pb.KeyServiceCreateTenantResponse:
         """See the proto."""
-        key = await self._keyring.create_tenant(caller, request.tenant, request.request_id)
+        key = await self._keyring.create_tenant(
+            caller, request.tenant, request.request_id, wire.homes(request.homes)
+        )
         return pb.KeyServiceCreateTenantResponse(key=wire.key(key))
 
     async def rotate(
@@ -48,6 +50,7 @@ class KeyService:
             request.tenant,
             request.request_id,
             purpose_of(request.tenant, wire.key_purpose(request.purpose)),
+            homes=wire.homes(request.homes),
             validate_only=request.validate_only,
         )
         return pb.KeyServiceRotateResponse(key=wire.key(key))

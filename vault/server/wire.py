@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from vault.core.keys import Homes
 from vault.crypto import suites
 from vault.errors import invalid_field
 from vault.model import (
@@ -17,6 +18,7 @@ from vault.model import (
     KeyPurpose,
     KeyState,
     Outcome,
+    Placement,
     Standing,
     VersionState,
 )
@@ -194,6 +196,8 @@ def key(value: Key) -> key_pb2.Key:
         create_time=timestamp(value.create_time),
         created_by=value.created_by,
         purpose=_KEY_PURPOSES.get(value.purpose, key_pb2.KEY_PURPOSE_UNSPECIFIED),
+        placement=_PLACEMENTS[value.placement],
+        backends=value.backends,
     )
 
 
@@ -230,6 +234,22 @@ def key_schedule(value: KeySchedule) -> key_pb2.KeySchedule:
         max_wraps=value.max_wraps,
         rewrap=value.rewrap,
     )
+
+
+def homes(value: key_pb2.KeyHomes) -> Homes:
+    """Where a new key shall lie. Raises `FIELD_INVALID`."""
+    placement = next((mine for mine, theirs in _PLACEMENTS.items() if theirs == value.placement), None)
+    if placement is None and value.placement != key_pb2.KEY_PLACEMENT_UNSPECIFIED:
+        raise invalid_field("homes.placement", "is not a known placement")
+    if len(value.backends) > 2:  # noqa: PLR2004
+        raise invalid_field("homes.backends", "names one HSM, or two different ones")
+    return Homes(placement, tuple(value.backends))
+
+
+_PLACEMENTS = {
+    Placement.TOKEN: key_pb2.KEY_PLACEMENT_TOKEN,
+    Placement.WRAPPED: key_pb2.KEY_PLACEMENT_WRAPPED,
+}
 
 
 def job(value: JobProgress) -> job_pb2.RewrapJob:

@@ -8,10 +8,12 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.model import (
+    SYSTEM_TENANT,
     CheckpointKey,
     IngestKey,
     Key,
     KeyDestruction,
+    KeyHome,
     KeyPurpose,
     KeySchedule,
     KeyState,
@@ -23,6 +25,7 @@ from vault.store.tables import (
     handovers,
     ingest_keys,
     key_destructions,
+    key_homes,
     key_schedules,
     key_usage,
     keys,
@@ -30,6 +33,7 @@ from vault.store.tables import (
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -37,8 +41,16 @@ if TYPE_CHECKING:
     from vault.store.rows import Row
 
 
-def key_from(row: Row) -> Key:
-    """A key from its row."""
+_roots = keys.alias("roots")
+_ROOT_OF_HOME = (
+    (_roots.c.tenant == SYSTEM_TENANT)
+    & (_roots.c.purpose == KeyPurpose.ROOT.value)
+    & (_roots.c.version == key_homes.c.root_version)
+)
+
+
+def key_from(row: Row, homes: Sequence[KeyHome] = ()) -> Key:
+    """A key from its row, and the places that it lies in."""
     return Key(
         tenant=row["tenant"],
         purpose=KeyPurpose(row["purpose"]),
@@ -50,7 +62,23 @@ def key_from(row: Row) -> Key:
         object_id=row["object_id"],
         create_time=row["create_time"],
         created_by=row["created_by"],
+        homes=tuple(sorted(homes, key=lambda home: (home.backend != row["backend"], home.backend))),
     )
+
+
+def home_rows(key: Key) -> list[Row]:
+    """The rows of the places that a key lies in."""
+    return [
+        {
+            "tenant": key.tenant,
+            "purpose": key.purpose.value,
+            "version": key.version,
+            "backend": home.backend,
+            "root_version": home.root_version,
+            "wrapped": home.wrapped,
+        }
+        for home in key.homes
+    ]
 
 
 def key_row(key: Key) -> Row:
@@ -84,7 +112,68 @@ async def list_keys(
         .order_by(keys.c.version.desc())
         .limit(limit)
     )
-    return [key_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+    # In one statement, so that a key is never seen with the places of another moment.
+    page = statement.subquery()
+    here = (
+        (key_homes.c.tenant == page.c.tenant)
+        & (key_homes.c.purpose == page.c.purpose)
+        & (key_homes.c.version == page.c.version)
+    )
+    joined = (
+        select(
+            page,
+            key_homes.c.backend.label("home"),
+            key_homes.c.root_version,
+            key_homes.c.wrapped,
+            _roots.c.label.label("root_label"),
+            _roots.c.object_id.label("root_object_id"),
+        )
+        .select_from(page.outerjoin(key_homes, here).outerjoin(_roots, _ROOT_OF_HOME))
+        .order_by(page.c.version.desc())
+    )
+    rows: dict[int, Row] = {}
+    homes: dict[int, list[KeyHome]] = {}
+    for found in (await connection.execute(joined)).mappings():
+        row = dict(found)
+        rows[row["version"]] = row
+        if row["home"] is not None:
+            homes.setdefault(row["version"], []).append(_home_from(row))
+    return [key_from(row, homes.get(version, ())) for version, row in rows.items()]
+
+
+def _home_from(row: Row) -> KeyHome:
+    return KeyHome(
+        backend=row["home"],
+        root_version=row["root_version"],
+        wrapped=row["wrapped"],
+        root_label=row["root_label"] or "",
+        root_object_id=row["root_object_id"] or b"",
+    )
+
+
+async def homes_not_under(
+    connection: AsyncConnection, root_version: int, *, limit: int
+) -> list[tuple[str, KeyPurpose, int]]:
+    """Keys that are wrapped under another root than this one: tenant, purpose and version, in order."""
+    statement = (
+        select(key_homes.c.tenant, key_homes.c.purpose, key_homes.c.version)
+        .where(key_homes.c.root_version != 0, key_homes.c.root_version != root_version)
+        .distinct()
+        .order_by(key_homes.c.tenant, key_homes.c.purpose, key_homes.c.version)
+        .limit(limit)
+    )
+    found = await connection.execute(statement)
+    return [(row.tenant, KeyPurpose(row.purpose), row.version) for row in found]
+
+
+async def count_homes(connection: AsyncConnection) -> dict[int, int]:
+    """How many keys lie wrapped under each version of the root key."""
+    statement = (
+        select(key_homes.c.root_version, func.count())
+        .where(key_homes.c.root_version != 0)
+        .group_by(key_homes.c.root_version)
+    )
+    return dict((await connection.execute(statement)).tuples().all())
 
 
 def schedule_from(row: Row) -> KeySchedule:

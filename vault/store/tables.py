@@ -118,6 +118,19 @@ erasures = Table(
     C("certificate", Text, nullable=False),
 )
 
+# Where a key lies, unless that is an object in the HSM of its row and nowhere else.
+key_homes = Table(
+    "key_homes",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("purpose", String(16), primary_key=True),
+    C("version", Integer, primary_key=True),
+    C("backend", String(128), primary_key=True),
+    C("root_version", Integer, nullable=False),
+    C("wrapped", LargeBinary, nullable=False),
+)
+Index("homes_by_root", key_homes.c.root_version)
+
 ingest_keys = Table(
     "ingest_keys",
     metadata,

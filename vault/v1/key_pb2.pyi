@@ -31,6 +31,12 @@ class KeyPurpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KEY_PURPOSE_TOKEN: _ClassVar[KeyPurpose]
     KEY_PURPOSE_CHECKPOINT: _ClassVar[KeyPurpose]
     KEY_PURPOSE_INGEST: _ClassVar[KeyPurpose]
+
+class KeyPlacement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEY_PLACEMENT_UNSPECIFIED: _ClassVar[KeyPlacement]
+    KEY_PLACEMENT_TOKEN: _ClassVar[KeyPlacement]
+    KEY_PLACEMENT_WRAPPED: _ClassVar[KeyPlacement]
 KEY_STATE_UNSPECIFIED: KeyState
 KEY_STATE_PENDING: KeyState
 KEY_STATE_ACTIVE: KeyState
@@ -45,9 +51,20 @@ KEY_PURPOSE_KEK: KeyPurpose
 KEY_PURPOSE_TOKEN: KeyPurpose
 KEY_PURPOSE_CHECKPOINT: KeyPurpose
 KEY_PURPOSE_INGEST: KeyPurpose
+KEY_PLACEMENT_UNSPECIFIED: KeyPlacement
+KEY_PLACEMENT_TOKEN: KeyPlacement
+KEY_PLACEMENT_WRAPPED: KeyPlacement
+
+class KeyHomes(_message.Message):
+    __slots__ = ("placement", "backends")
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    BACKENDS_FIELD_NUMBER: _ClassVar[int]
+    placement: KeyPlacement
+    backends: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, placement: _Optional[_Union[KeyPlacement, str]] = ..., backends: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("tenant", "version", "state", "algorithm", "backend", "label", "create_time", "created_by", "purpose")
+    __slots__ = ("tenant", "version", "state", "algorithm", "backend", "label", "create_time", "created_by", "purpose", "placement", "backends")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +74,8 @@ class Key(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    BACKENDS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     version: int
     state: KeyState
@@ -66,15 +85,19 @@ class Key(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     created_by: str
     purpose: KeyPurpose
-    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[KeyState, str]] = ..., algorithm: _Optional[str] = ..., backend: _Optional[str] = ..., label: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ...) -> None: ...
+    placement: KeyPlacement
+    backends: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[KeyState, str]] = ..., algorithm: _Optional[str] = ..., backend: _Optional[str] = ..., label: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ..., placement: _Optional[_Union[KeyPlacement, str]] = ..., backends: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class KeyServiceCreateTenantRequest(_message.Message):
-    __slots__ = ("tenant", "request_id")
+    __slots__ = ("tenant", "request_id", "homes")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HOMES_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     request_id: str
-    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    homes: KeyHomes
+    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., homes: _Optional[_Union[KeyHomes, _Mapping]] = ...) -> None: ...
 
 class KeyServiceCreateTenantResponse(_message.Message):
     __slots__ = ("key",)
@@ -83,16 +106,18 @@ class KeyServiceCreateTenantResponse(_message.Message):
     def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
 
 class KeyServiceRotateRequest(_message.Message):
-    __slots__ = ("tenant", "request_id", "purpose", "validate_only")
+    __slots__ = ("tenant", "request_id", "purpose", "validate_only", "homes")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    HOMES_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     request_id: str
     purpose: KeyPurpose
     validate_only: bool
-    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+    homes: KeyHomes
+    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ..., validate_only: _Optional[bool] = ..., homes: _Optional[_Union[KeyHomes, _Mapping]] = ...) -> None: ...
 
 class KeyServiceRotateResponse(_message.Message):
     __slots__ = ("key",)

@@ -1,0 +1,119 @@
+"""Where keys lie, under `strongroom keys`: mirrored in two HSMs, moved from one to the other, under a new root."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.jobs import Detach, Rate, Tenant, follow
+from vault.cli.output import Format, Output, show_dict
+from vault.cli.server import ConfigFile
+from vault.model import Placement
+
+if TYPE_CHECKING:
+    from vault.v1 import key_pb2
+
+PlacementOption = Annotated[
+    Placement | None,
+    typer.Option(help="In the HSM, or in the database, wrapped under a root key of the HSM."),
+]
+BackendOption = Annotated[
+    list[str] | None,
+    typer.Option(help="The HSM: `first`, `second`, or its name. Given twice, the key is mirrored in both."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `strongroom keys`."""
+    app.command()(move)
+    app.command()(mirror)
+    app.command("rotate-root")(rotate_root)
+
+
+def homes(placement: Placement | None, backends: list[str] | None) -> key_pb2.KeyHomes:
+    """Where a new key shall lie."""
+    from vault.v1 import key_pb2  # noqa: PLC0415 - slow to import
+
+    numbers = {
+        None: key_pb2.KEY_PLACEMENT_UNSPECIFIED,
+        Placement.TOKEN: key_pb2.KEY_PLACEMENT_TOKEN,
+        Placement.WRAPPED: key_pb2.KEY_PLACEMENT_WRAPPED,
+    }
+    return key_pb2.KeyHomes(placement=numbers[placement], backends=backends or ())
+
+
+def move(
+    tenant: Tenant,
+    *,
+    to: Annotated[str, typer.Option(help="The HSM: `first`, `second`, or its name.")],
+    max_per_second: Rate = 0,
+    detach: Detach = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Move a tenant to another HSM: a new key there, and a job that brings everything under it."""
+    _relocate(tenant, [to], max_per_second, detach, profile, token_file, output)
+
+
+def mirror(
+    tenant: Tenant,
+    *,
+    max_per_second: Rate = 0,
+    detach: Detach = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Mirror a tenant in both HSMs: a new key in each, and a job that brings everything under both."""
+    _relocate(tenant, ["first", "second"], max_per_second, detach, profile, token_file, output)
+
+
+def _relocate(
+    tenant: str,
+    backends: list[str],
+    max_per_second: int,
+    detach: bool,
+    profile: Path,
+    token_file: Path | None,
+    output: Format,
+) -> None:
+    with client(profile, token_file) as vault:
+        vault.rotate_key(tenant, homes=homes(None, backends))
+        job = vault.start_job(tenant, "rewrap", max_per_second=max_per_second)
+        follow(vault, job, output, leave=detach)
+
+
+def rotate_root(
+    *,
+    config: ConfigFile,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Make no new key; go on with the last one.")
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make a new root key, in every HSM there is, and wrap every wrapped key under it. Can be done under load.
+
+    Ended early, it goes on with --resume. The old root stays in the HSM.
+    """
+    root, done = asyncio.run(_rotate_root(config, resume=resume))
+    show_dict(output, {"root_version": root, "rewrapped": done})
+
+
+async def _rotate_root(config: Path, *, resume: bool) -> tuple[int, int]:
+    from vault import config as configuration  # noqa: PLC0415
+    from vault.model import SYSTEM_TENANT, KeyPurpose  # noqa: PLC0415
+    from vault.server.app import foundation  # noqa: PLC0415
+
+    actor = "strongroom keys rotate-root"
+    done = 0
+    async with foundation(configuration.load(config)) as base:
+        if not resume:
+            await base.keyring.rotate_root(actor)
+        async for done in base.keyring.rewrap_to_root(actor):
+            typer.echo(f"rewrapped {done}", err=True)
+        return (await base.keyring.active(SYSTEM_TENANT, KeyPurpose.ROOT)).version, done

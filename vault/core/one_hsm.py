@@ -1,0 +1,331 @@
+"""The HSM as the event loop sees it: blocking calls in a pool of threads, errors in the vault's words.
+
+Wraps and unwraps that arrive together share one hop to a thread and one HSM session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+
+from hsm import (
+    HsmBusy,
+    HsmError,
+    HsmIntegrityError,
+    Kek,
+    KeyAlgorithm,
+    KeyAmbiguous,
+    KeyRef,
+    SignatureAlgorithm,
+    UnwrapItem,
+    WrapItem,
+    WrappedKey,
+)
+from vault.core.batch import Batcher, Load
+from vault.crypto import memory
+from vault.crypto.envelope import DEK_BYTES
+from vault.crypto.memory import LockedBuffer
+from vault.errors import Reason, VaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hsm import Health, HsmBackend
+    from vault.model import Key
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger("strongroom.hsm")
+
+# Where one call takes longer than this, calls side by side on several sessions gain more than calls in a row.
+_SLOW_SECONDS = 0.0005
+_BATCH = 64
+# Bulk work goes through the pool in small parts, so that a call never waits long behind it.
+_BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 32, 2, 8
+_SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
+
+
+class Wrapping(NamedTuple):
+    """A data key to be wrapped by a key-encryption key."""
+
+    key: Key
+    dek: LockedBuffer
+    aad: bytes
+
+
+class Unwrapping(NamedTuple):
+    """A wrapped data key of 32 bytes."""
+
+    key: Key
+    wrapped: bytes
+    aad: bytes
+
+
+class Rewrapping(NamedTuple):
+    """A wrapped data key of 32 bytes, to be wrapped by another key-encryption key."""
+
+    unwrapping: Unwrapping
+    key: Key
+    aad: bytes
+
+
+class Signing(NamedTuple):
+    """A message to be signed."""
+
+    key: Key
+    algorithm: str
+    message: bytes
+
+
+class OneHsm:
+    """One HSM: runs the backend's calls off the event loop."""
+
+    def __init__(
+        self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float = 15.0
+    ) -> None:
+        self.backend = backend
+        self._deadline = deadline_seconds
+        self._sign_pace = _Pace()
+        self._unwrap_pace = _Pace()
+        self._bulk_pace = _Pace()
+        self._bulk_limit = _BULK_AT_FIRST
+        self._bulk_slots = asyncio.Semaphore(threads)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
+        self._wraps: Batcher[Wrapping, bytes] = Batcher(
+            self._wrap_batch, load, limit=_BATCH, concurrency=threads
+        )
+        self._signs: Batcher[Signing, bytes] = Batcher(
+            self._sign_batch, load, limit=_BATCH, concurrency=threads
+        )
+        self._unwraps: Batcher[Unwrapping, LockedBuffer] = Batcher(
+            self._unwrap_batch, load, limit=_BATCH, concurrency=threads, discard=LockedBuffer.close
+        )
+
+    async def wrap(self, wrapping: Wrapping) -> bytes:
+        """Wrap a data key. Raises `HSM_UNAVAILABLE`."""
+        return await self._wraps(wrapping)
+
+    async def unwrap(self, unwrapping: Unwrapping) -> LockedBuffer:
+        """Unwrap a data key into a locked buffer, the caller's to close.
+
+        Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`.
+        """
+        return await self._unwraps(unwrapping)
+
+    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer]:
+        """Unwrap several data keys, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+        if len(unwrappings) == 1:
+            return [await self.unwrap(unwrappings[0])]
+        answers = await self._unwrap_batch(unwrappings)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                for other in answers:
+                    if isinstance(other, LockedBuffer):
+                        other.close()
+                raise answer
+        return [answer for answer in answers if isinstance(answer, LockedBuffer)]
+
+    async def unwrap_each(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        """Unwrap many data keys in bulk; a buffer, the caller's to close, or an error for each."""
+        return await self._in_parts(self._unwrap_in_thread, unwrappings)
+
+    async def wrap_each(self, wrappings: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        """Wrap many data keys in bulk; a blob or an error for each."""
+        return await self._in_parts(self._wrap_in_thread, wrappings)
+
+    async def rewrap_each(self, rewrappings: Sequence[Rewrapping]) -> list[bytes | BaseException]:
+        """Wrap many data keys by other keys, in bulk; a blob or an error for each. They pass only locked memory."""
+        return await self._in_parts(self._rewrap_in_thread, rewrappings)
+
+    def kek(self, key: Key) -> Kek:
+        """A key as this HSM knows it."""
+        for home in key.homes:
+            if home.backend == self.backend.name and home.root_version:
+                return WrappedKey(ref(key), KeyRef(home.root_label, home.root_object_id), home.wrapped)
+        return ref(key)
+
+    async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
+        """Sign a message. Raises `HSM_UNAVAILABLE`."""
+        return await self._signs(Signing(key, algorithm, message))
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the backend's methods in the pool."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._deadline)
+        except HsmError as error:
+            raise translate(error) from None
+        except TimeoutError:
+            future.add_done_callback(_retrieve)
+            raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time") from None
+
+    async def health(self) -> Health:
+        """Ask the backend whether it works. Never raises an `HsmError`."""
+        return await self.call(self.backend.health)
+
+    def close(self) -> None:
+        """Stop the threads and log out."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.backend.close()
+
+    async def _in_parts(
+        self, work: Callable[[Sequence[T]], list[R | BaseException]], items: Sequence[T]
+    ) -> list[R | BaseException]:
+        """Run bulk work in the pool, part by part: side by side if the HSM is slow, else one after the other."""
+
+        async def run(part: Sequence[T]) -> list[R | BaseException]:
+            async with self._bulk_slots:
+                began = time.perf_counter()
+                answers = await self.call(work, part)
+                fast = self._bulk_pace.after(time.perf_counter() - began, len(part)) > 1
+                self._bulk_limit = _BULK_FAST if fast else _BULK_SLOW
+                return answers
+
+        found: list[R | BaseException] = []
+        done = 0
+        while done < len(items):
+            limit = self._bulk_limit
+            if limit == _BULK_SLOW:
+                parts = [items[at : at + limit] for at in range(done, len(items), limit)]
+            else:
+                parts = [items[done : done + limit]]
+            for answers in await asyncio.gather(*(run(part) for part in parts)):
+                found.extend(answers)
+            done = len(found)
+        return found
+
+    async def _wrap_batch(self, batch: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        return await self.call(self._wrap_in_thread, batch)
+
+    def _wrap_in_thread(self, batch: Sequence[Wrapping]) -> list[bytes | BaseException]:
+        results = self.backend.wrap_many(
+            [WrapItem(self.kek(item.key), item.dek.view, item.aad) for item in batch]
+        )
+        return [translate(result) if isinstance(result, HsmError) else result for result in results]
+
+    def _rewrap_in_thread(self, batch: Sequence[Rewrapping]) -> list[bytes | BaseException]:
+        answers: list[bytes | BaseException] = []
+        with memory.allocate(DEK_BYTES * len(batch)) as scratch:
+            views = [scratch.view[at : at + DEK_BYTES] for at in range(0, len(scratch), DEK_BYTES)]
+            unwrapped = self.backend.unwrap_many(
+                [
+                    UnwrapItem(self.kek(old.key), old.wrapped, old.aad, view)
+                    for (old, _, _), view in zip(batch, views, strict=True)
+                ]
+            )
+            opened = [place for place, result in enumerate(unwrapped) if result == DEK_BYTES]
+            wrapped = iter(
+                self.backend.wrap_many(
+                    [WrapItem(self.kek(batch[place].key), views[place], batch[place].aad) for place in opened]
+                )
+            )
+            for result in unwrapped:
+                answer = next(wrapped) if result == DEK_BYTES else result
+                answers.append(
+                    translate(answer)
+                    if isinstance(answer, HsmError)
+                    else answer
+                    if isinstance(answer, bytes)
+                    else damaged()
+                )
+            for view in views:
+                view.release()
+        return answers
+
+    async def _sign_batch(self, batch: Sequence[Signing]) -> list[bytes | BaseException]:
+        return await self.call(self._sign_in_thread, batch)
+
+    def _sign_in_thread(self, batch: Sequence[Signing]) -> list[bytes | BaseException]:
+        began = time.perf_counter()
+        answers: list[bytes | BaseException] = []
+        for item in batch:
+            try:
+                answers.append(self.backend.sign(ref(item.key), algorithm_of(item.algorithm), item.message))
+            except HsmError as error:
+                answers.append(translate(error))
+        self._signs.limit = self._sign_pace.after(time.perf_counter() - began, len(batch))
+        return answers
+
+    async def _unwrap_batch(self, batch: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        return await self.call(self._unwrap_in_thread, batch)
+
+    def _unwrap_in_thread(self, batch: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
+        # The buffers are made here, not by the callers: a caller that is cancelled would else wipe and free
+        # memory that the HSM is about to write a key into.
+        buffers = [memory.allocate(DEK_BYTES) for _ in batch]
+        items = [
+            UnwrapItem(self.kek(item.key), item.wrapped, item.aad, buffer.view)
+            for item, buffer in zip(batch, buffers, strict=True)
+        ]
+        began = time.perf_counter()
+        results = self.backend.unwrap_many(items)
+        self._unwraps.limit = self._unwrap_pace.after(time.perf_counter() - began, len(batch))
+        del items
+        answers: list[LockedBuffer | BaseException] = []
+        for buffer, result in zip(buffers, results, strict=True):
+            if result == DEK_BYTES:
+                answers.append(buffer)
+                continue
+            buffer.close()
+            answers.append(translate(result) if isinstance(result, HsmError) else damaged())
+        return answers
+
+
+class _Pace:
+    """How many calls to make in a row in one thread.
+
+    Judged by the shortest time that a call took of late: what is longer may have waited for the interpreter, not for
+    the HSM. The memory of it fades, one part in a hundred with every batch.
+    """
+
+    def __init__(self) -> None:
+        self._shortest = _SLOW_SECONDS
+
+    def after(self, seconds: float, calls: int) -> int:
+        """The limit from now on, given how long a batch took."""
+        self._shortest = min(self._shortest * 1.01 + 1e-9, seconds / calls)
+        return 1 if self._shortest > _SLOW_SECONDS else _BATCH
+
+
+def ref(key: Key) -> KeyRef:
+    """How the HSM knows a key."""
+    return KeyRef(key.label, key.object_id)
+
+
+def algorithm_of(name: str) -> SignatureAlgorithm:
+    """The signature algorithm that a key algorithm is used with."""
+    return _SIGNATURES[KeyAlgorithm(name)]
+
+
+def damaged() -> VaultError:
+    """The error for stored data that does not verify."""
+    return VaultError(Reason.STORED_DATA_DAMAGED, "what is stored does not verify; raise an alarm")
+
+
+def translate(error: HsmError) -> VaultError:
+    """An HSM's error in the vault's words. What the caller cannot help is said as unavailability."""
+    if isinstance(error, HsmIntegrityError):
+        return damaged()
+    log.warning(
+        "hsm call failed", extra={"op": error.op, "error": type(error).__name__, "code": error.code_name}
+    )
+    if isinstance(error, KeyAmbiguous):
+        return VaultError(
+            Reason.HSM_UNAVAILABLE,
+            "the HSM holds a key of this name already: another vault's? Then give this one its own hsm.deployment",
+        )
+    if isinstance(error, HsmBusy):
+        return VaultError(Reason.OVERLOADED, "every HSM session is busy")
+    return VaultError(Reason.HSM_UNAVAILABLE, f"the HSM refused or failed ({type(error).__name__})")
+
+
+def _retrieve(future: asyncio.Future[T]) -> None:
+    if not future.cancelled():
+        future.exception()

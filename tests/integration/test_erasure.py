@@ -145,6 +145,13 @@ def test_one_person_is_erased_everywhere_and_the_others_are_not(
         opens(other, "acme/house/stripe", "house")
     finally:
         other.stop()
+    # With what a newer backup knows of the keys, those who stayed open again, and who was erased does not.
+    code, both = strongroom(
+        "restore", str(before), "--verify-only", "--all", "--subjects-from", str(after),
+        "--config", str(site.config_file),
+    )  # fmt: skip
+    assert (code, both["findings"]) == (0, [])
+    assert (both["versions_opened"], both["versions_not_opened"]) == (7, {"VERSION_DESTROYED": 6})
     code, later = strongroom(
         "restore", str(after), "--verify-only", "--all", "--config", str(site.config_file)
     )

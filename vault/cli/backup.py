@@ -58,6 +58,10 @@ def restore(
     everything: Annotated[
         bool, typer.Option("--all", help="Open every credential version, not only a sample.")
     ] = False,
+    subjects_from: Annotated[
+        Path | None,
+        typer.Option(help="A newer backup, for the keys of data subjects if somebody was erased since."),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Restore a backup into an empty database, or only verify it. Exit code 5 if it does not verify."""
@@ -72,7 +76,9 @@ def restore(
                 result = _check(stream, keys)
             else:
                 result = asyncio.run(
-                    _restore(config, stream, keys, verify_only=verify_only, everything=everything)
+                    _restore(
+                        config, stream, keys, subjects_from, verify_only=verify_only, everything=everything
+                    )
                 )
     except CryptoError as error:
         show_dict(output, {"valid": False, "findings": [str(error)]})
@@ -106,24 +112,30 @@ def _check(file: IO[bytes], keys: list[str]) -> dict[str, Any]:
 
 
 async def _restore(
-    config_file: Path, file: IO[bytes], keys: list[str], *, verify_only: bool, everything: bool
+    config_file: Path,
+    file: IO[bytes],
+    keys: list[str],
+    newer: Path | None,
+    *,
+    verify_only: bool,
+    everything: bool,
 ) -> dict[str, Any]:
     from vault import config as configuration  # noqa: PLC0415
 
     config = configuration.load(config_file)
     if not verify_only:
-        return await _restore_into(config, file, keys, everything=everything, keep=True)
+        return await _restore_into(config, file, keys, newer, everything=everything, keep=True)
     # What lies there for a while is what a database holds: nothing in the clear.
     with tempfile.TemporaryDirectory(prefix="strongroom-verify-") as folder:
         database = config.database.model_copy(
             update={"url": f"sqlite:///{folder}/verify.db", "password_file": None}
         )
         scratch = config.model_copy(update={"database": database})
-        return await _restore_into(scratch, file, keys, everything=everything, keep=False)
+        return await _restore_into(scratch, file, keys, newer, everything=everything, keep=False)
 
 
 async def _restore_into(
-    config: Config, file: IO[bytes], keys: list[str], *, everything: bool, keep: bool
+    config: Config, file: IO[bytes], keys: list[str], newer: Path | None, *, everything: bool, keep: bool
 ) -> dict[str, Any]:
     from vault.core import backup as core  # noqa: PLC0415
     from vault.core.batch import Load  # noqa: PLC0415
@@ -159,6 +171,9 @@ async def _restore_into(
         origin = config.audit.origin
         trusted = keys or await verifier_keys(origin, base.keyring, base.hsm)
         manifest = core.vouched(loaded, trusted)
+        if newer is not None:
+            with newer.open("rb") as stream:
+                await core.load_subjects(base.hsm, base.log, stream)
         judgement = await judge(
             base.database,
             base.hsm,

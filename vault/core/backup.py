@@ -24,18 +24,20 @@ from vault.crypto.chunks import CHUNK_BYTES, Chunks
 from vault.crypto.encoding import encode
 from vault.crypto.envelope import new_dek
 from vault.crypto.errors import FormatError, IntegrityError
-from vault.model import SYSTEM_TENANT, Key, KeyPurpose, KeyState
+from vault.model import SYSTEM_TENANT, AuditDraft, Key, KeyPurpose, KeyState, Origin, Outcome, SubjectState
 from vault.store import audit, backup
-from vault.store.ledger import read_head
-from vault.store.rows import canonical_json
+from vault.store.ledger import Commit, Unit, read_head
+from vault.store.rows import COLUMNS, Write, canonical_json
 from vault.store.schema import wanted_revision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
+    from vault.core.audit import AuditLog
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
     from vault.store.engine import Database
+    from vault.store.ledger import Rows
 
 MAGIC = b"strongroom-backup\n"
 FORMAT = 1
@@ -200,6 +202,50 @@ async def load(
     finally:
         chunks.close()
     return Loaded(note, digest, dict(counts))
+
+
+async def load_subjects(hsm: Hsm, log: AuditLog, file: IO[bytes]) -> None:
+    """From a newer backup, put into a restored database what became of data subjects and their keys since.
+
+    An erasure leaves older backups without the keys of those who stayed; a backup from after it has them. Whom it
+    knows as erased is erased here too. Raises as `load`.
+    """
+    source = _Digesting(file)
+    header = _read_header(source)
+    unwrapping = Unwrapping(header.key, header.wrapped_key, _aad(header.suite, header.key))
+    with await hsm.unwrap(unwrapping) as data_key:
+        chunks = Chunks(suites.suite(header.suite), data_key, header.bound)
+    try:
+        async for name, columns, rows in _tables(_opened(source, chunks)):
+            for values in rows:
+                row = dict.fromkeys(COLUMNS[name]) | dict(zip(columns, values, strict=True))
+                if name in ("subjects", "erasures") or (
+                    name == "keys" and row["purpose"] == KeyPurpose.SUBJECT
+                ):
+                    await log.commit(_newer(Write(name, row)))
+    finally:
+        chunks.close()
+
+
+def _newer(write: Write) -> Unit:
+    key = write.row_key
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        found = rows.get(key.table, *key.key)
+        resource = f"{write.row['tenant']}/{key.table}"
+        record = AuditDraft(
+            SYSTEM_TENANT, "strongroom restore", "backup.restore_newer", resource, Outcome.GRANTED, Origin()
+        )
+        # A subject that came after the older backup has nothing in it.
+        if found == write.row or (found is None and key.table == "subjects"):
+            return Commit((record,))
+        if key.table == "subjects" and found is not None and found["create_time"] != write.row["create_time"]:
+            # Erased and come back since, with another key: what the older backup holds is what was erased.
+            gone = {**found, "state": SubjectState.ERASED.value, "wrapped_key": b""}
+            return Commit((record,), (Write(key.table, gone),))
+        return Commit((record,), (write,))
+
+    return Unit((key,), decide)
 
 
 def vouched(loaded: Loaded, keys: Iterable[str]) -> Manifest:

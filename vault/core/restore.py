@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vault.core.checkpoint_keys import verifier_keys
 from vault.core.inspection import inspect
-from vault.errors import VaultError
+from vault.errors import Reason, VaultError
 from vault.model import StoredVersion
 from vault.store import backup, credentials
 
@@ -35,8 +35,8 @@ class Judgement:
 
     @property
     def good(self) -> bool:
-        """Whether nothing was found and everything that was tried opened."""
-        return not self.report.findings and not self.unopened
+        """Whether nothing was found, and everything that was tried opened, but for what was erased."""
+        return not self.report.findings and not set(self.unopened) - {Reason.VERSION_DESTROYED.value}
 
 
 async def judge(

@@ -39,7 +39,7 @@ TARGETS = {
     "reveal of 100": (None, 100.0),
     "put": ("unary", 4.0),
     "issue": ("unary", 3.0),
-    "stream verify_webhook": ("stream", None),
+    "stream verify_webhook": ("stream", 3.0),
 }
 
 

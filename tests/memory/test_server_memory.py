@@ -6,6 +6,7 @@ secret must be found (so the scan sees what is there), and only in locked memory
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from pathlib import Path
@@ -53,6 +54,53 @@ def test_no_copy_of_a_secret_is_left_after_puts_reveals_sessions_and_errors(fres
     deadline = time.monotonic() + 2
     while any((after := scan(fresh_site, secret)).values()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    assert while_open["raw"] >= 1, "the scan does not see what is there"
+    assert after == dict.fromkeys(after, 0)
+
+
+def test_no_copy_is_left_after_every_use_and_after_a_request_to_a_provider(fresh_site: VaultSite) -> None:
+    import threading
+
+    from tests.support.postgres import free_port
+    from vault.cli import mock_providers
+
+    port, pki = free_port(), fresh_site.folder / "pki"
+    (fresh_site.folder / "connectors").mkdir()
+    text = mock_providers.connectors(port, str(pki / "ca.pem"))["stripe-mock"]
+    (fresh_site.folder / "connectors/stripe-mock.toml").write_text(text)
+    fresh_site.write_config(connectors={"folder": "connectors"})
+    providers = mock_providers.Providers(port, str(pki / "server.pem"), str(pki / "server-key.pem"))
+    threading.Thread(target=providers.serve_forever, daemon=True).start()
+    fresh_site.start()
+    secret = canary()
+    api_key = f"sk_test_{secret}"
+    seed = base64.b32encode(secret.encode()).decode()
+    with fresh_site.system() as system:
+        system.create_tenant("acme")
+    with fresh_site.client() as client:
+        client.put("acme/memory/uses", {"key": secret, "totp_seed": seed}, kind="generic")
+        client.put("acme/memory/stripe", {"api_key": api_key}, kind="stripe_account")
+        with client.session("acme/memory/uses", "acme/memory/stripe", purpose="test") as session:
+            for _ in range(10):
+                session.hmac("key", b"message", name="acme/memory/uses")
+                session.hmac("key", b"message", raw=True, name="acme/memory/uses")
+                session.verify_hmac("key", b"message", b"x", name="acme/memory/uses")
+                session.totp(name="acme/memory/uses")
+                with pytest.raises(StrongroomError):
+                    session.sign_raw(b"x", field_name="key", name="acme/memory/uses")
+            assert (
+                session.http_call("stripe-mock", "GET", "/v1/balance", name="acme/memory/stripe").status
+                == 200
+            )
+            with pytest.raises(StrongroomError) as caught:
+                session.http_call("stripe-mock", "GET", "/v1/echo", name="acme/memory/stripe")
+            assert caught.value.reason == "RESPONSE_WITHHELD"
+            while_open = scan(fresh_site, secret)
+    deadline = time.monotonic() + 2
+    while any((after := scan(fresh_site, secret)).values()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    providers.shutdown()
+    providers.server_close()
     assert while_open["raw"] >= 1, "the scan does not see what is there"
     assert after == dict.fromkeys(after, 0)
 

@@ -3,7 +3,7 @@
 The vault's own code in this process, on PostgreSQL (fsync on) and SoftHSM: verification of a token that is remembered
 and of one that is not, and issue, beside so many live tokens: as many records of issues in the log, and as many revoked
 ids in memory, the worst there can be. Then what those take of the worker's memory. Then, over the wire and under load,
-the time from the answer to Revoke until every connection, on both of two workers, is refused.
+how long after the answer to Revoke a call with the token is still let in, on either of two workers.
 """
 
 from __future__ import annotations
@@ -134,17 +134,20 @@ def revocation(trials: int) -> None:
                 .call("/vault.v1.TokenService/Revoke", bearer=issued.token, token_id=issued.token_id)
                 .ok
             )
-            began = time.perf_counter()
+            began = last = time.perf_counter()
             for wire in wires:
-                while wire.call(GET, bearer=issued.token, name="acme/bench/0").reason != "TOKEN_REVOKED":
-                    pass
-            took.append(1e3 * (time.perf_counter() - began))
+                while True:
+                    asked = time.perf_counter()
+                    if wire.call(GET, bearer=issued.token, name="acme/bench/0").reason == "TOKEN_REVOKED":
+                        break
+                    last = asked
+            took.append(1e3 * (last - began))
         stopping.set()
         for thread in threads:
             thread.join()
     took.sort()
     print(
-        f"revocation to refusal on every connection, {trials} trials, milliseconds (8 calls included): ",
+        f"from the answer to Revoke to the last call that was let in, {trials} trials, milliseconds: ",
         end="",
     )
     print(f"p50 {took[len(took) // 2]:.0f}, p99 {took[int(len(took) * 0.99)]:.0f}, longest {took[-1]:.0f}")

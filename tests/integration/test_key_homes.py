@@ -16,7 +16,7 @@ from hsm.softhsm import config_file, init_token
 from tests.integration.wire import until
 from tests.support.vault import VaultSite
 from vault.client import StrongroomError
-from vault.client.health import check
+from vault.client.health import check, look
 from vault.v1 import job_pb2, key_pb2
 
 if TYPE_CHECKING:
@@ -308,6 +308,9 @@ def test_a_vault_starts_without_its_second_hsm_and_takes_it_when_it_comes(tokens
         assert revealed(site, "mirror1/after") == b"after"
         with pytest.raises(StrongroomError):
             put(site, "mirror1/x", b"x")
+        readiness = look(site.profile("operator"))
+        assert readiness.ready
+        assert "second_hsm" in readiness.alarms
     finally:
         tokens.give_back()
 

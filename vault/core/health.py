@@ -10,6 +10,9 @@ from vault.errors import VaultError
 from vault.store.ledger import read_head
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hsm import Health as HsmHealth
     from vault.clock import Clock
     from vault.core.anchors import Anchors
     from vault.core.audit import AuditLog
@@ -65,10 +68,12 @@ class Health:
         self._looked = float("-inf")
 
     async def parts(self) -> dict[str, Part]:
-        """Every part's health: those in `PARTS`, `checkpoints`, and each anchor by its name."""
+        """Every part's health: those in `PARTS`, `checkpoints`, anchors, and `second_hsm` if there is to be one."""
         async with self._looking:
             if self._clock.monotonic() - self._looked > _REMEMBERED_SECONDS:
-                hsm, database = await asyncio.gather(self._look_at_hsm(), self._look_at_database())
+                hsm, database = await asyncio.gather(
+                    self._look_at_hsm(self._hsm.health), self._look_at_database()
+                )
                 self._parts = {
                     "hsm": hsm,
                     "database": database,
@@ -78,14 +83,19 @@ class Health:
                     else Part(ready=False, reason="this worker cannot see what is revoked"),
                     "server": Part(ready=False, reason="stopping") if self._stopping else READY,
                     "checkpoints": _part(self._checkpoints.alarm),
+                    **(
+                        {"second_hsm": await self._look_at_hsm(self._hsm.second_health)}
+                        if self._hsm.has_second
+                        else {}
+                    ),
                     **{name: _part(health.reason) for name, health in self._anchors.health.items()},
                 }
                 self._looked = self._clock.monotonic()
             return self._parts
 
-    async def _look_at_hsm(self) -> Part:
+    async def _look_at_hsm(self, look: Callable[[], Awaitable[HsmHealth]]) -> Part:
         try:
-            health = await self._hsm.health()
+            health = await look()
         except VaultError as error:
             return Part(ready=False, reason=error.message)
         return READY if health.ok else Part(ready=False, reason=health.reason)

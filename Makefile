@@ -48,10 +48,6 @@ prove-memory: $(VENV)/.ready ## Prove that no copy of a secret is left in memory
 	deploy/setup.sh system test
 	$(PY) -m tests.memory.proof
 
-soak: $(VENV)/.ready ## Run the tests that take long: random tampering by the ten thousand, faults, kills.
-	deploy/setup.sh system test
-	$(PY) -m pytest -m soak $(PYTEST_ARGS)
-
 bench: $(VENV)/.ready ## Measure, as ratios within one run; writes bench/results.json.
 	deploy/setup.sh system test
 	$(PY) -m bench

@@ -237,6 +237,12 @@ class OtlpSink(_Sink):
 Sink = Annotated[FileSink | SyslogSink | OtlpSink, Field(discriminator="kind")]
 
 
+class Webhooks(_Section):
+    """`[webhooks]`: outgoing webhooks."""
+
+    development_ca_file: Path | None = None
+
+
 class Audit(_Section):
     """`[audit]`: the log."""
 
@@ -280,6 +286,7 @@ class Config(_Section):
     sessions: Sessions = Sessions()
     connectors: Connectors = Connectors()
     audit: Audit = Audit()
+    webhooks: Webhooks = Webhooks()
 
 
 def load(file: Path) -> Config:

@@ -226,6 +226,27 @@ class Handover:
         return self.name.partition("/")[0]
 
 
+class EndpointState(enum.StrEnum):
+    """Whether a webhook endpoint is told of events."""
+
+    ACTIVE = "active"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """Where a tenant is told what happened, and what it is told of."""
+
+    tenant: str
+    endpoint_id: str
+    url: str
+    events: tuple[str, ...]
+    credential: str
+    state: EndpointState
+    create_time: datetime.datetime
+    created_by: str
+
+
 class KeyState(enum.StrEnum):
     """Where a key version is in its life."""
 

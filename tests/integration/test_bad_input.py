@@ -196,6 +196,24 @@ class World:
     def seal_handover(self) -> bytes:
         return sealing.seal_handover({"password": CANARY}, NAME, self.identity, self.ingest_key)
 
+    def endpoint_signer(self) -> str:
+        """A credential that signs webhooks."""
+        name = "acme/bad-input/signer"
+        with self.site.client() as client:
+            if not _exists(client, name):
+                client.put(name, {"signing_secret": "whsec_" + "A" * 44}, kind="webhook_endpoint")
+        return name
+
+    def endpoint(self) -> str:
+        """A webhook endpoint, made when it is first asked for."""
+        wire = self.wires["acme"]
+        found = wire.call("/vault.v1.WebhookService/ListEndpoints").response.endpoints
+        if found:
+            return str(found[0].endpoint_id)
+        fields = GOOD["/vault.v1.WebhookService/CreateEndpoint"].fields(self)
+        made = wire.call("/vault.v1.WebhookService/CreateEndpoint", **fields)
+        return str(made.response.endpoint.endpoint_id)
+
     def handover(self) -> str:
         """A hand-over that waits for the caller of these tests."""
         made = self.wires["acme"].call("/vault.v1.HandoverService/Wrap", **_wrap(self))
@@ -630,6 +648,55 @@ GOOD: dict[str, Good] = {
             "version": (("missing", 0, F), *VERSIONS),
             "etag": ETAGS,
             "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.WebhookService/CreateEndpoint": Good(
+        lambda w: {
+            "url": "https://hooks.example/vault",
+            "events": ["credential.put"],
+            "credential": w.endpoint_signer(),
+        },
+        {
+            "url": (
+                ("missing", "", F),
+                ("not HTTPS", "http://hooks.example/", F),
+                ("no host", "https:///x", F),
+                ("with a user", "https://me:pw@hooks.example/", F),
+                ("with a query", "https://hooks.example/?token=1", F),
+                ("with a fragment", "https://hooks.example/#x", F),
+                ("an upper-case host", "https://Hooks.example/", F),
+                ("a host of another alphabet", "https://h\u043e\u043eks.example/", F),
+                ("a newline in the path", "https://hooks.example/a\nb", F),
+                ("port 0", "https://hooks.example:0/", F),
+                ("port 65536", "https://hooks.example:65536/", F),
+                ("513 characters", "https://hooks.example/" + "a" * 491, F),
+                ("100,000 characters", "https://hooks.example/" + "a" * 100_000, F),
+            ),
+            "events": (
+                ("missing", [], F),
+                ("unknown", ["credential.revealed"], F),
+                ("one twice", ["credential.put", "credential.put"], F),
+                ("a star", ["*"], F),
+            ),
+            "credential": (
+                *KNOWN,
+                ("deleted", DELETED, "CREDENTIAL_DELETED"),
+                ("of another kind", NAME, "SECRET_UNSUITABLE"),
+            ),
+            "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.WebhookService/ListEndpoints": Good(lambda _: {}, {}),
+    "/vault.v1.WebhookService/DeleteEndpoint": Good(
+        lambda w: {"endpoint_id": w.endpoint()},
+        {
+            "endpoint_id": (
+                ("missing", "", F),
+                ("21 characters", "A" * 21, F),
+                ("100,000 characters", "A" * 100_000, F),
+                ("NUL", "A" * 21 + "\0", F),
+                ("absent", "A" * 22, "ENDPOINT_NOT_FOUND"),
+            )
         },
     ),
     "/vault.v1.HandoverService/Wrap": Good(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hmac
+import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -163,3 +166,70 @@ def test_watchers_hear_of_it(site: VaultSite) -> None:
         client.put(f"{prefix}/x", {"a": "b"}, kind="generic")
         client.set_standing(f"{prefix}/x", "expiring", note="test")
         until(lambda: (pb.CREDENTIAL_CHANGE_STANDING, f"{prefix}/x", 0) in watcher.told())
+
+
+def _stripe(secret: str, event: dict[str, object]) -> tuple[dict[str, str], bytes]:
+    body = json.dumps(event).encode()
+    now = int(time.time())
+    mac = hmac.digest(secret.encode(), f"{now}.".encode() + body, "sha256").hex()
+    return {"stripe-signature": f"t={now},v1={mac}"}, body
+
+
+def test_a_genuine_webhook_of_the_provider_sets_it_once_and_an_older_one_does_not(site: VaultSite) -> None:
+    secret, account = "whsec_test", f"{FOLDER}/connected"
+    hook = f"{FOLDER}/stripe-hook"
+    now = int(time.time())
+    kind = "financial_connections.account."
+    with site.client() as client:
+        client.put(hook, {"webhook_secret": secret}, kind="webhook_secret")
+        client.put(account, {"api_key": "sk"}, kind="stripe_account", labels={"provider_id": "fca_1"})
+
+        def told(event_id: str, what: str, created: int, about: str = "fca_1") -> bool:
+            event = {
+                "id": event_id,
+                "type": kind + what,
+                "created": created,
+                "data": {"object": {"id": about}},
+            }
+            headers, body = _stripe(secret, event)
+            with client.session(hook, purpose="test") as session:
+                answer = session.verify_webhook("stripe", headers, body, apply_to=account)
+            assert answer.verdict == session_pb2.WEBHOOK_VERDICT_VALID
+            return bool(answer.standing_set)
+
+        assert told("evt_1", "deactivated", now - 60)
+        assert client.get(account).standing == pb.STANDING_UPDATE_REQUIRED
+        assert not told("evt_1", "deactivated", now - 60), "the same event again"
+        assert not told("evt_0", "upcoming_deactivation", now - 120), "an older event"
+        assert told("evt_2", "reactivated", now - 30)
+        assert client.get(account).standing == pb.STANDING_ACTIVE
+        with pytest.raises(StrongroomError) as refused:
+            told("evt_3", "disconnected", now, about="fca_2")
+        assert refused.value.reason == "FIELD_INVALID"
+        assert client.get(account).standing == pb.STANDING_ACTIVE
+
+
+def test_a_forged_webhook_sets_nothing(site: VaultSite) -> None:
+    hook, account = f"{FOLDER}/forged-hook", f"{FOLDER}/forged"
+    with site.client() as client:
+        client.put(hook, {"webhook_secret": "whsec_real"}, kind="webhook_secret")
+        client.put(account, {"api_key": "sk"}, kind="stripe_account", labels={"provider_id": "acct_1"})
+        event = {"id": "e", "type": "account.application.deauthorized", "created": 1, "account": "acct_1"}
+        headers, body = _stripe("whsec_other", event)
+        with client.session(hook, purpose="test") as session:
+            answer = session.verify_webhook("stripe", headers, body, apply_to=account)
+        assert not answer.standing_set
+        assert client.get(account).standing == pb.STANDING_ACTIVE
+
+
+def test_who_may_not_set_it_cannot_have_a_webhook_do_so(site: VaultSite) -> None:
+    hook, account = f"{FOLDER}/scoped-hook", f"{FOLDER}/scoped"
+    with site.client() as client:
+        client.put(hook, {"webhook_secret": "whsec_a"}, kind="webhook_secret")
+        client.put(account, {"api_key": "sk"}, kind="stripe_account", labels={"provider_id": "acct_1"})
+    narrow = ("session.use.verify_webhook:acme/**",)
+    with site.client(scopes=narrow) as client, client.session(hook, purpose="test") as session:
+        headers, body = _stripe("whsec_a", {"id": "e"})
+        with pytest.raises(StrongroomError) as refused:
+            session.verify_webhook("stripe", headers, body, apply_to=account)
+    assert refused.value.reason == "SCOPE_DENIED"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.wire import METHODS, OPEN, Answer, Books, Wire
+from vault.client import Client
 from vault.client.sealing import Recipient
 from vault.v1 import session_pb2 as pb
 
@@ -34,6 +35,9 @@ BY_NAME: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.CredentialService/Delete": lambda name: {"name": name},
     "/vault.v1.CredentialService/Undelete": lambda name: {"name": name},
     "/vault.v1.CredentialService/DestroyVersion": lambda name: {"name": name, "version": 1},
+    "/vault.v1.WebhookService/CreateEndpoint": lambda name: {
+        "url": "https://hooks.example/", "events": ["credential.put"], "credential": name,
+    },
     "/vault.v1.HandoverService/Wrap": lambda name: {
         "name": name, "recipient": "a", "sealed": b"\0" * 100, "ingest_key_id": "A" * 43,
     },
@@ -68,6 +72,7 @@ BY_TENANT: dict[str, Callable[[str], dict[str, Any]]] = {
 ON_THEIR_OWN = {
     "/vault.v1.ThreatService/Explain",
     "/vault.v1.ThreatService/Release",
+    "/vault.v1.WebhookService/DeleteEndpoint",
     "/vault.v1.ApprovalService/Request",
     "/vault.v1.ApprovalService/Approve",
     "/vault.v1.ApprovalService/Get",
@@ -82,6 +87,7 @@ ON_THEIR_OWN = {
 WITHOUT_OBJECT = {
     "/vault.v1.ThreatService/List",
     "/vault.v1.ThreatService/GetBlastRadius",
+    "/vault.v1.WebhookService/ListEndpoints",
     "/vault.v1.PolicyService/Get",
     "/vault.v1.PolicyService/List",
     "/vault.v1.PolicyService/Validate",
@@ -301,3 +307,19 @@ def test_the_checkpoint_tells_no_tenant_more_than_the_size_of_the_log(acme: Wire
         assert "acme" not in answer.response.note
         assert "globex" not in answer.response.note
     assert globex.call("/vault.v1.AuditService/Verify").reason == "SCOPE_DENIED"
+
+
+def test_another_tenants_webhook_endpoint_looks_like_none(acme: Wire, globex: Wire) -> None:
+    with_signer = "acme/isolation/signer"
+    with Client(acme.profile) as client:
+        client.put(with_signer, {"signing_secret": "whsec_" + "A" * 44}, kind="webhook_endpoint")
+    made = acme.call(
+        "/vault.v1.WebhookService/CreateEndpoint",
+        url="https://hooks.example/", events=["credential.put"], credential=with_signer,
+    )  # fmt: skip
+    answers = [
+        globex.call("/vault.v1.WebhookService/DeleteEndpoint", endpoint_id=endpoint_id)
+        for endpoint_id in (made.response.endpoint.endpoint_id, "A" * 22)
+    ]
+    assert alike(*answers).reason == "ENDPOINT_NOT_FOUND"
+    assert not globex.call("/vault.v1.WebhookService/ListEndpoints").response.endpoints

@@ -32,6 +32,7 @@ from vault.v1 import (
     session_pb2,
     threat_pb2,
     token_pb2,
+    webhook_pb2,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ MODULES = (
     policy_pb2,
     erasure_pb2,
     threat_pb2,
+    webhook_pb2,
 )
 METHODS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
@@ -83,6 +85,7 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
         )
     return (
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),
+        f"webhook.manage:{tenant}/webhooks",
         f"key.rotate:{tenant}/keys",
         f"key.rewrap:{tenant}/keys",
         f"key.retire:{tenant}/keys",

@@ -168,6 +168,12 @@ def credentials() -> list[Credential]:
     add("oauth_client", {"client_id": "c"}, "client_secret")
     add("oauth_grant", {}, "refresh_token", "access_token")
     add("webhook_secret", {}, "webhook_secret")
+    endpoint = add("webhook_endpoint", {})
+    signing = base64.b64encode(secrets.token_bytes(32))
+    endpoint.fields["signing_secret"] = "whsec_" + signing.decode()
+    endpoint.secrets.append(
+        Secret("webhook_endpoint.signing_secret", {"text": signing, "raw": base64.b64decode(signing)})
+    )
     add("api_key", {}, "api_key", "api_secret")
 
     adyen = add("adyen_merchant", {}, "api_key")

@@ -104,6 +104,7 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             f"credential.read:{TENANT}/**",
             f"credential.set_standing:{TENANT}/**",
+            f"webhook.manage:{TENANT}/webhooks",
             f"credential.delete:{TENANT}/**",
             f"credential.destroy:{TENANT}/**",
             f"key.rotate:{TENANT}/keys",

@@ -29,6 +29,7 @@ from vault.cli import (
     sessions,
     threats,
     tokens,
+    webhooks,
 )
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
@@ -53,6 +54,7 @@ app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")
 app.add_typer(handovers.app, name="handover")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(keys.app, name="keys")
 app.add_typer(approvals.app, name="approval")
 app.add_typer(policies.app, name="policy")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
-    from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, policy_pb2, token_pb2
+    from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, policy_pb2, token_pb2, webhook_pb2
 
 T = TypeVar("T")
 
@@ -108,6 +108,20 @@ class AsyncClient:
         """
         wanted = operations.standing(standing)
         return await self._run(self._operations.set_standing(name, wanted, note, expire_time, etag))
+
+    async def create_webhook_endpoint(
+        self, url: str, events: Sequence[str], *, credential: str
+    ) -> webhook_pb2.WebhookEndpoint:
+        """Have `url` told of events, signed with a credential of the kind `webhook_endpoint` (docs/webhooks.md)."""
+        return await self._run(self._operations.create_webhook_endpoint(url, events, credential))
+
+    async def list_webhook_endpoints(self) -> list[webhook_pb2.WebhookEndpoint]:
+        """The tenant's webhook endpoints, and how each does."""
+        return await self._run(self._operations.list_webhook_endpoints())
+
+    async def delete_webhook_endpoint(self, endpoint_id: str) -> None:
+        """Remove a webhook endpoint."""
+        await self._run(self._operations.delete_webhook_endpoint(endpoint_id))
 
     async def wrap(
         self,
@@ -684,9 +698,15 @@ class AsyncSession:
         *,
         field_names: Sequence[str] = ("webhook_secret",),
         name: str = "",
+        apply_to: str = "",
     ) -> session_pb2.VerifyWebhookResult:
-        """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault."""
-        answer = await self._ask(self._state.verify_webhook(scheme, headers, body, field_names, name))
+        """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault.
+
+        `apply_to`: a credential whose standing a genuine webhook may set (docs/uses.md).
+        """
+        answer = await self._ask(
+            self._state.verify_webhook(scheme, headers, body, field_names, name, apply_to)
+        )
         return answer.verify_webhook
 
     async def hmac(

@@ -31,6 +31,7 @@ from vault.v1 import (
     session_pb2,
     threat_pb2,
     token_pb2,
+    webhook_pb2,
 )
 
 if TYPE_CHECKING:
@@ -254,6 +255,36 @@ class Operations:
             credential_pb2.CredentialServiceSetStandingResponse,
         )
         return response.credential
+
+    def create_webhook_endpoint(
+        self, url: str, events: Sequence[str], credential: str
+    ) -> Steps[webhook_pb2.WebhookEndpoint]:
+        """Add an endpoint."""
+        response = yield from self.authorised(
+            "/vault.v1.WebhookService/CreateEndpoint",
+            webhook_pb2.WebhookServiceCreateEndpointRequest(
+                url=url, events=events, credential=credential, request_id=random.token_urlsafe(16)
+            ),
+            webhook_pb2.WebhookServiceCreateEndpointResponse,
+        )
+        return response.endpoint
+
+    def list_webhook_endpoints(self) -> Steps[list[webhook_pb2.WebhookEndpoint]]:
+        """The tenant's endpoints."""
+        response = yield from self.authorised(
+            "/vault.v1.WebhookService/ListEndpoints",
+            webhook_pb2.WebhookServiceListEndpointsRequest(),
+            webhook_pb2.WebhookServiceListEndpointsResponse,
+        )
+        return list(response.endpoints)
+
+    def delete_webhook_endpoint(self, endpoint_id: str) -> Steps[None]:
+        """Remove an endpoint."""
+        yield from self.authorised(
+            "/vault.v1.WebhookService/DeleteEndpoint",
+            webhook_pb2.WebhookServiceDeleteEndpointRequest(endpoint_id=endpoint_id),
+            webhook_pb2.WebhookServiceDeleteEndpointResponse,
+        )
 
     def wrap(
         self,

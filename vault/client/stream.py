@@ -66,13 +66,18 @@ class SessionState:
         return pb.SessionServiceOpenRequest(operation_id=self._next(), reveal=operation)
 
     def verify_webhook(
-        self, scheme: str, headers: Mapping[str, str], body: bytes, field_names: Sequence[str], name: str
+        self,
+        scheme: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        field_names: Sequence[str],
+        name: str,
+        apply_to: str,
     ) -> pb.SessionServiceOpenRequest:
         """Asks to verify a webhook."""
         number = _choice("scheme", scheme, SCHEMES)
-        return self.use(
-            "verify_webhook", name, field_names=field_names, scheme=number, headers=headers, body=body
-        )
+        asked = {"field_names": field_names, "scheme": number, "headers": headers, "body": body}
+        return self.use("verify_webhook", name, **asked, apply_to=apply_to)
 
     def hmac(
         self, field_name: str, message: bytes, hash_name: str, *, raw: bool, context: str, name: str

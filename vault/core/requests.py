@@ -185,6 +185,13 @@ def new_etag() -> str:
     return secrets.token_urlsafe(12)
 
 
+def endpoint_id(value: str) -> str:
+    """A webhook endpoint's id. Raises `FIELD_INVALID`."""
+    if not _TOKEN_ID.fullmatch(value):
+        raise invalid_field("endpoint_id", "must be 22 characters of base64url")
+    return value
+
+
 def page_size(value: int) -> int:
     """How many to list: the default for 0, never more than the most. Raises `FIELD_INVALID` if negative."""
     if value < 0:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("strongroom.standing")
 
 SET = "credential.set_standing"
+PROVIDER_ID = "provider_id"
 REMIND_BEFORE = datetime.timedelta(days=7)
 """How long before a credential expires it is said to be expiring."""
 
@@ -51,8 +52,9 @@ _SWEEP_ROWS = 500
 
 
 class Event(NamedTuple):
-    """What a provider said of a credential: its own id for the event, when it happened, and what follows from it."""
+    """What a provider said: of which of its objects, under which id, when it happened, and what follows from it."""
 
+    object_id: str
     event_id: str
     time: datetime.datetime
     standing: Standing
@@ -103,6 +105,12 @@ def refuse_revoked(standing: Standing) -> None:
         raise VaultError(Reason.CREDENTIAL_REVOKED, "the credential was revoked")
 
 
+def check_apply(caller: Caller, name: str) -> None:
+    """Whether the caller may have events of a provider take effect on a credential. Raises `SCOPE_DENIED`."""
+    requests.credential_name(name, "apply_to")
+    requests.require(caller, SET, name)
+
+
 class Standings:
     """Sets standings: for callers, for events of providers, and when time has come."""
 
@@ -147,16 +155,23 @@ class Standings:
         result: Credential = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
         return result
 
-    async def observe(self, caller: Caller, name: str, event: Event) -> Credential | None:
-        """Let an event of the provider take effect, once, unless a later one has. None if it changed nothing.
+    async def observe(self, caller: Caller, name: str, event: Event) -> bool:
+        """Let a genuine event of a provider take effect on the credential that stands for the object it is about.
 
-        The caller has proved that the event is genuine; it needs no scope to have the vault take note of it.
+        Once, and not if a later one has: returns whether it changed anything. Which object a credential stands for, its
+        label `provider_id` says. Raises `SCOPE_DENIED`, `FIELD_INVALID` if it stands for another,
+        `CREDENTIAL_NOT_FOUND`, `CREDENTIAL_DELETED`.
         """
+        check_apply(caller, name)
         event_key = hashlib.sha256(event.event_id.encode()).hexdigest()
         repeat = requests.Repeat(f"provider:{name}", SET, event_key, b"")
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             before = _existing(rows, name)
+            if before.labels.get(PROVIDER_ID) != event.object_id:
+                raise invalid_field(
+                    "apply_to", f"its label {PROVIDER_ID} does not name what the webhook is about"
+                )
             known = before.standing_time
             stale = known is not None and event.time < known and before.standing_by != _BY_VAULT
             if repeat.earlier(rows) is not None or stale or before.standing is Standing.REVOKED:
@@ -166,7 +181,7 @@ class Standings:
             return dataclasses.replace(commit, writes=(*commit.writes, *repeat.remember(after.etag, now)))
 
         result: Credential | None = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
-        return result
+        return result is not None
 
     async def require_update(self, caller: Caller, name: str, version: int, note: str) -> None:
         """Let a credential be UPDATE_REQUIRED because its provider refused this version. Later versions are spared."""

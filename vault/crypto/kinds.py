@@ -25,6 +25,7 @@ TOTP = "totp"
 SIGN = "sign"
 HTTP_CALL = "http_call"
 OAUTH_REFRESH = "oauth_refresh"
+SIGN_WEBHOOK = "sign_webhook"
 
 
 class KindError(CryptoError):
@@ -78,6 +79,11 @@ _WEBHOOK = _secret(VERIFY_WEBHOOK)
 _API_SECRET = Field(frozenset({HTTP_CALL}), _NO_CONTROLS, _HEADER_RULE)
 _API_NAME = Field(frozenset({HTTP_CALL}), _NO_CONTROLS, _HEADER_RULE, secret=False)
 _HEX_KEY = Field(frozenset({VERIFY_WEBHOOK}), re.compile(rb"[0-9A-Fa-f]{64}"), "must be 64 digits of hex")
+_SIGNING_SECRET = Field(
+    frozenset({SIGN_WEBHOOK}),
+    re.compile(rb"whsec_[A-Za-z0-9+/]{32,88}={0,2}"),
+    "must be whsec_ and 24 to 64 bytes in base64",
+)
 _PEM_KEY = re.compile(
     rb"(?s)\s*-----BEGIN (?:EC |RSA )?PRIVATE KEY-----.*-----END (?:EC |RSA )?PRIVATE KEY-----\s*"
 )
@@ -211,6 +217,10 @@ KINDS: dict[str, Kind] = {
     ),
     "webhook_secret": Kind(
         {"webhook_secret": _WEBHOOK, "previous_webhook_secret": _WEBHOOK}, (("webhook_secret",),)
+    ),
+    "webhook_endpoint": Kind(
+        {"signing_secret": _SIGNING_SECRET, "previous_signing_secret": _SIGNING_SECRET},
+        (("signing_secret",),),
     ),
     "api_key": Kind(
         {

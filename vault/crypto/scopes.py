@@ -29,6 +29,7 @@ ACTIONS = frozenset(
         "session.use.verify_hmac",
         "session.use.totp",
         "session.use.verify_webhook",
+        "webhook.manage",
         "handover.wrap",
         "handover.unwrap",
         "session.use.answer_challenge",

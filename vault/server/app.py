@@ -31,6 +31,7 @@ from vault.core.compliance import Compliance
 from vault.core.credentials import Credentials
 from vault.core.egress import connectors
 from vault.core.egress.calls import Calls
+from vault.core.egress.post import HttpsPost
 from vault.core.envelopes import Envelopes
 from vault.core.erasures import Erasures
 from vault.core.follower import Follower
@@ -43,6 +44,7 @@ from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
 from vault.core.lifecycle import Lifecycle
 from vault.core.losses import Losses
+from vault.core.outgoing import Outgoing
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
 from vault.core.rates import Rates
@@ -80,6 +82,7 @@ from vault.server.sessions import SessionService
 from vault.server.threats import ThreatService
 from vault.server.tls import TlsFiles, certificate_der
 from vault.server.tokens import TokenService
+from vault.server.webhooks import WebhookService
 from vault.sinks.open import outlets
 from vault.store import audit as store_audit
 from vault.store.engine import connect
@@ -96,6 +99,7 @@ from vault.v1 import (
     session_pb2,
     threat_pb2,
     token_pb2,
+    webhook_pb2,
 )
 
 if TYPE_CHECKING:
@@ -260,8 +264,9 @@ class App:
             database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
         )
         self._standings = Standings(database, log_, clock)
+        calls = Calls()
         self._outside = Outside(
-            Calls(), connectors.load(config.connectors.folder), self._credentials, self._standings, log_
+            calls, connectors.load(config.connectors.folder), self._credentials, self._standings, log_
         )
         self._sessions = Sessions(
             SessionSettings(
@@ -282,6 +287,14 @@ class App:
         )
         self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
+        self._outgoing = Outgoing(
+            database,
+            log_,
+            self._credentials,
+            envelopes,
+            HttpsPost(calls, config.webhooks.development_ca_file),
+            clock,
+        )
         _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
         self._proofs = Proofs(database, self._checkpoints, paths)
         self._policies.listen(self._sessions.regrant)
@@ -338,6 +351,7 @@ class App:
                 KeyService(self._base.keyring, self._lifecycle, self._schedules, pages, self._base.log),
             ),
             (threat_pb2.DESCRIPTOR, ThreatService(self._threats, pages)),
+            (webhook_pb2.DESCRIPTOR, WebhookService(self._outgoing)),
             (policy_pb2.DESCRIPTOR, PolicyService(self._policies, pages, self._base.clock)),
             (erasure_pb2.DESCRIPTOR, ErasureService(self._erasures)),
             (approval_pb2.DESCRIPTOR, ApprovalService(self._approvals, pages, self._base.clock)),
@@ -380,6 +394,7 @@ class App:
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
             self._standings.run(),
+            self._outgoing.run(),
             self._checkpoints.run(
                 seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records
             ),
@@ -439,6 +454,7 @@ class App:
                 session_pb2,
                 erasure_pb2,
                 handover_pb2,
+                webhook_pb2,
                 key_pb2,
                 job_pb2,
                 audit_pb2,

@@ -56,6 +56,9 @@ MESSAGES: dict[str, Fields] = {
         ("name", "recipient", "ttl"), ("sealed", "ingest_key_id", "request_id")
     ),
     "HandoverServiceUnwrapRequest": Fields(("name", "handover_id"), ("recipient_key", "hpke_suite")),
+    "WebhookServiceCreateEndpointRequest": Fields(("url", "events", "credential"), ("request_id",)),
+    "WebhookServiceListEndpointsRequest": Fields(),
+    "WebhookServiceDeleteEndpointRequest": Fields(("endpoint_id",)),
     "JobServiceStartRequest": Fields(
         ("tenant", "kind", "source_version", "suite", "max_per_second", "validate_only"), ("request_id",)
     ),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from vault.core.uses.webhooks.verdict import Verification
 
 _SCHEMES = {
     pb.WEBHOOK_SCHEME_STRIPE: verify_webhook.Scheme.STRIPE,
@@ -55,12 +54,21 @@ def _verify_webhook(operation: pb.VerifyWebhookOperation) -> verify_webhook.Veri
     if scheme is None:
         raise invalid_field("scheme", "is required, and must be one that the vault knows")
     return verify_webhook.VerifyWebhook(
-        tuple(operation.field_names), scheme, dict(operation.headers), operation.body
+        tuple(operation.field_names),
+        scheme,
+        dict(operation.headers),
+        operation.body,
+        operation.apply_to,
     )
 
 
-def _verification(result: Verification) -> pb.VerifyWebhookResult:
-    return pb.VerifyWebhookResult(verdict=_VERDICTS[result.verdict], matched_field_name=result.field_name)
+def _verification(result: verify_webhook.Verified) -> pb.VerifyWebhookResult:
+    verification = result.verification
+    return pb.VerifyWebhookResult(
+        verdict=_VERDICTS[verification.verdict],
+        matched_field_name=verification.field_name,
+        standing_set=result.standing_set,
+    )
 
 
 def _hmac(operation: pb.HmacOperation | pb.VerifyHmacOperation) -> macs.Hmac | macs.RawHmac:

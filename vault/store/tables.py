@@ -297,6 +297,19 @@ job_failures = Table(
     C("create_time", UtcDateTime, nullable=False),
 )
 
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    C("tenant", String(63), primary_key=True),
+    C("endpoint_id", String(22), primary_key=True),
+    C("url", String(512), nullable=False),
+    C("events", Text, nullable=False),
+    C("credential", String(511), nullable=False),
+    C("state", String(16), nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+)
+
 requests = Table(
     "requests",
     metadata,

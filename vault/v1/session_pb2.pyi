@@ -182,7 +182,7 @@ class RevealOperation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class VerifyWebhookOperation(_message.Message):
-    __slots__ = ("name", "field_names", "scheme", "headers", "body")
+    __slots__ = ("name", "field_names", "scheme", "headers", "body", "apply_to")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,12 +195,14 @@ class VerifyWebhookOperation(_message.Message):
     SCHEME_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    APPLY_TO_FIELD_NUMBER: _ClassVar[int]
     name: str
     field_names: _containers.RepeatedScalarFieldContainer[str]
     scheme: WebhookScheme
     headers: _containers.ScalarMap[str, str]
     body: bytes
-    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ...) -> None: ...
+    apply_to: str
+    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ..., apply_to: _Optional[str] = ...) -> None: ...
 
 class HmacOperation(_message.Message):
     __slots__ = ("name", "field_name", "message", "hash", "raw", "context")
@@ -433,12 +435,14 @@ class RevealResult(_message.Message):
     def __init__(self, counter: _Optional[int] = ..., sealed: _Optional[bytes] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class VerifyWebhookResult(_message.Message):
-    __slots__ = ("verdict", "matched_field_name")
+    __slots__ = ("verdict", "matched_field_name", "standing_set")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     MATCHED_FIELD_NAME_FIELD_NUMBER: _ClassVar[int]
+    STANDING_SET_FIELD_NUMBER: _ClassVar[int]
     verdict: WebhookVerdict
     matched_field_name: str
-    def __init__(self, verdict: _Optional[_Union[WebhookVerdict, str]] = ..., matched_field_name: _Optional[str] = ...) -> None: ...
+    standing_set: bool
+    def __init__(self, verdict: _Optional[_Union[WebhookVerdict, str]] = ..., matched_field_name: _Optional[str] = ..., standing_set: _Optional[bool] = ...) -> None: ...
 
 class HmacResult(_message.Message):
     __slots__ = ("mac",)

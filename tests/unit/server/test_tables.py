@@ -27,6 +27,7 @@ from vault.v1 import (
     session_pb2,
     threat_pb2,
     token_pb2,
+    webhook_pb2,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ PROTOS = (
     policy_pb2,
     erasure_pb2,
     threat_pb2,
+    webhook_pb2,
 )
 METHODS = {
     f"/{service.full_name}/{method.name}": method

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from vault.core import standing
 from vault.core.requests import field_names as checked_field_names
 from vault.core.uses.material import Done, message
-from vault.core.uses.webhooks import adyen, braintree, gocardless, plaid, standard, stripe
-from vault.core.uses.webhooks.verdict import Secret, Verification
+from vault.core.uses.webhooks import adyen, braintree, events, gocardless, plaid, standard, stripe
+from vault.core.uses.webhooks.verdict import Secret, Verdict, Verification
 from vault.crypto import kinds
 from vault.errors import invalid_field
 
@@ -58,6 +59,14 @@ class VerifyWebhook:
     scheme: Scheme
     headers: Mapping[str, str]
     body: bytes
+    apply_to: str = ""
+
+
+class Verified(NamedTuple):
+    """The verdict, the field whose secret matched, and whether a credential's standing was set by what was said."""
+
+    verification: Verification
+    standing_set: bool = False
 
 
 async def run(material: Material, request: VerifyWebhook, surroundings: Surroundings) -> Done:
@@ -72,13 +81,22 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
         Secret(name, material.field(name, kinds.VERIFY_WEBHOOK), _public(material, name))
         for name in request.field_names
     ]
-    result = verify(request.scheme, secrets, headers, body, surroundings.now().timestamp())
+    if request.apply_to:
+        standing.check_apply(material.caller, request.apply_to)
+    now = surroundings.now()
+    result = verify(request.scheme, secrets, headers, body, now.timestamp())
+    applied = False
+    if request.apply_to and result.verdict is Verdict.VALID:
+        event = events.read(request.scheme.value, body, now)
+        if event is not None:
+            applied = await surroundings.outside().standings.observe(material.caller, request.apply_to, event)
     after: dict[str, object] = {
         "scheme": request.scheme.value,
         "verdict": result.verdict.value,
         "matched": result.field_name,
+        **({"applied_to": request.apply_to} if applied else {}),
     }
-    return Done(result, request.field_names, after)
+    return Done(Verified(result, applied), request.field_names, after)
 
 
 def verify(

@@ -19,7 +19,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from vault.core.jobs import ENDED, RotatedMeanwhile
-from vault.errors import VaultError
+from vault.errors import Reason, VaultError
 from vault.model import (
     AuditDraft,
     Job,
@@ -112,13 +112,26 @@ class Lanes:
         async with self._database.read() as connection:
             found = await store.unfinished(connection)
         for job in found:
-            if job.state is JobState.RUNNING:
+            if job.state is JobState.RUNNING and await self._is_erased(job):
+                with contextlib.suppress(_NotMine):
+                    await self._log.commit(_cancel_unit(job))
+            elif job.state is JobState.RUNNING:
                 async with asyncio.TaskGroup() as lanes:
                     for number in range(_LANES):
                         lanes.create_task(self._lane(job, f"{self._name}/{number}"))
             await self._finish(job.job_id)
             if self._look_again.is_set():
                 return
+
+    async def _is_erased(self, job: Job) -> bool:
+        """Whether the tenant is gone, and with it everything that there was to do."""
+        try:
+            await self._keyring.active(job.tenant, KeyPurpose.KEK)
+        except VaultError as error:
+            if error.reason is Reason.TENANT_NOT_FOUND:
+                return True
+            raise
+        return False
 
     async def _lane(self, job: Job, holder: str) -> None:
         pauses = iter(_PAUSES)
@@ -315,6 +328,18 @@ def _chunk_unit(
 
     reads = (*keys, range_key, RowKey("jobs", (job.job_id,)), RowKey("tenants", (job.tenant,)))
     return Unit(reads, decide)
+
+
+def _cancel_unit(job: Job) -> Unit:
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        row = rows.get("jobs", job.job_id)
+        if row is None or row["state"] != JobState.RUNNING.value:
+            raise _NotMine
+        after = {**row, "state": JobState.CANCELLED.value, "update_time": now, "end_time": now}
+        record = _record(job, "job.cancel", {"why": "the tenant is gone"})
+        return Commit((record,), (Write("jobs", after),))
+
+    return Unit((RowKey("jobs", (job.job_id,)),), decide)
 
 
 def _end_unit(ended: Job, done: int) -> Unit:

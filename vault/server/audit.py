@@ -17,13 +17,15 @@ from vault.store.rows import canonical_json
 from vault.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
     from vault.core.compliance import Compliance
     from vault.core.losses import Losses
     from vault.core.proofs import Proofs
     from vault.core.sinks import Sinks
-    from vault.model import Caller, Token
+    from vault.model import AuditRecord, Caller, Token
     from vault.server.pages import Pages
     from vault.store.engine import Database
 
@@ -37,6 +39,10 @@ _OUTCOMES = {
     pb.OUTCOME_GRANTED: Outcome.GRANTED,
     pb.OUTCOME_REFUSED: Outcome.REFUSED,
 }
+
+# gRPC clients take 4 MiB unless they are told otherwise.
+_MAX_ANSWER = 3 * 1024 * 1024
+_RECORD_BYTES = 1024
 
 
 class AuditService:
@@ -79,6 +85,7 @@ class AuditService:
                 last=place if query.newest_first else None,
             )
         found = await reading.find(self._database, query, size + 1, wait)
+        size = _that_fit(found, size)
         page = found[:size]
         await self._log.record(
             audit.granted(caller, reading.LIST, tenant, after=canonical_json({"count": len(page)}))
@@ -258,6 +265,16 @@ def _wait(request: pb.AuditServiceListRequest) -> float:
 
 def _moment(request: pb.AuditServiceListRequest, field: str) -> datetime.datetime | None:
     return wire.moment(field, getattr(request, field)) if request.HasField(field) else None
+
+
+def _that_fit(records: Sequence[AuditRecord], size: int) -> int:
+    """How many of the first `size` records fit into an answer: one of bulk work names hundreds of rows."""
+    total = 0
+    for count, record in enumerate(records[:size]):
+        total += len(record.rows_written) + len(record.before_state) + len(record.after_state) + _RECORD_BYTES
+        if total > _MAX_ANSWER and count:
+            return count
+    return size
 
 
 def _tenant(token: Token, wanted: str) -> str:

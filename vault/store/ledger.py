@@ -8,6 +8,7 @@ makes one commit carry as many units as were waiting.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import uuid
 from collections import defaultdict
@@ -52,6 +53,7 @@ class Rows:
 
     def __init__(self, loaded: dict[RowKey, Row | None]) -> None:
         self._rows = loaded
+        self._before = dict(loaded)
         self._new = {key for key, row in loaded.items() if row is None}
         self._dirty: dict[RowKey, Row] = {}
 
@@ -67,6 +69,17 @@ class Rows:
                 self._new.add(key)
             self._rows[key] = write.row
             self._dirty[key] = write.row
+
+    def changed_columns(self, table: str, rows: Sequence[Row]) -> tuple[str, ...]:
+        """The key of a table, and those columns in which any of these rows differs from what was loaded."""
+        keys = KEY_COLUMNS[table]
+        befores = [self._before[RowKey(table, tuple(row[column] for column in keys))] or {} for row in rows]
+        return tuple(
+            column
+            for column in COLUMNS[table]
+            if column in keys
+            or any(before.get(column) != row[column] for before, row in zip(befores, rows, strict=True))
+        )
 
     def changes(self) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
         """What to insert and what to update, by table."""
@@ -261,9 +274,10 @@ async def _fetch(
 async def _flush(connection: AsyncConnection, database: Database, rows: Rows) -> None:
     inserts, updates = rows.changes()
     for name, changed in updates.items():
-        if database.is_postgresql and len(changed) > _FEW:
-            arrays = [[row[column] for row in changed] for column in COLUMNS[name]]
-            await (await driver_of(connection)).execute(_BULK_UPDATES[name], *arrays)
+        if database.is_postgresql and len(changed) > _FEW and name in _UNORDERED:
+            columns = rows.changed_columns(name, changed)
+            arrays = [[row[column] for row in changed] for column in columns]
+            await (await driver_of(connection)).execute(_bulk_update_statement(name, columns), *arrays)
             continue
         # In order: a rule such as "one active version" must hold after each.
         await connection.execute(
@@ -324,22 +338,26 @@ _ARRAYS = {
 }
 
 
-def _bulk_update_statement(name: str) -> str:
-    """PostgreSQL's update of many whole rows at once, given as one array a column. In no order."""
+@functools.cache
+def _bulk_update_statement(name: str, columns: tuple[str, ...]) -> str:
+    """PostgreSQL's update of some columns of many rows at once, given as one array a column. In no order."""
     table = TABLES[name]
-    arrays = ", ".join(f"${place}::{_ARRAYS[type(c.type)]}[]" for place, c in enumerate(table.columns, 1))
-    changes = ", ".join(f'"{c}" = new."{c}"' for c in COLUMNS[name] if c not in KEY_COLUMNS[name])
-    same = " AND ".join(f'old."{c}" = new."{c}"' for c in KEY_COLUMNS[name])
-    names = ", ".join(f'"{c}"' for c in COLUMNS[name])
+    keys = KEY_COLUMNS[name]
+    arrays = ", ".join(f"${place}::{_ARRAYS[type(table.c[c].type)]}[]" for place, c in enumerate(columns, 1))
+    changes = ", ".join(f'"{c}" = new."{c}"' for c in columns if c not in keys)
+    same = " AND ".join(f'old."{c}" = new."{c}"' for c in keys)
+    names = ", ".join(f'"{c}"' for c in columns)
     return f"UPDATE {name} AS old SET {changes} FROM unnest({arrays}) AS new({names}) WHERE {same}"  # noqa: S608 - our names
 
 
 _FEW = 16
-_BULK_UPDATES = {
-    name: _bulk_update_statement(name)
+_UNORDERED = frozenset(
+    name
     for name, table in TABLES.items()
-    if len(table.primary_key) < len(table.columns) and all(type(c.type) in _ARRAYS for c in table.columns)
-}
+    # Where no rule such as "one active version" cares in which order rows change.
+    if not any(index.unique for index in table.indexes)
+    and all(type(c.type) in _ARRAYS for c in table.columns)
+)
 _FETCHES = {name: _fetch_statement(name) for name in TABLES}
 _UPDATES = {name: _update_statement(name) for name in TABLES}
 

@@ -266,6 +266,12 @@ JOB_IDS = (
     ("NUL", "A" * 21 + "\0", F),
     ("another alphabet", "\u00e9" * 22, F),
 )
+HOMES = (
+    ("of an unknown placement", {"placement": 99}, F),
+    ("in an HSM that there is not", {"backends": ["third"]}, F),
+    ("in the same HSM twice", {"backends": ["first", "first"]}, F),
+    ("in three HSMs", {"backends": ["first", "second", "third"]}, F),
+)
 REQUEST_IDS = each(BAD_REQUEST_IDS, F)
 ETAGS = (
     ("not the current one", "AAAAAAAAAAAAAAAA", "ETAG_MISMATCH"),
@@ -874,6 +880,7 @@ GOOD: dict[str, Good] = {
                 ("the vault's own", "system", F),
                 ("one that exists", "acme", "TENANT_EXISTS"),
             ),
+            "homes": HOMES,
             "request_id": REQUEST_IDS,
         },
         tenant="system",
@@ -901,6 +908,7 @@ GOOD: dict[str, Good] = {
             "tenant": TENANTS,
             "request_id": REQUEST_IDS,
             "purpose": (("not a tenant's", 2, F), ("unknown", 99, F)),
+            "homes": HOMES,
             "validate_only": (),
         },
     ),
@@ -1324,6 +1332,7 @@ def test_every_good_request_is_answered(world: World) -> None:
         "CreateTenant",
         "Rotate",
         "Erase",
+        "AcceptLoss",
         "Approve",
         "Cancel",
         "Update",

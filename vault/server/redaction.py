@@ -91,7 +91,7 @@ MESSAGES: dict[str, Fields] = {
     "SessionStart": Fields(("credentials", "purpose", "ttl"), ("recipient_key", "hpke_suite")),
     "CredentialSelector": Fields(("name", "version", "field_names")),
     "RevealOperation": Fields(("name", "field_names")),
-    "VerifyWebhookOperation": Fields(("name", "field_names", "scheme"), ("headers", "body")),
+    "VerifyWebhookOperation": Fields(("name", "field_names", "scheme", "apply_to"), ("headers", "body")),
     "SessionClose": Fields(),
     "HmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context")),
     "VerifyHmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context", "mac")),

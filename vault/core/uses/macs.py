@@ -87,13 +87,13 @@ def _said(request: Hmac | RawHmac) -> dict[str, object]:
 
 def _mac(material: Material, request: Hmac | RawHmac) -> bytes:
     data = message("message", request.message)
+    if isinstance(request, Hmac) and len(request.context) > _MAX_CONTEXT:
+        raise invalid_field("context", f"at most {_MAX_CONTEXT} characters")
     key = material.field(request.field_name, kinds.HMAC)
     if len(key) < _LEAST_KEY:
         raise unsuitable(f"an HMAC key has at least {_LEAST_KEY} bytes")
     if isinstance(request, RawHmac):
         return hmac.digest(key, data, request.hash.value)
-    if len(request.context) > _MAX_CONTEXT:
-        raise invalid_field("context", f"at most {_MAX_CONTEXT} characters")
     algorithm = _HASHES[request.hash]
     info = encode("strongroom/hmac/v1", request.hash.value, request.context)
     with memory.allocate(algorithm.digest_size) as derived:

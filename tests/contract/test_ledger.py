@@ -12,6 +12,7 @@ import pytest
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
+from vault.core.inspection import inspect
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
@@ -138,3 +139,15 @@ async def test_a_log_that_cannot_be_written_answers_unavailable_within_its_wait(
     assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
     await log.drain()
     await log.record(draft())
+
+
+async def test_sixty_four_writers_on_four_connections_leave_neither_gap_nor_fork(database: Database) -> None:
+    logs = [AuditLog(database, SystemClock(), Load(), wait_seconds=30) for _ in range(4)]
+
+    async def writer(number: int) -> None:
+        for _ in range(8):
+            await logs[number % 4].commit(increment(f"tenant-{number % 16}"))
+
+    await asyncio.gather(*(writer(number) for number in range(64)))
+    report = await inspect(database, "strongroom/audit", [], SystemClock().now())
+    assert (report.findings, report.records) == ([], 64 * 8)

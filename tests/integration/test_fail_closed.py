@@ -305,10 +305,24 @@ def test_what_timed_out_can_be_repeated_and_happens_once(vault: VaultSite, wire:
 # The workers are killed.
 
 
-def test_what_was_acknowledged_survives_every_kill_and_nothing_is_half_there(fresh_site: VaultSite) -> None:
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize(
+    ("killed", "cycles"),
+    [
+        ("server", 10),
+        pytest.param("server", 100, marks=SOAK),
+        ("database", 3),
+        pytest.param("database", 20, marks=SOAK),
+    ],
+)
+def test_what_was_acknowledged_survives_every_kill_and_nothing_is_half_there(
+    fresh_site: VaultSite, postgres: Postgres, killed: str, cycles: int
+) -> None:
     fresh_site.write_config(server={"workers": 2})
     prepare(fresh_site)
-    cycles, writers = 10, 4
+    writers = 4
     stop = threading.Event()
     acknowledged: dict[str, str] = {}
     tried: set[str] = set()
@@ -345,6 +359,10 @@ def test_what_was_acknowledged_survives_every_kill_and_nothing_is_half_there(fre
         for cycle in range(cycles):
             before = len(acknowledged)
             until(lambda before=before: len(acknowledged) > before + 3, seconds=30)
+            if killed == "database":
+                postgres.kill()
+                postgres.start()
+                continue
             assert fresh_site.process is not None
             if cycle:
                 # The supervisor too: it waits longer each time before it replaces a worker.

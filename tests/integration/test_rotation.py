@@ -68,6 +68,8 @@ def opens(client: Client, number: int) -> bool:
 def test_a_rewrap_brings_everything_under_the_newest_key_and_everything_still_opens(
     seeded: VaultSite, operator: Client, verifier: str
 ) -> None:
+    # Other tests may have left versions under older keys: first all come under one.
+    finished(operator, operator.start_job("acme", "rewrap"))
     old = operator.describe_key("acme").key.version
     count = uses(operator, old)
     new = operator.rotate_key("acme").version

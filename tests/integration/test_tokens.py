@@ -132,7 +132,7 @@ class Inside:
             return error.reason.value
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def inside(site: VaultSite) -> Iterator[Inside]:
     made = Inside(site)
     yield made

@@ -2,7 +2,7 @@
 
 A subject is known here by its pseudonym, an HMAC of its name under an HSM key: the name itself is stored nowhere.
 Its key is 32 random bytes, stored wrapped by the tenant's subject key in the HSM. What hangs on it cannot be read
-without it: the data key of every credential version of the subject is sealed under it once more (`crypto/subject_data.py`).
+without it: every credential version of the subject is sealed under it once more (`crypto/subject_data.py`).
 
 Erasing a subject must also take its key out of every backup. So the tenant's subject key in the HSM is replaced
 (`core/erasures.py`): those who stay are wrapped anew, and the version that the backups need is destroyed.

@@ -364,6 +364,7 @@ async def _data_keys(site: VaultSite) -> list[bytes]:
     """Every data key of what is stored, unwrapped by this process: there is no other way to know them."""
     from vault import config as configuration
     from vault.core.envelopes import Envelopes
+    from vault.core.subjects import Subjects
     from vault.store import credentials as store
 
     os.environ["SOFTHSM2_CONF"] = str(site.softhsm_config)
@@ -376,7 +377,8 @@ async def _data_keys(site: VaultSite) -> list[bytes]:
                 connection, prefix=FOLDER, after="", limit=1000, show_deleted=True
             )
             stored = await store.get_stored(connection, [(item.name, 0) for item in listed])
-        envelopes = Envelopes(base.hsm, base.keyring)
+        subjects = Subjects(base.database, base.hsm, base.log, base.keyring)
+        envelopes = Envelopes(base.hsm, base.keyring, subjects)
         for item in stored:
             sealed = await envelopes._parse(item)
             with await base.hsm.unwrap(sealed.unwrapping) as dek:

@@ -17,6 +17,7 @@ GOOD: dict[str, dict[str, bytes]] = {
     "oauth_client": {"client_id": b"c", "client_secret": b"s"},
     "oauth_grant": {"refresh_token": b"r", "expires_at": b"1700000000"},
     "webhook_secret": {"webhook_secret": b"s"},
+    "webhook_endpoint": {"signing_secret": b"whsec_" + b"A" * 44},
     "api_key": {"api_key": b"k"},
     "tls_client": {
         "private_key": b"-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----\n",

@@ -82,6 +82,7 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
             "policy.write:system/policy",
             "threat.read:system/threats",
             "threat.release:system/threats",
+            "database.recover:system/audit",
         )
     return (
         *(f"{action}:{tenant}/**" for action in ALL_SCOPES),

@@ -173,7 +173,7 @@ def check(site: VaultSite, postgres: Postgres, database: str, crowd: Crowd, coun
     for line in postgres.sql(database, statement).splitlines():
         state, rows = (json.loads(text) for text in json.loads(line))
         moved[state["job"]] += [row for row in rows if row.startswith("credential_versions:")]
-    assert len(moved) > 1
+    assert moved, "no job moved anything: nothing was tried"
     for rows in moved.values():
         assert len(rows) == len(set(rows)), "a version was moved twice by one job"
 

@@ -163,7 +163,7 @@ class Capabilities:
     """What a backend was found to do, by trying it; a module's own list of mechanisms is not believed.
 
     `max_sessions` is the number that this backend uses at once. `wrapped_keys` says whether KEKs can lie
-    outside, wrapped under a root key.
+    outside, wrapped under a root key. `firmware` is the token's version of it, where it has one.
     """
 
     wrap: WrapScheme
@@ -175,6 +175,7 @@ class Capabilities:
     model: str = ""
     notes: tuple[str, ...] = field(default=())
     wrapped_keys: bool = False
+    firmware: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hsm.model import Capabilities, SignatureAlgorithm, WrapScheme
+from hsm.drift import as_record
+from hsm.model import SignatureAlgorithm, WrapScheme
 from hsm.open import open_backend
 from hsm.uri import scheme_of
 
@@ -83,30 +84,6 @@ def probe(uri: str, *, seconds: float = _SECONDS) -> ProbeReport:
         verdict="unfit" if reasons else "fit",
         reasons=reasons,
     )
-
-
-def as_record(capabilities: Capabilities) -> dict[str, Any]:
-    """Capabilities as plain data, to be stored and compared with later ones."""
-    record = dataclasses.asdict(capabilities)
-    record["signatures"] = sorted(capabilities.signatures)
-    record["notes"] = list(capabilities.notes)
-    return record
-
-
-def drift(recorded: Mapping[str, Any], now: Capabilities) -> list[str]:
-    """In what an HSM no longer is what it was recorded to be; an empty list is what one wants.
-
-    What it can do beyond the record is no drift, nor is another number of sessions.
-    """
-    current = as_record(now)
-    changed = [
-        f"{name}: was {recorded[name]}, is {current[name]}"
-        for name in ("wrap", "iv_mode", "model")
-        if name in recorded and recorded[name] != current[name]
-    ]
-    lost = sorted(set(recorded.get("signatures", ())) - set(current["signatures"]))
-    lost += [name for name in ("mac", "random") if recorded.get(name) and not current[name]]
-    return changed + [f"{name}: no longer works" for name in lost]
 
 
 def _shortcomings(found: Mapping[str, Any], parts: Mapping[str, Any]) -> list[str]:

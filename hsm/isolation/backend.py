@@ -125,10 +125,12 @@ class IsolatedBackend(HsmBackend):
     def _start(self, op: str) -> _Child:
         child = _Child(self._settings, self._sessions, self._pass_fds)
         greeting = child.greeting
-        if isinstance(greeting, str):
+        if isinstance(greeting, str) and greeting == getattr(self, "name", greeting):
             self.name = greeting
             return child
         child.kill()
+        if isinstance(greeting, str):
+            raise HsmUnavailable(op, f"another token has taken the place of {self.name}")
         if isinstance(greeting, HsmAuthFailed):
             self._auth_failed = greeting
         if isinstance(greeting, HsmError):

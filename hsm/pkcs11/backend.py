@@ -164,8 +164,12 @@ class Pkcs11Backend(HsmBackend):
         if len(matching) > 1:
             raise HsmUnavailable("open", "more than one token matches the URI; name it by its serial")
         token = matching[0]
-        self.name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
+        name = f"pkcs11:{token.serial.decode('utf-8', 'replace').strip()}"
+        if name != getattr(self, "name", name):
+            raise HsmUnavailable("open", f"another token has taken the place of {self.name}")
+        self.name = name
         self._model = f"{token.manufacturer_id.strip()} {token.model.strip()}"
+        self._firmware = ".".join(map(str, token.firmware_version))
         return token
 
     # -- data keys -----------------------------------------------------------------------------------
@@ -434,6 +438,7 @@ class Pkcs11Backend(HsmBackend):
             max_sessions=self._pool.limit,
             model=self._model,
             wrapped_keys=self._sealer is not None and wrapped.works(worker, self._sealer),
+            firmware=self._firmware,
         )
 
     def _health(self, deep: bool) -> Health:

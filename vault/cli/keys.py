@@ -33,10 +33,12 @@ def init(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
 async def create_system_keys(config: Path) -> list[str]:
     """Make what is missing; give the labels of what was made."""
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import foundation  # noqa: PLC0415
+    from vault.server.app import foundation, record_hsms  # noqa: PLC0415
 
     async with foundation(configuration.load(config)) as base:
-        return [key.label for key in await base.keyring.create_system_keys("strongroom keys init")]
+        made = await base.keyring.create_system_keys("strongroom keys init")
+        await record_hsms(base)
+        return [key.label for key in made]
 
 
 @app.command("create-tenant")

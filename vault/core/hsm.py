@@ -29,10 +29,10 @@ from vault.core.one_hsm import (
 from vault.crypto import copies
 from vault.crypto.errors import FormatError
 from vault.crypto.memory import LockedBuffer
-from vault.errors import Reason, VaultError
+from vault.errors import Reason, StartError, VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hsm import Health, HsmBackend, KeyInfo
     from vault.model import AuditRecord, Key, KeyHome
@@ -58,6 +58,7 @@ log = logging.getLogger("strongroom.hsm")
 _REOPEN_SECONDS = 5.0
 _FIRST_DOUBT, _LONGEST_DOUBT = 1.0, 60.0
 _PART = 64
+SECOND = "second_hsm"
 _Route = tuple["_Line", Unwrapping]
 
 
@@ -107,6 +108,12 @@ class Hsm:
         return self._first.one.backend
 
     @property
+    def backends(self) -> dict[str, HsmBackend]:
+        """The backends of the HSMs that are there, by their places in the configuration."""
+        places = zip(("hsm", SECOND), self._lines(), strict=False)
+        return {place: line.one.backend for place, line in places if line.one is not None}
+
+    @property
     def names(self) -> list[str]:
         """The names of the HSMs that are there."""
         return [line.one.backend.name for line in self._lines() if line.one is not None]
@@ -121,16 +128,25 @@ class Hsm:
         """Whether there should be a second HSM."""
         return self._second is not None
 
-    async def run(self) -> None:
-        """Open the second HSM when it comes back, if it was not there at the start."""
+    async def run(self, admit: Callable[[str, HsmBackend], Awaitable[None]]) -> None:
+        """Open the second HSM when it comes back, if it was not there at the start, and `admit` lets it in."""
         while self._second is not None and self._second.one is None and self._open_second is not None:
             await asyncio.sleep(_REOPEN_SECONDS)
             try:
-                self._second.one = await asyncio.to_thread(self._open_second)
+                one = await asyncio.to_thread(self._open_second)
+                try:
+                    await admit(SECOND, one.backend)
+                except BaseException:
+                    await asyncio.to_thread(one.close)
+                    raise
+                self._second.one = one
+            except StartError as error:
+                # Looked at again: once an operator accepts it, it is let in.
+                log.error("the second HSM is refused", extra={"error": str(error)})  # noqa: TRY400
             except HsmAuthFailed:
                 log.error("the second HSM refuses the log-in; it is not tried again")  # noqa: TRY400
                 return
-            except HsmError as error:
+            except (HsmError, VaultError) as error:
                 log.info("the second HSM is still not there", extra={"error": type(error).__name__})
             else:
                 log.warning("the second HSM is there")

@@ -25,6 +25,7 @@ from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAncho
 from vault.core.approvals import Approvals, ApprovalSettings
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
+from vault.core.capabilities import HsmCapabilities
 from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
 from vault.core.compliance import Compliance
@@ -142,11 +143,15 @@ class Foundation:
     hsm: Hsm
     log: AuditLog
     keyring: Keyring
+    capabilities: HsmCapabilities
 
 
 @contextlib.asynccontextmanager
-async def foundation(config: Config) -> AsyncIterator[Foundation]:
-    """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`."""
+async def foundation(config: Config, *, any_hsm: bool = False) -> AsyncIterator[Foundation]:
+    """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`.
+
+    `any_hsm` lets in an HSM that is not what it was recorded to be.
+    """
     clock = SystemClock()
     memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
     load = Load()
@@ -156,8 +161,12 @@ async def foundation(config: Config) -> AsyncIterator[Foundation]:
         hsm = await asyncio.to_thread(open_hsm, config, load)
         try:
             audit_log = AuditLog(database, clock, load, wait_seconds=config.audit.wait_seconds)
+            capabilities = HsmCapabilities(database, audit_log)
+            if not any_hsm:
+                for place, backend in hsm.backends.items():
+                    await capabilities.check(place, backend)
             keyring = Keyring(database, hsm, audit_log, config.hsm.deployment, config.hsm.key_placement)
-            yield Foundation(clock, load, database, hsm, audit_log, keyring)
+            yield Foundation(clock, load, database, hsm, audit_log, keyring, capabilities)
             await audit_log.drain()
         finally:
             await asyncio.to_thread(hsm.close)
@@ -189,6 +198,12 @@ def open_hsm(config: Config, load: Load) -> Hsm:
         raise StartError(f"hsm: {error}") from None
     finally:
         logging.getLogger("hsm").setLevel(logging.NOTSET)
+
+
+async def record_hsms(base: Foundation) -> None:
+    """Record what the HSMs are, those that have no record yet. Raises `StartError`."""
+    for place, backend in base.hsm.backends.items():
+        await base.capabilities.record(place, backend)
 
 
 def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load) -> OneHsm:
@@ -330,6 +345,7 @@ class App:
     async def start(self) -> None:
         """Learn keys and revocations, then listen. Raises `StartError`."""
         pages = Pages(await self._page_key())
+        await record_hsms(self._base)
         await self._signing_keys.start()
         await self._subjects.start()
         await self._sinks.start()
@@ -389,7 +405,7 @@ class App:
             self._follower.run(),
             self._policies.run(),
             self._threats.run(),
-            self._base.hsm.run(),
+            self._base.hsm.run(self._base.capabilities.admit),
             self._sessions.run(),
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),

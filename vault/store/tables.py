@@ -131,6 +131,16 @@ key_homes = Table(
 )
 Index("homes_by_root", key_homes.c.root_version)
 
+# What each HSM of the configuration was recorded to be: canonical JSON of `hsm.drift.record_of`.
+hsm_capabilities = Table(
+    "hsm_capabilities",
+    metadata,
+    C("place", String(16), primary_key=True),
+    C("capabilities", Text, nullable=False),
+    C("update_time", UtcDateTime, nullable=False),
+    C("updated_by", String(512), nullable=False),
+)
+
 ingest_keys = Table(
     "ingest_keys",
     metadata,

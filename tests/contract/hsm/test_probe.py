@@ -12,8 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from hsm import open_backend
+from hsm.drift import WEIGHTS, as_record, drift, record_of
 from hsm.model import Capabilities, IvMode, SignatureAlgorithm, WrapScheme
-from hsm.probe import as_record, drift, probe
+from hsm.probe import probe
 
 _SOFTOKN = [
     *Path("/usr/lib").glob("*/libsoftokn3.so"),
@@ -91,26 +92,47 @@ BASE = Capabilities(
     random=True,
     max_sessions=8,
     model="m",
+    firmware="1.0",
 )
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "grave", "slight"),
     [
-        ({}, []),
-        ({"max_sessions": 2}, []),
-        ({"wrap": WrapScheme.AES_KWP}, ["wrap: was aes-gcm, is aes-kwp"]),
-        ({"iv_mode": IvMode.HSM}, ["iv_mode: was host, is hsm"]),
-        ({"signatures": frozenset({SignatureAlgorithm.ES256})}, ["EdDSA: no longer works"]),
-        ({"mac": False}, ["mac: no longer works"]),
-        ({"model": "n"}, ["model: was m, is n"]),
+        ({}, (), ()),
+        ({"max_sessions": 2, "notes": ("n",)}, (), ()),
+        ({"wrap": WrapScheme.AES_KWP}, ("wrap: was aes-gcm, is aes-kwp",), ()),
+        ({"iv_mode": IvMode.HSM}, ("iv_mode: was host, is hsm",), ()),
+        ({"iv_mode": None}, ("iv_mode: was host, is unknown",), ()),
+        ({"signatures": frozenset({SignatureAlgorithm.ES256})}, ("EdDSA: no longer works",), ()),
+        ({"mac": False}, ("mac: no longer works",), ()),
+        ({"wrapped_keys": True}, (), ("wrapped_keys: works now",)),
+        ({"model": "n"}, ("model: was m, is n",), ()),
+        ({"firmware": "2.0"}, (), ("firmware: was 1.0, is 2.0",)),
+        ({"mac": False, "firmware": "2.0"}, ("mac: no longer works",), ("firmware: was 1.0, is 2.0",)),
     ],
 )
-def test_an_hsm_that_is_no_longer_what_it_was_is_noticed(change, says):
+def test_an_hsm_that_is_no_longer_what_it_was_is_noticed(change, grave, slight):
     recorded = json.loads(json.dumps(as_record(BASE)))
-    assert drift(recorded, dataclasses.replace(BASE, **change)) == says
+    assert drift(recorded, as_record(dataclasses.replace(BASE, **change))) == (grave, slight)
 
 
-def test_what_is_more_than_was_recorded_is_no_drift():
+def test_another_token_is_noticed_by_its_serial():
+    recorded = {"name": "pkcs11:1", **as_record(BASE)}
+    assert drift(recorded, {**recorded, "name": "pkcs11:2"}).grave == ("name: was pkcs11:1, is pkcs11:2",)
+
+
+def test_what_is_more_than_was_recorded_is_worth_a_word_only():
     recorded = as_record(dataclasses.replace(BASE, signatures=frozenset(), mac=False))
-    assert drift(recorded, BASE) == []
+    assert drift(recorded, as_record(BASE)) == (
+        (),
+        ("ES256: works now", "EdDSA: works now", "mac: works now"),
+    )
+
+
+def test_every_part_of_a_record_has_its_weight(token_uri):
+    with open_backend(token_uri) as backend:
+        record = record_of(backend)
+    assert set(record) == set(WEIGHTS)
+    assert record["name"].startswith("pkcs11:")
+    assert record["firmware"]

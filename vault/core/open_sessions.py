@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vault.core.sessions import Session
+    from vault.core.session import Session
     from vault.model import AuditRecord
 
 

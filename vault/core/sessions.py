@@ -1,8 +1,6 @@
-"""Sessions: the only place where a secret is open, for as long as one stream lasts.
+"""Opening sessions, watching over those that are open, closing them; and the session of one call.
 
-A session holds its credentials in locked memory. Whatever ends it, the same happens: operations stop,
-buffers are wiped and read back, the log says why. The edge owns the stream; a session knows nothing of it
-but the events it puts out.
+The only place where a secret is open is a session (`core/session.py`), for as long as one stream lasts.
 """
 
 from __future__ import annotations
@@ -10,29 +8,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import enum
-import json
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vault.core import approvals, audit, policies, redemption, requests, standing
+from vault.core import approvals, audit, policies, redemption, requests
 from vault.core.open_sessions import OpenSessions
 from vault.core.revocations import REVOKE
-from vault.core.uses.material import Material, Surroundings, unknown_field
+from vault.core.session import (
+    REVEAL,
+    CloseReason,
+    Content,
+    Opened,
+    Session,
+    new_session_id,
+    opened_of,
+    select,
+)
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
-from vault.core.uses.table import USES
 from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
 from vault.crypto.approvals import Operation
-from vault.crypto.bundle import UnknownField
 from vault.crypto.errors import FormatError
-from vault.crypto.stream import SessionSealer
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, Outcome, Standing
+from vault.model import SYSTEM_TENANT
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from vault.clock import Clock
     from vault.core.approvals import Approvals
@@ -42,44 +44,17 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.follower import Follower
     from vault.core.policy import Policy
+    from vault.core.session import Receipt, SessionSettings
+    from vault.core.uses.material import Surroundings
     from vault.crypto.memory import LockedBuffer
-    from vault.model import AuditDraft, AuditRecord, Caller, Origin, StoredVersion
+    from vault.model import AuditDraft, AuditRecord, Caller, Origin
     from vault.store.ledger import Rows
 
 MAX_CREDENTIALS = 100
 _TICK_SECONDS = 0.2
-_LOOK_SECONDS = 5.0  # at the latest, so that a step of the clock ends what it makes too old
-_WARN_BEFORE = datetime.timedelta(seconds=30)
 _KEY_BYTES = 32
 
-REVEAL = "session.reveal"
 _ACTIONS = (REVEAL, *USE_ACTIONS)
-
-
-class CloseReason(enum.StrEnum):
-    """Why a session ended."""
-
-    CLOSED_BY_CALLER = "closed-by-caller"
-    DISCONNECTED = "disconnected"
-    IDLE = "idle"
-    EXPIRED = "expired"
-    TOKEN_ENDED = "token-ended"  # noqa: S105 - a reason, not a token
-    CREDENTIAL_GONE = "credential-gone"
-    SERVER_STOPPING = "server-stopping"
-    FAILED = "failed"
-    REVOCATIONS_UNKNOWN = "revocations-unknown"
-    POLICY_CHANGED = "policy-changed"
-
-
-@dataclasses.dataclass(frozen=True)
-class SessionSettings:
-    """The limits of sessions."""
-
-    max_life: datetime.timedelta
-    idle: datetime.timedelta
-    max_per_worker: int
-    max_per_tenant: int
-    max_per_identity: int
 
 
 class Selector(NamedTuple):
@@ -90,237 +65,12 @@ class Selector(NamedTuple):
     field_names: tuple[str, ...] = ()
 
 
-class Opened(NamedTuple):
-    """What was opened or revealed."""
-
-    name: str
-    version: int
-    kind: str
-    field_names: tuple[str, ...]
-
-
 class Revealed(NamedTuple):
     """The answer to a session of one call."""
 
     session_id: str
     opened: tuple[Opened, ...]
     sealed: bytes
-
-
-class StreamReveal(NamedTuple):
-    """A reveal on an open session."""
-
-    counter: int
-    sealed: bytes
-    opened: Opened
-
-
-class Expiring(NamedTuple):
-    """Event: the session will soon end."""
-
-    expire_time: datetime.datetime
-
-
-class Changed(NamedTuple):
-    """Event: a credential of the session has a newer version."""
-
-    name: str
-    latest_version: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Receipt:
-    """What a session did, and that its buffers were wiped."""
-
-    reason: CloseReason
-    reveals: int
-    uses: int
-    buffers: int
-    buffers_wiped: int
-    duration: datetime.timedelta
-
-
-class _Content(NamedTuple):
-    stored: StoredVersion
-    buffer: LockedBuffer
-
-
-class Session:
-    """An open session. Made by `Sessions.open`, ended by `end`, wiped by `Sessions.close`."""
-
-    def __init__(
-        self,
-        caller: Caller,
-        contents: dict[str, _Content],
-        key: LockedBuffer,
-        log: AuditLog,
-        load: Load,
-        clock: Clock,
-        surroundings: Surroundings,
-        *,
-        reopen: Callable[[str], Awaitable[_Content]],
-        expire_time: datetime.datetime,
-    ) -> None:
-        self.session_id = new_session_id()
-        self.caller = caller
-        self.token = requests.token_of(caller)
-        self.expire_time = expire_time
-        self.open_time = clock.now()
-        self.events: asyncio.Queue[Expiring | Changed] = asyncio.Queue()
-        self.ended: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
-        self.last_used = clock.monotonic()
-        self._contents = contents
-        self._sealer = SessionSealer(key)
-        self._key = key
-        self._log = log
-        self._load = load
-        self._clock = clock
-        self._surroundings = surroundings
-        self._reopen = reopen
-        self._reveals = 0
-        self._uses = 0
-        self._warned = False
-
-    @property
-    def key_view(self) -> memoryview:
-        """The session key, to be sealed to the caller."""
-        return self._key.view
-
-    @property
-    def opened(self) -> tuple[Opened, ...]:
-        """What the session holds."""
-        return tuple(_opened(content.stored) for content in self._contents.values())
-
-    def end(self, reason: CloseReason) -> None:
-        """Let no further operation begin or answer. The first reason stands."""
-        if not self.ended.done():
-            self.ended.set_result(reason)
-
-    async def reveal(self, name: str, field_names: tuple[str, ...]) -> StreamReveal:
-        """Seal fields of a credential of the session to the caller, by the session key."""
-        content = self._use(REVEAL, name)
-        names = requests.field_names(field_names)
-        with _select(content.buffer.view, names) as selected:
-            opened = _opened(content.stored, bundle.field_names(selected.view))
-            counter, sealed = self._sealer.seal(
-                contexts.stream_reveal_aad(self.session_id, opened), selected.view
-            )
-        self._reveals += 1
-        await self._record(REVEAL, opened, fields=list(opened.field_names))
-        return StreamReveal(counter, sealed, opened)
-
-    async def use(self, name: str, request: Any, also: str = "") -> Any:
-        """Use a credential of the session without revealing it; for the requests see `uses/table.py`.
-
-        `also` names a second one that lends fields to the first; the use must be allowed on both.
-        """
-        use = USES[type(request)]
-        content = self._use(use.action, name)
-        lender = self._use(use.action, also) if also else None
-        if use.reaches_out:
-            # The log knows of it before the provider does.
-            await self._record(use.action, _opened(content.stored, ()), intent=request.intent())
-            content = self._use(use.action, name)
-        material = self._material(content, self._material(lender) if lender else None)
-        done = await use.run(material, request, self._surroundings)
-        self._uses += 1
-        opened = _opened(content.stored, done.field_names)
-        await self._record(use.action, opened, fields=list(done.field_names), **done.after)
-        if done.renewed:
-            await self._renew(name)
-        return done.result
-
-    async def _renew(self, name: str) -> None:
-        """Go on with the newest version of a credential. The one before is wiped."""
-        content = await self._reopen(name)
-        if self.ended.done():
-            content.buffer.close()
-            raise _session_ended()
-        before, self._contents[name] = self._contents[name], content
-        before.buffer.close()
-
-    def _material(self, content: _Content, companion: Material | None = None) -> Material:
-        stored, version = content.stored, content.stored.version
-        return Material(
-            version.name,
-            version.version,
-            stored.kind,
-            version.field_names,
-            content.buffer.view,
-            stored.standing,
-            companion,
-            caller=self.caller,
-        )
-
-    async def record_refusal(self, action: str, name: str, reason: Reason) -> None:
-        """Make the record of a refused operation durable."""
-        known = name if name in self._contents else ""
-        draft = audit.granted(self.caller, action, known, session_id=self.session_id)
-        await self._log.record(dataclasses.replace(draft, outcome=Outcome.REFUSED, reason=reason.value))
-
-    def tick(self, settings: SessionSettings) -> float:
-        """End the session if its time is over; warn before. Returns in how many seconds to look again."""
-        left = self.expire_time - self._clock.now()
-        idle_left = self.last_used + settings.idle.total_seconds() - self._clock.monotonic()
-        if left <= datetime.timedelta(0):
-            at_end = self.expire_time >= self.token.expire_time
-            self.end(CloseReason.TOKEN_ENDED if at_end else CloseReason.EXPIRED)
-        elif idle_left <= 0:
-            self.end(CloseReason.IDLE)
-        elif not self._warned and left <= _WARN_BEFORE:
-            self._warned = True
-            self.events.put_nowait(Expiring(self.expire_time))
-        due = left if self._warned else left - _WARN_BEFORE
-        return min(_LOOK_SECONDS, idle_left, due.total_seconds())
-
-    def notice(self, record: AuditRecord) -> None:
-        """Take note of a change in the log."""
-        content = self._contents.get(record.resource)
-        if content is None:
-            return
-        after = json.loads(record.after_state or "{}")
-        opened = content.stored.version.version
-        if record.action == "credential.put":
-            if after.get("version", 0) > opened:
-                self.events.put_nowait(Changed(record.resource, after["version"]))
-        elif _is_gone(record.action, after, opened):
-            self.end(CloseReason.CREDENTIAL_GONE)
-
-    def wipe(self, reason: CloseReason) -> Receipt:
-        """Wipe every buffer and read each back."""
-        self._sealer.close()
-        buffers = [self._key, *(content.buffer for content in self._contents.values())]
-        wiped = [buffer.close() for buffer in buffers]
-        self._contents = {}
-        return Receipt(
-            reason=reason,
-            reveals=self._reveals,
-            uses=self._uses,
-            buffers=len(buffers),
-            buffers_wiped=sum(wiped),
-            duration=self._clock.now() - self.open_time,
-        )
-
-    def _use(self, action: str, name: str) -> _Content:
-        if self.ended.done():
-            raise _session_ended()
-        self.last_used = self._clock.monotonic()
-        requests.credential_name(name)
-        requests.require(self.caller, action, name)
-        content = self._contents.get(name)
-        if content is None:
-            raise VaultError(Reason.CREDENTIAL_NOT_FOUND, "not a credential of this session")
-        return content
-
-    async def _record(self, action: str, opened: Opened, **after: object) -> None:
-        state = canonical_json({"version": opened.version, **after})
-        with self._load.call():
-            await self._log.record(
-                audit.granted(self.caller, action, opened.name, session_id=self.session_id, after=state)
-            )
-        # The session may have ended while the record was written: then nothing is answered.
-        if self.ended.done():
-            raise _session_ended()
 
 
 class Sessions:
@@ -377,7 +127,7 @@ class Sessions:
         buffers = await self._envelopes.open_all(stored)
         try:
             opened = tuple(
-                _opened(item, names or bundle.field_names(buffer.view))
+                opened_of(item, names or bundle.field_names(buffer.view))
                 for item, names, buffer in zip(stored, selected, buffers, strict=True)
             )
             sealed = _seal_parcel(suite, recipient_key, session_id, opened, buffers)
@@ -445,7 +195,7 @@ class Sessions:
         stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
         buffers = await self._envelopes.open_all(stored)
         contents = {
-            item.version.name: _Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
+            item.version.name: Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
         }
         session = Session(
             caller,
@@ -561,10 +311,10 @@ class Sessions:
         if not session.ended.done():
             asyncio.get_running_loop().call_later(due, self._look_after, session)
 
-    async def _reopen(self, name: str) -> _Content:
+    async def _reopen(self, name: str) -> Content:
         (stored,) = await self._credentials.stored([(name, 0)])
         (buffer,) = await self._envelopes.open_all([stored])
-        return _Content(stored, buffer)
+        return Content(stored, buffer)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -608,20 +358,6 @@ def break_glass(wanted: Selector) -> Operation:
     )
 
 
-def _is_gone(action: str, after: dict[str, Any], opened: int) -> bool:
-    """Whether a change takes the opened version away from its sessions."""
-    if action == standing.SET:
-        return after.get("standing") in (Standing.SUSPENDED, Standing.REVOKED)
-    return action == "credential.delete" or (
-        action == "credential.destroy_version" and after.get("version") == opened
-    )
-
-
-def new_session_id() -> str:
-    """128 random bits, base64url: 22 characters."""
-    return secrets.token_urlsafe(16)
-
-
 def _authorise(caller: Caller, wanted: tuple[Selector, ...], any_of: tuple[str, ...]) -> None:
     """Every credential, each on its own: one that is covered never speaks for another."""
     token = requests.token_of(caller)
@@ -662,7 +398,7 @@ def _seal_parcel(
     selected: list[LockedBuffer] = []
     try:
         for item, buffer in zip(opened, buffers, strict=True):
-            selected.append(_select(buffer.view, item.field_names))
+            selected.append(select(buffer.view, item.field_names))
         with parcel.join([part.view for part in selected]) as whole:
             return _seal(suite, recipient_key, contexts.reveal_info(session_id, opened), whole.view)
     finally:
@@ -670,21 +406,5 @@ def _seal_parcel(
             part.close()
 
 
-def _select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:
-    try:
-        return bundle.select(view, names or bundle.field_names(view))
-    except UnknownField:
-        raise unknown_field() from None
-
-
-def _opened(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Opened:
-    version = stored.version
-    return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
-
-
 def _new_key() -> LockedBuffer:
     return memory.absorb(secrets.token_bytes(_KEY_BYTES))
-
-
-def _session_ended() -> VaultError:
-    return VaultError(Reason.SESSION_ENDED, "the session has ended")

@@ -52,7 +52,8 @@ from vault.core.rates import Rates
 from vault.core.recovery import Recovery
 from vault.core.rewrap import Rewrap
 from vault.core.schedules import Schedules
-from vault.core.sessions import Sessions, SessionSettings
+from vault.core.session import SessionSettings
+from vault.core.sessions import Sessions
 from vault.core.signing import SigningKeys
 from vault.core.sinks import Sinks
 from vault.core.standing import Standings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vault.core.sessions import Changed, CloseReason, Expiring, Receipt, Selector, Session
+from vault.core.session import Changed, CloseReason, Expiring, Receipt, Session
+from vault.core.sessions import Selector
 from vault.errors import Reason, VaultError, invalid_field
 from vault.server import status, wire
 from vault.server.edge import as_vault_error, well_formed

@@ -26,7 +26,7 @@ from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2
 
 if TYPE_CHECKING:
     from vault.core.schedules import KeyStatus
-    from vault.core.sessions import Opened
+    from vault.core.session import Opened
     from vault.core.watches import Change
     from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, KeySchedule, Version
     from vault.store.sinks import SinkState

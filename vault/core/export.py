@@ -73,7 +73,7 @@ async def pages(source: Source) -> AsyncIterator[tuple[int, str]]:
     async for rows in source.records:
         written = []
         for row in rows:
-            written.append(record_line(row))
+            written.append(record_line(audit.readable(row)))
             size += 1
             while waiting is not None and waiting.size <= size:
                 written.append(checkpoint_line(waiting.size, waiting.note, waiting.frontier))
@@ -217,6 +217,8 @@ def _parse(number: int, line: str) -> dict[str, Any]:
         item = json.loads(line)
     except ValueError:
         raise FormatError(f"line {number}: not JSON") from None
+    except RecursionError:
+        raise FormatError(f"line {number}: nested too deep") from None
     if not isinstance(item, dict):
         raise FormatError(f"line {number}: not an object")
     return item

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vault.core import approvals, audit, requests
-from vault.core.verification import ACCEPT_LOSS
+from vault.core.verification import ACCEPT_LOSS, computed_leaf, stored_leaf
 from vault.crypto.approvals import Operation
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT
 from vault.store.audit import get_row
-from vault.store.ledger import Commit, Unit, leaf_hash
+from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
@@ -53,11 +53,10 @@ class Losses:
             row = await get_row(connection, sequence)
         if row is None:
             raise VaultError(Reason.RECORD_NOT_FOUND, "no such record")
-        if leaf_hash(row) == row["leaf_hash"]:
+        stored = stored_leaf(row)
+        if stored and computed_leaf(row) == stored:
             raise invalid_field("sequence", "must be that of a damaged record; this one is whole")
-        after = canonical_json(
-            {"sequence": sequence, "leaf_hash": row["leaf_hash"].hex(), "approval_id": approval_id}
-        )
+        after = canonical_json({"sequence": sequence, "leaf_hash": stored.hex(), "approval_id": approval_id})
         draft = audit.granted(caller, ACCEPT_LOSS, _RESOURCE, after=after)
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:

@@ -188,7 +188,10 @@ class Sinks:
         if size <= place:
             return ()
         async for rows in audit.stream_rows(self._database, place, size, page=BATCH):
-            return rows
+            try:
+                return [audit.readable(row) for row in rows]
+            except VaultError as error:
+                raise SinkError(error.message) from None
         return ()
 
     async def _deliver(

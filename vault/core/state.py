@@ -11,9 +11,10 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from vault.clock import micros
 from vault.core.revocations import MAX_TOKEN_LIFE
 from vault.store import state as store
-from vault.store.rows import KEY_COLUMNS, TABLES, row_digest
+from vault.store.rows import KEY_COLUMNS, TABLES
 
 if TYPE_CHECKING:
     import datetime
@@ -53,15 +54,25 @@ def written(records: Iterable[Mapping[str, Any]]) -> Iterator[store.Written]:
         if record["rows_written"]:
             for key, digest in _digests(record["rows_written"]):
                 if key.partition(":")[0] not in UNVOUCHED:
-                    yield store.Written(key, record["sequence"], digest, record["created_at"])
+                    yield store.Written(key, record["sequence"], digest, _seconds(record["created_at"]))
 
 
 def _digests(text: str) -> list[tuple[str, bytes]]:
     """The rows that a record names. What cannot be read was altered, which its leaf hash says already."""
     try:
-        return [(key, bytes.fromhex(digest)) for key, digest in json.loads(text).items()]
-    except (ValueError, TypeError, AttributeError):
+        found = [(key, bytes.fromhex(digest)) for key, digest in json.loads(text).items()]
+        "".join(key for key, _ in found).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return []
+    return found
+
+
+def _seconds(moment: Any) -> float:
+    """Since 1970; 0 for what is no moment, which the leaf hash says too."""
+    try:
+        return micros(moment) / 1e6
+    except TypeError:
+        return 0.0
 
 
 async def read_rows(database: Database, comparison: store.Comparison) -> None:
@@ -121,7 +132,7 @@ async def _swapped(
     found: dict[str, str] = {}
     for key, row in rows.items():
         for other, owner in rows.items():
-            if other != key and row_digest(table, _under_key_of(table, row, owner)) == digests[other]:
+            if other != key and store.digest(table, _under_key_of(table, row, owner)) == digests[other]:
                 found[key] = other
     return found
 

@@ -50,6 +50,20 @@ class Report:
             self.unlisted += 1
 
 
+def computed_leaf(row: Mapping[str, Any]) -> bytes:
+    """The leaf hash that a record's content has; empty if it holds what no record can hold."""
+    try:
+        return leaf_hash(row)
+    except (TypeError, ValueError):
+        return b""
+
+
+def stored_leaf(row: Mapping[str, Any]) -> bytes:
+    """The leaf hash that a record is stored with; empty if that is no hash."""
+    stored = row["leaf_hash"]
+    return stored if isinstance(stored, bytes) and len(stored) == merkle.HASH_BYTES else b""
+
+
 class Verification:
     """Takes a log in its order and judges it.
 
@@ -163,22 +177,22 @@ class Verification:
                 f"sequence {sequence}: {self._next} was expected; it is there twice or misplaced"
             )
         self._next = sequence + 1
-        computed: bytes = leaf_hash(row)
+        computed, stored = computed_leaf(row), stored_leaf(row)
         if row["action_type"] == INTRODUCE:
             self._introduce(row)
         elif row["action_type"] == ACCEPT_LOSS and row["outcome"] == "granted":
             self._accept(row)
-        if computed == row["leaf_hash"]:
-            return computed
+        if stored and computed == stored:
+            return stored
         # The tree goes on with what is stored. If that was altered too, the tree is not the one that was signed.
-        self._altered[sequence] = row["leaf_hash"]
-        return bytes(row["leaf_hash"])
+        self._altered[sequence] = stored
+        return stored or computed or bytes(merkle.HASH_BYTES)
 
     def _accept(self, row: Mapping[str, Any]) -> None:
         try:
             accepted = json.loads(row["after_state"])
             lost, digest = accepted["sequence"], bytes.fromhex(accepted["leaf_hash"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self.report.find(f"sequence {row['sequence']}: it accepts no loss")
             return
         if self._altered.get(lost) == digest:
@@ -191,7 +205,7 @@ class Verification:
         try:
             key = json.loads(row["after_state"])["verifier_key"]
             notes.is_post_quantum(key)
-        except (ValueError, KeyError, TypeError, AttributeError, CryptoError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CryptoError):
             self.report.find(f"sequence {row['sequence']}: it introduces no key")
         else:
             self._introduced.append((row["sequence"], key))

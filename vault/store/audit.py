@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, or_, select
+from sqlalchemy import String, Text, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from vault.errors import Reason, VaultError
 from vault.model import AuditRecord, Checkpoint, Outcome
-from vault.store import tree
+from vault.store import lenient, tree
 from vault.store.engine import driver_of
 from vault.store.tables import audit_head, audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.crypto.merkle import Node
@@ -31,8 +32,21 @@ BENEATH = "/**"
 """What a resource ends in if everything beneath it is meant."""
 
 
-def record_from(row: Row) -> AuditRecord:
-    """A record from its row."""
+def readable(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of a record, if its values are of their columns' kinds. Raises `STORED_DATA_DAMAGED`."""
+    try:
+        "".join(map(row.__getitem__, _TEXTS)).encode()
+        Outcome(row["outcome"])
+    except (TypeError, ValueError):
+        raise _damaged(f"record {row['sequence']}") from None
+    if not isinstance(row["created_at"], datetime.datetime) or not isinstance(row["leaf_hash"], bytes):
+        raise _damaged(f"record {row['sequence']}")
+    return row
+
+
+def record_from(row: Mapping[str, Any]) -> AuditRecord:
+    """A record from its row. Raises `STORED_DATA_DAMAGED`."""
+    readable(row)
     return AuditRecord(
         sequence=row["sequence"],
         record_id=row["id"],
@@ -64,8 +78,11 @@ async def list_records(
     table = audit_records
     statement = select(table).where(*_conditions(query))
     order = table.c.sequence.desc() if query.newest_first else table.c.sequence
-    result = await connection.execute(statement.order_by(order).limit(limit))
-    return [record_from(dict(row)) for row in result.mappings()]
+    return await _records(connection, statement.order_by(order).limit(limit))
+
+
+async def _records(connection: AsyncConnection, statement: Select[Any]) -> list[AuditRecord]:
+    return [record_from(row) for row in await lenient.read(connection, statement)]
 
 
 def _conditions(query: AuditQuery) -> Iterator[ColumnElement[bool]]:
@@ -110,7 +127,7 @@ async def granted_between(
         )
         .order_by(table.c.sequence)
     )
-    return [record_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+    return await _records(connection, statement)
 
 
 async def granted_of_tenant(
@@ -130,35 +147,61 @@ async def granted_of_tenant(
         .order_by(table.c.sequence)
         .limit(limit)
     )
-    return [record_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+    return await _records(connection, statement)
 
 
 async def stream_rows(
     database: Database, first: int, end: int, *, page: int = 2000
 ) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-    """The rows of the log from `first` to before `end`, in pages, so that memory stays flat."""
+    """The rows of the log from `first` to before `end`, in pages, so that memory stays flat.
+
+    What cannot be decoded is there as `lenient.Unreadable`.
+    """
     while first < end:
         async with database.read() as connection:
-            if database.is_postgresql:
-                rows = await (await driver_of(connection)).fetch(_STREAM, first, end, page)
-            else:
-                statement = (
-                    select(audit_records)
-                    .where(audit_records.c.sequence >= first, audit_records.c.sequence < end)
-                    .order_by(audit_records.c.sequence)
-                    .limit(page)
-                )
-                rows = (await connection.execute(statement)).mappings().all()
+            rows = await _page(connection, database, first, end, page)
         if not rows:
             return
+        last = rows[-1]["sequence"]
+        if len(rows) == page and rows[0]["sequence"] < last:
+            # On PostgreSQL one sequence may be there twice, and its rows on either side of a page's end.
+            rows = [row for row in rows if row["sequence"] < last]
+            first = last
+        else:
+            first = last + 1
         yield rows
-        first = rows[-1]["sequence"] + 1
+
+
+async def _page(
+    connection: AsyncConnection, database: Database, first: int, end: int, page: int
+) -> Sequence[Mapping[str, Any]]:
+    if database.is_postgresql:
+        try:
+            found: Sequence[Mapping[str, Any]]
+            found = await (await driver_of(connection)).fetch(_STREAM, first, end, page)
+        except lenient.NOT_DECODED:
+            pass
+        else:
+            return found
+    statement = (
+        select(audit_records)
+        .where(audit_records.c.sequence >= first, audit_records.c.sequence < end)
+        .order_by(audit_records.c.sequence)
+        .limit(page)
+    )
+    return await lenient.read(connection, statement)
 
 
 _STREAM = (
     f"SELECT {', '.join(column.name for column in audit_records.columns)} FROM audit_records "  # noqa: S608 - our names
     "WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence LIMIT $3"
 )
+
+
+async def last_sequence(connection: AsyncConnection) -> int:
+    """The greatest sequence that is there; -1 if there is none."""
+    found = (await connection.execute(select(func.max(audit_records.c.sequence)))).scalar()
+    return -1 if found is None else int(found)
 
 
 async def strays(connection: AsyncConnection) -> list[int]:
@@ -170,53 +213,84 @@ async def strays(connection: AsyncConnection) -> list[int]:
 
 
 async def stray_checkpoints(connection: AsyncConnection) -> list[int]:
-    """The sizes of checkpoints that the log does not reach. The first ten."""
+    """The sizes of checkpoints that no log has or that this one does not reach. The first ten."""
     size = select(audit_head.c.size).scalar_subquery()
-    statement = select(checkpoints.c.size).where(checkpoints.c.size > size).order_by(checkpoints.c.size)
+    found = checkpoints.c.size
+    statement = select(found).where(or_(found <= 0, found > size)).order_by(found)
     return list((await connection.execute(statement.limit(10))).scalars())
 
 
-async def stream_checkpoints(database: Database, size: int, *, page: int = 500) -> AsyncIterator[Checkpoint]:
-    """The checkpoints up to a size, in the order of their sizes."""
+async def stream_checkpoint_rows(database: Database, size: int, *, page: int = 500) -> AsyncIterator[Row]:
+    """The rows of the checkpoints up to a size, in the order of their sizes; `lenient.Unreadable` is in them."""
     after = 0
     while True:
         async with database.read() as connection:
-            found = await list_checkpoints(connection, after, page)
-        for checkpoint in found:
-            if checkpoint.size > size:
+            found = await lenient.read(connection, _checkpoints_after(after).limit(page))
+        for row in found:
+            if row["size"] > size:
                 return
-            yield checkpoint
+            yield row
         if not found:
             return
-        after = found[-1].size
+        after = found[-1]["size"]
+
+
+async def stream_checkpoints(database: Database, size: int) -> AsyncIterator[Checkpoint]:
+    """The checkpoints up to a size, in the order of their sizes. Raises `STORED_DATA_DAMAGED`."""
+    async for row in stream_checkpoint_rows(database, size):
+        yield _checkpoint_from(row)
 
 
 async def get_row(connection: AsyncConnection, sequence: int) -> Row | None:
-    """One record's row."""
-    statement = select(audit_records).where(audit_records.c.sequence == sequence)
-    row = (await connection.execute(statement)).mappings().first()
-    return None if row is None else dict(row)
+    """One record's row; `lenient.Unreadable` may be in it."""
+    statement = select(audit_records).where(audit_records.c.sequence == sequence).limit(1)
+    rows = await lenient.read(connection, statement)
+    return rows[0] if rows else None
 
 
 async def get_checkpoint(connection: AsyncConnection, size: int) -> Checkpoint | None:
-    """The checkpoint of exactly this size."""
-    row = (await connection.execute(select(checkpoints).where(checkpoints.c.size == size))).mappings().first()
-    return None if row is None else Checkpoint(**row)
+    """The checkpoint of exactly this size. Raises `STORED_DATA_DAMAGED`."""
+    rows = await lenient.read(connection, select(checkpoints).where(checkpoints.c.size == size))
+    return _checkpoint_from(rows[0]) if rows else None
 
 
 async def latest_checkpoint(connection: AsyncConnection) -> Checkpoint | None:
-    """The checkpoint of the greatest size."""
+    """The checkpoint of the greatest size. Raises `STORED_DATA_DAMAGED`."""
     statement = select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)
-    row = (await connection.execute(statement)).mappings().first()
-    return None if row is None else Checkpoint(**row)
+    rows = await lenient.read(connection, statement)
+    return _checkpoint_from(rows[0]) if rows else None
 
 
 async def list_checkpoints(connection: AsyncConnection, after: int, limit: int) -> list[Checkpoint]:
-    """Checkpoints by size, beginning above the size `after`."""
-    statement = (
-        select(checkpoints).where(checkpoints.c.size > after).order_by(checkpoints.c.size).limit(limit)
-    )
-    return [Checkpoint(**row) for row in (await connection.execute(statement)).mappings()]
+    """Checkpoints by size, beginning above the size `after`. Raises `STORED_DATA_DAMAGED`."""
+    found = await lenient.read(connection, _checkpoints_after(after).limit(limit))
+    return [_checkpoint_from(row) for row in found]
+
+
+def _checkpoints_after(size: int) -> Select[Any]:
+    return select(checkpoints).where(checkpoints.c.size > size).order_by(checkpoints.c.size)
+
+
+def _checkpoint_from(row: Row) -> Checkpoint:
+    if unreadable_columns(row):
+        raise _damaged(f"checkpoint {row['size']}")
+    return Checkpoint(**row)
+
+
+def unreadable_columns(row: Row) -> list[str]:
+    """The columns of a checkpoint's row whose values are not of their kind."""
+    return [name for name, kind in _CHECKPOINT_KINDS.items() if not isinstance(row[name], kind)]
+
+
+_CHECKPOINT_KINDS = {"root": bytes, "frontier": bytes, "note": str, "create_time": datetime.datetime}
+
+
+def _damaged(what: str) -> VaultError:
+    text = f"{what} cannot be read; `strongroom audit verify` finds what is wrong with the log"
+    return VaultError(Reason.STORED_DATA_DAMAGED, text)
+
+
+_TEXTS = tuple(column.name for column in audit_records.columns if isinstance(column.type, String | Text))
 
 
 async def with_cosignatures(connection: AsyncConnection, given: Sequence[Checkpoint]) -> list[Checkpoint]:

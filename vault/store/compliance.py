@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from vault.store import lenient
 from vault.store.approvals import approval_from
 from vault.store.audit import record_from
 from vault.store.keys import key_from
@@ -74,7 +75,7 @@ async def records_of(
     if reasons:
         statement = statement.where(table.c.reason.in_(reasons))
     ordered = statement.order_by(table.c.sequence.desc()).limit(MOST)
-    return [record_from(dict(row)) for row in (await connection.execute(ordered)).mappings()]
+    return [record_from(row) for row in await lenient.read(connection, ordered)]
 
 
 async def approvals_since(connection: AsyncConnection, since: datetime.datetime) -> list[Approval]:

@@ -143,8 +143,11 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
 
 
 def _in_network(address: str, network: str) -> bool:
-    """PostgreSQL's function of the same name, for SQLite."""
-    return bool(address) and ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+    """PostgreSQL's function of the same name, for SQLite. What is no address lies in no network."""
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

@@ -8,6 +8,7 @@ makes one commit carry as many units as were waiting.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import uuid
@@ -33,6 +34,9 @@ from sqlalchemy.exc import DataError, IntegrityError
 from vault.clock import micros
 from vault.crypto import merkle
 from vault.crypto.encoding import encode
+from vault.crypto.errors import CryptoError
+from vault.errors import Reason, VaultError
+from vault.store import lenient
 from vault.store.engine import driver_of
 from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
 from vault.store.tables import UtcDateTime, audit_head, audit_records
@@ -200,9 +204,13 @@ def leaf_hash(row: Mapping[str, Any]) -> bytes:
 
 
 async def read_head(connection: AsyncConnection) -> Head:
-    """The head of the log as last committed."""
-    row = (await connection.execute(select(audit_head.c.size, audit_head.c.frontier))).one()
-    return Head(row.size, merkle.decode_frontier(row.frontier))
+    """The head of the log as last committed. Raises `STORED_DATA_DAMAGED`."""
+    rows = await lenient.read(connection, select(audit_head.c.size, audit_head.c.frontier))
+    match rows:
+        case [{"size": int(size), "frontier": bytes(frontier)}]:
+            with contextlib.suppress(CryptoError):
+                return Head(size, merkle.decode_frontier(frontier))
+    raise VaultError(Reason.STORED_DATA_DAMAGED, "the head of the log cannot be read")
 
 
 def _row_digests(writes: Sequence[Write]) -> str:

@@ -10,12 +10,12 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Integer, literal_column, select, tuple_
 
+from vault.store import lenient
 from vault.store.rows import KEY_COLUMNS, TABLES, RowKey, row_digest
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
     from types import TracebackType
 
@@ -31,7 +31,8 @@ class Written(NamedTuple):
     key: str
     sequence: int
     digest: bytes
-    created_at: datetime.datetime
+    written_at: float
+    """When, in seconds since 1970."""
 
 
 class Odd(NamedTuple):
@@ -77,8 +78,7 @@ class Comparison:
 
     def write(self, written: Iterable[Written]) -> None:
         """Take in what records say was written, in the order of the log."""
-        rows = [(w.key, w.sequence, w.digest, w.created_at.timestamp()) for w in written]
-        self._append("INSERT INTO written VALUES (?, ?, ?, ?)", rows)
+        self._append("INSERT INTO written VALUES (?, ?, ?, ?)", list(written))
 
     def find(self, rows: Iterable[tuple[str, bytes]]) -> None:
         """Take in rows that were found: key as in the log, and digest."""
@@ -144,9 +144,15 @@ async def digests(
     """The rows of a table, in pages: key as it stands in the log, and digest."""
     keys = KEY_COLUMNS[name]
     async for rows in _pages(database, name, page):
-        yield [
-            (str(RowKey(name, tuple(row[column] for column in keys))), row_digest(name, row)) for row in rows
-        ]
+        yield [(str(RowKey(name, tuple(row[column] for column in keys))), digest(name, row)) for row in rows]
+
+
+def digest(name: str, row: Row) -> bytes:
+    """A row's digest; empty, which is nobody's, if the row holds what the vault cannot have written."""
+    try:
+        return row_digest(name, row)
+    except TypeError:
+        return b""
 
 
 async def get_rows(database: Database, name: str, wanted: Sequence[str]) -> dict[str, Row]:
@@ -166,16 +172,18 @@ async def get_rows(database: Database, name: str, wanted: Sequence[str]) -> dict
 
 async def _pages(database: Database, name: str, page: int) -> AsyncIterator[list[Row]]:
     table = TABLES[name]
-    keys = [table.c[column] for column in KEY_COLUMNS[name]]
+    # SQLite's own number of a row: a key there may hold anything, and compare with nothing.
+    place = [literal_column("rowid", Integer).label("rowid")]
+    keys = [table.c[column] for column in KEY_COLUMNS[name]] if database.is_postgresql else place
     last: tuple[str | int, ...] | None = None
     while True:
-        statement = select(table).order_by(*keys).limit(page)
+        statement = select(table, *(() if database.is_postgresql else place)).order_by(*keys).limit(page)
         if last is not None:
             statement = statement.where(tuple_(*keys) > tuple_(*last))
         async with database.read() as connection:
-            rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
+            rows = await lenient.read(connection, statement)
         if rows:
+            last = tuple(rows[-1][column.name] for column in keys)
             yield rows
-            last = tuple(rows[-1][column] for column in KEY_COLUMNS[name])
         if len(rows) < page:
             return

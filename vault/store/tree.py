@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from vault.store import lenient
 from vault.store.tables import audit_records, tree_nodes
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 async def look_up(
     connection: AsyncConnection, wanted: Iterable[tuple[int, int]]
 ) -> dict[tuple[int, int], bytes]:
-    """Nodes by (level, position), those that are there. Level 0 are the records' leaf hashes."""
+    """Nodes by (level, position), those that are there and are hashes. Level 0 are the records' leaf hashes."""
     by_level: dict[int, list[int]] = defaultdict(list)
     for level, position in wanted:
         by_level[level].append(position)
@@ -33,11 +34,12 @@ async def look_up(
                 tree_nodes.c.level == level, tree_nodes.c.position.in_(positions)
             )
             if level
-            else select(audit_records.c.sequence, audit_records.c.leaf_hash).where(
-                audit_records.c.sequence.in_(positions)
-            )
+            else select(
+                audit_records.c.sequence.label("position"), audit_records.c.leaf_hash.label("hash")
+            ).where(audit_records.c.sequence.in_(positions))
         )
-        found.update({(level, row[0]): row[1] for row in await connection.execute(statement)})
+        rows = await lenient.read(connection, statement)
+        found |= {(level, row["position"]): row["hash"] for row in rows if isinstance(row["hash"], bytes)}
     return found
 
 

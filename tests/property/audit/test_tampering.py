@@ -6,99 +6,25 @@ Only the private key is not in the hands of who alters. 1,000 alterations, and 1
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from vault.clock import SystemClock
+from tests.support.audit_log import ORIGIN, Copy
 from vault.core.anchors import Held
-from vault.core.audit import AuditLog
-from vault.core.batch import Load
-from vault.core.inspection import inspect
 from vault.crypto import merkle, notes
-from vault.model import AuditDraft, Checkpoint, Origin, Outcome
-from vault.store import audit as store
-from vault.store.engine import Database, connect
-from vault.store.ledger import Commit, Unit, leaf_hash, read_head
-from vault.store.rows import RowKey, Write
-from vault.store.schema import migrate
+from vault.store.ledger import leaf_hash
 from vault.store.tables import UtcDateTime, audit_records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-ORIGIN = "strongroom/audit"
 COLUMNS = tuple(column.name for column in audit_records.columns)
 TEXTS = tuple(name for name in COLUMNS if name not in ("sequence", "created_at", "leaf_hash"))
-
-
-class Copy:
-    """A log in SQLite, with a pristine copy to go back to."""
-
-    def __init__(self, file: Path) -> None:
-        self.database: Database = connect(f"sqlite:///{file}")
-        self._file = file
-        self.key = ed25519.Ed25519PrivateKey.generate()
-        spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.verifier = notes.verifier_key(ORIGIN, spki)
-        self.anchors: list[Held] = []
-
-    async def make(self) -> None:
-        """20 records of 10 rows that are written twice, and two checkpoints; two records after the last."""
-        await migrate(self.database)
-        log = AuditLog(self.database, SystemClock(), Load(), wait_seconds=30)
-        clock = SystemClock()
-        for turn in range(22):
-            row = {
-                "tenant": f"t{turn % 10}", "kek_version": turn, "create_time": clock.now(), "created_by": "me",
-            }  # fmt: skip
-            origin = Origin("192.0.2.1", "device", f"request-{turn}")
-            draft = AuditDraft(
-                "acme", "me", "test", f"acme/{turn}", Outcome.GRANTED, origin, after_state='{"a":1}'
-            )
-            commit = Commit((draft,), (Write("tenants", row),))
-            key = RowKey("tenants", (row["tenant"],))
-            await log.commit(Unit((key,), lambda _rows, _now, commit=commit: commit))
-            if turn % 10 == 9:
-                await self.sign()
-            if turn == 14:
-                self.older_database = self._snapshot()
-        self._pristine = self._snapshot()
-
-    def _snapshot(self) -> sqlite3.Connection:
-        source, target = self.open(), sqlite3.connect(":memory:")
-        source.backup(target)
-        source.close()
-        return target
-
-    async def sign(self) -> None:
-        async with self.database.read() as connection:
-            head = await read_head(connection)
-        body = notes.checkpoint_body(ORIGIN, head.size, head.frontier.root())
-        note = notes.sign_with(body, self.verifier, self.key.sign(body.encode()))
-        encoded = merkle.encode_frontier(head.frontier)
-        now = SystemClock().now()
-        checkpoint = Checkpoint(head.size, head.frontier.root(), encoded, note, now)
-        await store.insert_checkpoint(self.database, checkpoint, [])
-        self.anchors.append(Held(f"anchor {head.size}", note))
-
-    def open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._file, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        return connection
-
-    def restore(self, into: sqlite3.Connection) -> None:
-        self._pristine.backup(into)
-
-    async def findings(self, anchors: list[Held], *, state: bool = True) -> list[str]:
-        now = SystemClock().now()
-        report = await inspect(self.database, ORIGIN, [self.verifier], now, anchors=anchors, state=state)
-        return report.findings
 
 
 @pytest.fixture
@@ -316,7 +242,7 @@ ALTERATIONS: tuple[Callable[[sqlite3.Connection, random.Random], None], ...] = (
 
 
 async def alter_and_judge(copy: Copy, times: int) -> None:
-    seed = random.SystemRandom().randrange(2**32)
+    seed = int(os.environ.get("TAMPERING_SEED") or random.SystemRandom().randrange(2**32))
     choose = random.Random(seed)
     db = copy.open()
     assert await copy.findings(copy.anchors) == []

@@ -87,7 +87,7 @@ def test_a_touched_canary_freezes_who_touched_it_until_somebody_else_releases_it
         )
         assert stream.ask(start=start).WhichOneof("message") == "opened"
         assert ledger.call("/vault.v1.CredentialService/Get", name=CANARY).ok
-        assert stream.read().closed.reason == pb.CLOSE_REASON_TOKEN_ENDED
+        assert stream.read().revoked.reason == pb.CLOSE_REASON_TOKEN_REVOKED
         (found,) = until(officer.list_threats)
         assert (found.rule, found.identity, found.state) == ("canary", LEDGER, 2)
         assert json.loads(found.evidence)["credential"] == CANARY

@@ -303,7 +303,7 @@ def test_a_tenant_and_then_everything_is_revoked(fresh_site: VaultSite) -> None:
         assert stream.ask(start=start).WhichOneof("message") == "opened"
         assert globex.token
         assert operator.call(REVOKE, all=True, tenant="acme").ok
-        assert stream.read().closed.reason == pb.CLOSE_REASON_TOKEN_ENDED
+        assert stream.read().revoked.reason == pb.CLOSE_REASON_TOKEN_REVOKED
         assert works(acme, acme.token) == "TOKEN_REVOKED"
         assert works(globex, globex.token) == "SCOPE_DENIED", "it is good, if not for this name"
         assert operator.call(REVOKE, all=True, tenant="*").ok

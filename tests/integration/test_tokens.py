@@ -562,7 +562,8 @@ def test_a_revocation_is_in_force_on_every_worker_within_a_second(
         assert wires[0].call(REVOKE, token_id=issued.token_id).ok
         revoked = time.monotonic()
         for stream in streams:
-            assert stream.read().closed.reason == pb.CLOSE_REASON_TOKEN_ENDED
+            assert stream.read().revoked.reason == pb.CLOSE_REASON_TOKEN_REVOKED
+            assert stream.read().closed.reason == pb.CLOSE_REASON_TOKEN_REVOKED
         assert time.monotonic() - revoked < 1.5
         time.sleep(max(0.0, revoked + 1 - time.monotonic()))
         if stopped:

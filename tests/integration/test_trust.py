@@ -102,7 +102,7 @@ def test_a_revoked_certificate_is_refused_from_the_first_call_and_others_when_th
         assert stream.ask(start=start).WhichOneof("message") == "opened"
         assert wire.call(JWKS).ok
         write(pki / "crl.pem", crl(pki, "globex", "payments"))
-        assert stream.read().closed.reason == pb.CLOSE_REASON_TOKEN_ENDED, "an open session ends"
+        assert stream.read().revoked.reason == pb.CLOSE_REASON_CERTIFICATE_REVOKED, "an open session ends"
         assert wire.call(JWKS).reason == "CERTIFICATE_REJECTED", "on the open connection too"
         write(pki / "crl.pem", crl(pki, "globex"))
         until(lambda: wire.call(JWKS).ok)

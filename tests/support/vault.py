@@ -124,7 +124,7 @@ class VaultSite:
                 stderr=log,
                 stdout=log,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the vault ended with {self.process.returncode}: {self.log()}")

@@ -52,6 +52,14 @@ class CloseReason(enum.StrEnum):
     FAILED = "failed"
     REVOCATIONS_UNKNOWN = "revocations-unknown"
     POLICY_CHANGED = "policy-changed"
+    TOKEN_REVOKED = "token-revoked"  # noqa: S105 - a reason, not a token
+    CERTIFICATE_REVOKED = "certificate-revoked"
+
+
+_REVOKED = frozenset(
+    {CloseReason.TOKEN_REVOKED, CloseReason.CERTIFICATE_REVOKED, CloseReason.CREDENTIAL_GONE}
+)
+"""What ends a session because somebody took away what it stands on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,13 @@ class Changed(NamedTuple):
 
     name: str
     latest_version: int
+
+
+class Revoked(NamedTuple):
+    """Event: what the session stands on was taken away, so it ends; with the credential's name if it is that."""
+
+    reason: CloseReason
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +152,7 @@ class Session:
         self.open_time = clock.now()
         self.events: asyncio.Queue[Expiring | Changed] = asyncio.Queue()
         self.ended: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
+        self.revoked: Revoked | None = None
         self.last_used = clock.monotonic()
         self._contents = contents
         self._sealer = SessionSealer(key)
@@ -160,10 +176,12 @@ class Session:
         """What the session holds."""
         return tuple(opened_of(content.stored) for content in self._contents.values())
 
-    def end(self, reason: CloseReason) -> None:
-        """Let no further operation begin or answer. The first reason stands."""
+    def end(self, reason: CloseReason, name: str = "") -> None:
+        """Let no further operation begin or answer. The first reason stands; `name`: of the credential that is gone."""
         if not self.ended.done():
             self.ended.set_result(reason)
+            if reason in _REVOKED:
+                self.revoked = Revoked(reason, name)
 
     async def reveal(self, name: str, field_names: tuple[str, ...]) -> StreamReveal:
         """Seal fields of a credential of the session to the caller, by the session key."""
@@ -253,7 +271,7 @@ class Session:
             if after.get("version", 0) > opened:
                 self.events.put_nowait(Changed(record.resource, after["version"]))
         elif _is_gone(record.action, after, opened):
-            self.end(CloseReason.CREDENTIAL_GONE)
+            self.end(CloseReason.CREDENTIAL_GONE, record.resource)
 
     def wipe(self, reason: CloseReason) -> Receipt:
         """Wipe every buffer and read each back."""

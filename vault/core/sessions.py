@@ -279,10 +279,12 @@ class Sessions:
                 self._end_all(CloseReason.REVOCATIONS_UNKNOWN)
 
     def end_where(self, refused: Callable[[Caller], bool]) -> None:
-        """End the sessions of callers that would be refused now."""
+        """End the sessions of callers whose certificate is not accepted any more."""
         for session in self._open:
             if refused(session.caller):
-                session.end(CloseReason.TOKEN_ENDED)
+                # What ends by its time, as every certificate does, was not revoked: the first reason stands.
+                session.tick(self._settings)
+                session.end(CloseReason.CERTIFICATE_REVOKED)
 
     def regrant(self, policy: Policy) -> None:
         """End the sessions of tokens that a new policy would not grant."""
@@ -329,8 +331,9 @@ class Sessions:
     def _end_if_revoked(self, session: Session) -> None:
         try:
             self._follower.refuse_revoked(session.token, session.caller.identity)
-        except VaultError:
-            session.end(CloseReason.TOKEN_ENDED)
+        except VaultError as error:
+            revoked = error.reason is Reason.TOKEN_REVOKED
+            session.end(CloseReason.TOKEN_REVOKED if revoked else CloseReason.REVOCATIONS_UNKNOWN)
 
     def _check_limits(self, caller: Caller) -> None:
         if self._stopping:

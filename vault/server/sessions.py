@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from vault.core.session import Changed, CloseReason, Expiring, Receipt, Session
+from vault.core.session import Changed, CloseReason, Expiring, Receipt, Revoked, Session
 from vault.core.sessions import Selector
 from vault.errors import Reason, VaultError, invalid_field
 from vault.server import status, wire
@@ -40,6 +40,8 @@ _CLOSE_REASONS = {
     CloseReason.FAILED: pb.CLOSE_REASON_FAILED,
     CloseReason.REVOCATIONS_UNKNOWN: pb.CLOSE_REASON_REVOCATIONS_UNKNOWN,
     CloseReason.POLICY_CHANGED: pb.CLOSE_REASON_POLICY_CHANGED,
+    CloseReason.TOKEN_REVOKED: pb.CLOSE_REASON_TOKEN_REVOKED,
+    CloseReason.CERTIFICATE_REVOKED: pb.CLOSE_REASON_CERTIFICATE_REVOKED,
 }
 
 
@@ -133,7 +135,7 @@ class _Stream:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def farewell(self, receipt: Receipt) -> None:
-        """Tell the caller, if still there, that the session ended and was wiped."""
+        """Tell the caller, if still there, that the session ended and was wiped, and what was revoked."""
         duration = pb.SessionClosed(
             reason=_CLOSE_REASONS[receipt.reason],
             reveals=receipt.reveals,
@@ -143,6 +145,8 @@ class _Stream:
         )
         duration.duration.FromTimedelta(receipt.duration)
         with contextlib.suppress(Exception):
+            if self._session.revoked is not None:
+                await self._write(_event(self._session.revoked))
             await self._write(pb.SessionServiceOpenResponse(closed=duration))
 
     async def _read(self) -> None:
@@ -216,14 +220,7 @@ class _Stream:
 
     async def _tell(self) -> None:
         while True:
-            event = await self._session.events.get()
-            answer = pb.SessionServiceOpenResponse()
-            if isinstance(event, Expiring):
-                answer.expiring.expire_time.FromDatetime(event.expire_time)
-            elif isinstance(event, Changed):
-                answer.credential_changed.name = event.name
-                answer.credential_changed.latest_version = event.latest_version
-            await self._write(answer)
+            await self._write(_event(await self._session.events.get()))
 
     async def _write(self, answer: pb.SessionServiceOpenResponse) -> None:
         async with self._writing, asyncio.timeout(_WRITE_SECONDS):
@@ -231,6 +228,20 @@ class _Stream:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
+
+
+def _event(event: Expiring | Changed | Revoked) -> pb.SessionServiceOpenResponse:
+    answer = pb.SessionServiceOpenResponse()
+    match event:
+        case Expiring():
+            answer.expiring.expire_time.FromDatetime(event.expire_time)
+        case Changed():
+            answer.credential_changed.name = event.name
+            answer.credential_changed.latest_version = event.latest_version
+        case Revoked():
+            answer.revoked.reason = _CLOSE_REASONS[event.reason]
+            answer.revoked.name = event.name
+    return answer
 
 
 async def _first(context: Context) -> pb.SessionServiceOpenRequest:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("strongroom.tls")
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class CloseReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CLOSE_REASON_FAILED: _ClassVar[CloseReason]
     CLOSE_REASON_REVOCATIONS_UNKNOWN: _ClassVar[CloseReason]
     CLOSE_REASON_POLICY_CHANGED: _ClassVar[CloseReason]
+    CLOSE_REASON_TOKEN_REVOKED: _ClassVar[CloseReason]
+    CLOSE_REASON_CERTIFICATE_REVOKED: _ClassVar[CloseReason]
 WEBHOOK_SCHEME_UNSPECIFIED: WebhookScheme
 WEBHOOK_SCHEME_STRIPE: WebhookScheme
 WEBHOOK_SCHEME_STANDARD_WEBHOOKS: WebhookScheme
@@ -84,6 +86,8 @@ CLOSE_REASON_SERVER_STOPPING: CloseReason
 CLOSE_REASON_FAILED: CloseReason
 CLOSE_REASON_REVOCATIONS_UNKNOWN: CloseReason
 CLOSE_REASON_POLICY_CHANGED: CloseReason
+CLOSE_REASON_TOKEN_REVOKED: CloseReason
+CLOSE_REASON_CERTIFICATE_REVOKED: CloseReason
 
 class CredentialSelector(_message.Message):
     __slots__ = ("name", "version", "field_names")
@@ -375,7 +379,7 @@ class SessionClose(_message.Message):
     def __init__(self) -> None: ...
 
 class SessionServiceOpenResponse(_message.Message):
-    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh")
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh", "revoked")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -391,6 +395,7 @@ class SessionServiceOpenResponse(_message.Message):
     SIGN_FIELD_NUMBER: _ClassVar[int]
     HTTP_CALL_FIELD_NUMBER: _ClassVar[int]
     OAUTH_REFRESH_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     opened: SessionOpened
     reveal: RevealResult
@@ -406,7 +411,8 @@ class SessionServiceOpenResponse(_message.Message):
     sign: SignResult
     http_call: HttpCallResult
     oauth_refresh: OauthRefreshResult
-    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallResult, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshResult, _Mapping]] = ...) -> None: ...
+    revoked: SessionRevoked
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallResult, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshResult, _Mapping]] = ..., revoked: _Optional[_Union[SessionRevoked, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
@@ -545,6 +551,14 @@ class CredentialChanged(_message.Message):
     name: str
     latest_version: int
     def __init__(self, name: _Optional[str] = ..., latest_version: _Optional[int] = ...) -> None: ...
+
+class SessionRevoked(_message.Message):
+    __slots__ = ("reason", "name")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    reason: CloseReason
+    name: str
+    def __init__(self, reason: _Optional[_Union[CloseReason, str]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class SessionClosed(_message.Message):
     __slots__ = ("reason", "reveals", "uses", "buffers", "buffers_wiped", "duration")

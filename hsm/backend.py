@@ -88,7 +88,7 @@ class HsmBackend(ABC):
             return self._capabilities()
 
     def health(self, *, deep: bool = False) -> Health:
-        """Whether the HSM works. Never raises. `deep` also makes it encrypt and decrypt something."""
+        """Whether the HSM works. Never raises. `deep` also makes it do what it can do, with throwaway keys."""
         if self._closed:
             return Health(ok=False, reason="closed")
         try:

@@ -55,6 +55,7 @@ class Hsm(_Section):
     uri: str
     sessions: int = Field(default=8, ge=1, le=1024)
     wait_seconds: Seconds = 5.0
+    hang_seconds: Seconds = 10.0
     cached_keys: int = Field(default=256, ge=1, le=65_536)
     key_placement: Placement = Placement.TOKEN
     deployment: str = Field(default="sr", pattern=r"^[a-z0-9]{1,6}$")
@@ -67,6 +68,7 @@ class SecondHsm(_Section):
     uri: str
     sessions: int = Field(default=8, ge=1, le=1024)
     wait_seconds: Seconds = 5.0
+    hang_seconds: Seconds = 10.0
     cached_keys: int = Field(default=256, ge=1, le=65_536)
 
 

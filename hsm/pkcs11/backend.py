@@ -463,8 +463,14 @@ class Pkcs11Backend(HsmBackend):
         return Health(ok=works, reason="ok" if works else "canary failed")
 
     def _works(self, worker: Worker) -> bool:
+        """Whether it still does what it was found to do."""
         worker.random(16)
-        return self._sealer is None or sealing.works(worker, self._sealer)
+        if self._sealer is not None and not sealing.works(worker, self._sealer):
+            return False
+        found = self._found
+        return found is None or (
+            found.signatures <= set(detect.signatures(worker)) and detect.mac(worker) >= found.mac
+        )
 
     def with_session(self, work: Callable[[Worker], T]) -> T:
         """Do something that only PKCS#11 has, on a checked-out session: for probing, not for products."""

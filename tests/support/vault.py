@@ -56,6 +56,8 @@ class VaultSite:
     settings: dict[str, dict[str, object]] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the server's environment has beside the tests' own."""
 
     @property
     def address(self) -> str:
@@ -123,6 +125,7 @@ class VaultSite:
                 [sys.executable, "-m", "vault.cli", "serve", "--config", str(self.config_file)],
                 stderr=log,
                 stdout=log,
+                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from hsm import (
+    Health,
     HsmBusy,
     HsmError,
     HsmIntegrityError,
@@ -34,7 +35,7 @@ from vault.errors import Reason, VaultError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hsm import Health, HsmBackend
+    from hsm import HsmBackend
     from vault.model import Key
 
 P = ParamSpec("P")
@@ -48,6 +49,7 @@ _SLOW_SECONDS = 0.0005
 _BATCH = 64
 # Bulk work goes through the pool in small parts, so that a call never waits long behind it.
 _BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 32, 2, 8
+_HEALTH_SECONDS = 1.0
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 
 
@@ -84,13 +86,20 @@ class Signing(NamedTuple):
 
 
 class OneHsm:
-    """One HSM: runs the backend's calls off the event loop."""
+    """One HSM: runs the backend's calls off the event loop.
 
-    def __init__(
-        self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float = 15.0
-    ) -> None:
+    A call that is not answered within `deadline_seconds` is refused, but its thread stays in it. Once no thread is
+    left, calls are refused at once, until the first of those comes back.
+    """
+
+    def __init__(self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float) -> None:
         self.backend = backend
         self._deadline = deadline_seconds
+        self._threads = threads
+        self._overdue = 0
+        self._doubted = False
+        self._look: asyncio.Future[Health] | None = None
+        self._looker = ThreadPoolExecutor(1, thread_name_prefix="hsm-health")
         self._sign_pace = _Pace()
         self._unwrap_pace = _Pace()
         self._bulk_pace = _Pace()
@@ -156,24 +165,52 @@ class OneHsm:
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the backend's methods in the pool."""
+        if self._overdue >= self._threads:
+            raise VaultError(Reason.HSM_UNAVAILABLE, "calls to the HSM hang")
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
         try:
             return await asyncio.wait_for(asyncio.shield(future), self._deadline)
         except HsmError as error:
-            raise translate(error) from None
+            raise self._said(error) from None
         except TimeoutError:
-            future.add_done_callback(_retrieve)
+            self._overdue += 1
+            future.add_done_callback(self._came_back)
             raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time") from None
 
     async def health(self) -> Health:
-        """Ask the backend whether it works. Never raises an `HsmError`."""
-        return await self.call(self.backend.health)
+        """Whether the HSM works. It is made to do everything that it can, if a call of late has failed.
+
+        Asked in a thread of its own, as the others may all hang. Never raises an `HsmError`.
+        """
+        if self._look is None or self._look.done():
+            deep, self._doubted = self._doubted, False
+            loop = asyncio.get_running_loop()
+            self._look = loop.run_in_executor(self._looker, functools.partial(self.backend.health, deep=deep))
+        try:
+            found = await asyncio.wait_for(asyncio.shield(self._look), _HEALTH_SECONDS)
+        except TimeoutError:
+            found = Health(ok=False, reason="does not answer in time")
+        self._doubted |= not found.ok
+        return found
 
     def close(self) -> None:
         """Stop the threads and log out."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._looker):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.backend.close()
+
+    def _came_back(self, future: asyncio.Future[T]) -> None:
+        """Note that a call has ended that was given up."""
+        self._overdue -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def _said(self, error: HsmError) -> VaultError:
+        """The vault's word for an HSM's error; whether the HSM is in order is to be looked at."""
+        if not isinstance(error, HsmIntegrityError):
+            self._doubted = True
+        return translate(error)
 
     async def _in_parts(
         self, work: Callable[[Sequence[T]], list[R | BaseException]], items: Sequence[T]
@@ -208,7 +245,7 @@ class OneHsm:
         results = self.backend.wrap_many(
             [WrapItem(self.kek(item.key), item.dek.view, item.aad) for item in batch]
         )
-        return [translate(result) if isinstance(result, HsmError) else result for result in results]
+        return [self._said(result) if isinstance(result, HsmError) else result for result in results]
 
     def _rewrap_in_thread(self, batch: Sequence[Rewrapping]) -> list[bytes | BaseException]:
         answers: list[bytes | BaseException] = []
@@ -229,7 +266,7 @@ class OneHsm:
             for result in unwrapped:
                 answer = next(wrapped) if result == DEK_BYTES else result
                 answers.append(
-                    translate(answer)
+                    self._said(answer)
                     if isinstance(answer, HsmError)
                     else answer
                     if isinstance(answer, bytes)
@@ -249,7 +286,7 @@ class OneHsm:
             try:
                 answers.append(self.backend.sign(ref(item.key), algorithm_of(item.algorithm), item.message))
             except HsmError as error:
-                answers.append(translate(error))
+                answers.append(self._said(error))
         self._signs.limit = self._sign_pace.after(time.perf_counter() - began, len(batch))
         return answers
 
@@ -274,7 +311,7 @@ class OneHsm:
                 answers.append(buffer)
                 continue
             buffer.close()
-            answers.append(translate(result) if isinstance(result, HsmError) else damaged())
+            answers.append(self._said(result) if isinstance(result, HsmError) else damaged())
         return answers
 
 
@@ -324,8 +361,3 @@ def translate(error: HsmError) -> VaultError:
     if isinstance(error, HsmBusy):
         return VaultError(Reason.OVERLOADED, "every HSM session is busy")
     return VaultError(Reason.HSM_UNAVAILABLE, f"the HSM refused or failed ({type(error).__name__})")
-
-
-def _retrieve(future: asyncio.Future[T]) -> None:
-    if not future.cancelled():
-        future.exception()

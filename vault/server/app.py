@@ -212,9 +212,11 @@ def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load) -> On
         references.hsm_uri(config, section.uri),
         sessions=section.sessions,
         wait_seconds=section.wait_seconds,
+        hang_seconds=section.hang_seconds,
         cached_keys=section.cached_keys,
     )
-    return OneHsm(backend, load, threads=section.sessions)
+    deadline = section.wait_seconds + section.hang_seconds
+    return OneHsm(backend, load, threads=section.sessions, deadline_seconds=deadline)
 
 
 async def _check_schema(database: Database) -> None:

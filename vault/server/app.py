@@ -278,6 +278,7 @@ class App:
             log_,
             self._follower,
             self._policies,
+            self._approvals,
             clock,
         )
         self._threats = Threats(

@@ -244,8 +244,8 @@ class Jobs:
     async def progress(self, tenant: str, job_id: str) -> JobProgress:
         """A job and how far it is. Raises `JOB_NOT_FOUND`."""
         async with self._database.read() as connection:
-            found = await store.get_progress(connection, job_id, self._clock.now())
-        if found is None or found.job.tenant != tenant:
+            found = await store.get_progress(connection, job_id, self._clock.now(), tenant=tenant)
+        if found is None:
             raise _not_found()
         return found
 

@@ -76,10 +76,14 @@ def failure_row(failure: JobFailure) -> Row:
 
 
 async def get_progress(
-    connection: AsyncConnection, job_id: str, now: datetime.datetime
+    connection: AsyncConnection, job_id: str, now: datetime.datetime, *, tenant: str = ""
 ) -> JobProgress | None:
-    """A job and how far it is."""
-    row = (await connection.execute(select(jobs).where(jobs.c.job_id == job_id))).mappings().first()
+    """A job, of this tenant if one is named, and how far it is."""
+    statement = select(jobs).where(jobs.c.job_id == job_id)
+    if tenant:
+        # Before anything more is looked up: another tenant's job costs what an absent one does.
+        statement = statement.where(jobs.c.tenant == tenant)
+    row = (await connection.execute(statement)).mappings().first()
     if row is None:
         return None
     return (await _with_progress(connection, [job_from(dict(row))], now))[0]

@@ -30,6 +30,7 @@ from hsm.model import (
     KeySpec,
     KeyState,
     ReadableBuffer,
+    RewrapItem,
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
@@ -57,6 +58,7 @@ __all__ = [
     "KeySpec",
     "KeyState",
     "ReadableBuffer",
+    "RewrapItem",
     "SignatureAlgorithm",
     "UnwrapItem",
     "WrapItem",
@@ -225,13 +227,24 @@ class HsmBackend(ABC):
 
         Raises what `unwrap` and `wrap` raise.
         """
-        scratch = bytearray(blobs.MAX_DEK)
-        view = memoryview(scratch)
-        try:
-            size = self.unwrap(old, blob, old_aad, view)
-            return self.wrap(new, view[:size], new_aad)
-        finally:
-            scratch[:] = bytes(len(scratch))
+        (answer,) = self.rewrap_many([RewrapItem(old, blob, old_aad, new, new_aad)])
+        if isinstance(answer, HsmError):
+            raise answer
+        return answer
+
+    def rewrap_many(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
+        """`rewrap` for several, with one session for all; each answer or error in its place.
+
+        Raises `HsmError` only if none could be tried.
+        """
+        for item in items:
+            _check_blob(item.blob)
+            _check_aad(item.old_aad)
+            _check_aad(item.new_aad)
+        if not items:
+            return []
+        with self._errors("rewrap_many"):
+            return self._rewrap_many(items)
 
     def sign(self, ref: KeyRef, algorithm: SignatureAlgorithm, message: bytes) -> bytes:
         """Sign a message of at most 1 MiB; the signature is 64 bytes, `r | s` for ES256 (RFC 7515).
@@ -363,23 +376,44 @@ class HsmBackend(ABC):
                 results.append(error)
         return results
 
+    def _rewrap_many(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
+        results: list[bytes | HsmError] = []
+        scratch = bytearray(blobs.MAX_DEK)
+        with memoryview(scratch) as view:
+            for item in items:
+                try:
+                    size = self.unwrap(item.old, item.blob, item.old_aad, view)
+                    results.append(self.wrap(item.new, view[:size], item.new_aad))
+                except HsmError as error:
+                    results.append(error)
+                finally:
+                    view[:] = bytes(len(view))
+        return results
 
-def _check_wrap(dek: ReadableBuffer, aad: bytes) -> None:
+
+def _check_aad(aad: bytes) -> None:
     # An empty AAD crashes some builds of SoftHSM, and a blob that is bound to nothing can be swapped.
     if not 1 <= len(aad) <= MAX_AAD:
         raise ValueError(f"aad must be 1 to {MAX_AAD} bytes")
+
+
+def _check_blob(blob: bytes) -> None:
+    if type(blob) is not bytes:
+        raise ValueError("a blob is bytes")
+
+
+def _check_wrap(dek: ReadableBuffer, aad: bytes) -> None:
+    _check_aad(aad)
     size = dek.nbytes if isinstance(dek, memoryview) else len(dek)
     if not blobs.MIN_DEK <= size <= blobs.MAX_DEK:
         raise ValueError(f"a data key is {blobs.MIN_DEK} to {blobs.MAX_DEK} bytes")
 
 
 def _check_unwrap(blob: bytes, aad: bytes, into: memoryview) -> None:
-    if not 1 <= len(aad) <= MAX_AAD:
-        raise ValueError(f"aad must be 1 to {MAX_AAD} bytes")
+    _check_aad(aad)
     if into.readonly or into.format != "B" or not into.c_contiguous:
         raise ValueError("unwrap writes into a writable, contiguous buffer of bytes")
-    if type(blob) is not bytes:
-        raise ValueError("a blob is bytes")
+    _check_blob(blob)
 
 
 def _check_message(message: bytes) -> None:

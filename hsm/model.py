@@ -195,3 +195,14 @@ class UnwrapItem:
     blob: bytes
     aad: bytes
     into: memoryview = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapItem:
+    """One blob to be moved to another KEK by `rewrap_many`; the fields are the arguments of `rewrap`."""
+
+    old: Kek
+    blob: bytes
+    old_aad: bytes
+    new: Kek
+    new_aad: bytes

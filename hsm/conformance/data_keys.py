@@ -16,6 +16,7 @@ from hsm import (
     KeyAlgorithm,
     KeyNotFound,
     KeyRef,
+    RewrapItem,
     UnwrapItem,
     WrapItem,
     open_backend,
@@ -157,3 +158,32 @@ def test_batches_answer_item_by_item(backend: HsmBackend, kek: KeyRef) -> None:
     assert bytes(buffers[3][:32]) == DEK
     assert backend.wrap_many([]) == []
     assert backend.unwrap_many([]) == []
+
+
+def test_a_batch_is_rewrapped_item_by_item(backend: HsmBackend, kek: KeyRef) -> None:
+    new = children.fresh(backend, "newer", KeyAlgorithm.AES_256)
+    missing = KeyRef("conformance/none", secrets.token_bytes(16))
+    deks = [secrets.token_bytes(size) for size in (16, 32, 64)]
+    blobs = [backend.wrap(kek, dek, AAD) for dek in deks]
+    items = [RewrapItem(kek, blob, AAD, new, b"new context") for blob in blobs]
+    bad = [
+        RewrapItem(kek, blobs[0], b"other", new, b"new context"),
+        RewrapItem(kek, blobs[0], AAD, missing, b"new context"),
+        RewrapItem(missing, blobs[0], AAD, new, b"new context"),
+        RewrapItem(kek, blobs[0][:-1], AAD, new, b"new context"),
+    ]
+    answers = backend.rewrap_many([items[0], *bad, *items[1:]])
+    assert [type(answer) for answer in answers[1:5]] == [
+        HsmIntegrityError,
+        KeyNotFound,
+        KeyNotFound,
+        HsmIntegrityError,
+    ]
+    for dek, moved in zip(deks, (answers[0], *answers[5:]), strict=True):
+        assert isinstance(moved, bytes)
+        assert unwrapped(backend, new, moved, b"new context") == dek
+        refused(backend, kek, moved, b"new context")
+        refused(backend, new, moved)
+    assert backend.rewrap_many([]) == []
+    with pytest.raises(ValueError, match="aad"):
+        backend.rewrap_many([RewrapItem(kek, blobs[0], AAD, new, b"")])

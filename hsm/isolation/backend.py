@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hsm.backend import HsmBackend
 from hsm.errors import HsmAuthFailed, HsmBusy, HsmError, HsmUnavailable
 from hsm.isolation import wire
-from hsm.model import Health, UnwrapItem, WrapItem
+from hsm.model import Health, RewrapItem, UnwrapItem, WrapItem
 from hsm.usage import UsageCounter
 
 if TYPE_CHECKING:
@@ -219,15 +219,22 @@ class IsolatedBackend(HsmBackend):
     # -- the interface -----------------------------------------------------------------------------
 
     def _wrap_many(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
+        return self._make_blobs("wrap_many", [(item.ref, item) for item in items])
+
+    def _rewrap_many(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
+        return self._make_blobs("rewrap_many", [(item.new, item) for item in items])
+
+    def _make_blobs(self, op: str, items: Sequence[tuple[Kek, Any]]) -> list[bytes | HsmError]:
+        """Have the child wrap something for each item, by the KEK beside it, whose use is counted here."""
         results: list[bytes | HsmError | None] = []
-        for item in items:
+        for kek, _ in items:
             try:
-                self._usage.spend(item.ref)
+                self._usage.spend(kek)
                 results.append(None)
             except HsmError as error:
                 results.append(error)
-        asked = [item for item, result in zip(items, results, strict=True) if result is None]
-        answers, _ = self._call("wrap_many", asked) if asked else ([], None)
+        asked = [item for (_, item), result in zip(items, results, strict=True) if result is None]
+        answers, _ = self._call(op, asked) if asked else ([], None)
         given = iter(bytes(answer) if isinstance(answer, memoryview) else answer for answer in answers)
         return [next(given) if result is None else result for result in results]
 

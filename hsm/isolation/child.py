@@ -87,6 +87,8 @@ def _perform(backend: HsmBackend, op: str, arguments: list[Any], secrets: list[b
     if op == "wrap_many":
         items = [WrapItem(item.ref, item.dek, bytes(item.aad)) for item in arguments[0]]
         return backend.wrap_many(items)
+    if op == "rewrap_many":
+        return backend.rewrap_many(arguments[0])
     if op == "unwrap_many":
         secrets += [bytearray(_ROOM) for _ in arguments[0]]
         sizes = backend.unwrap_many(

@@ -28,7 +28,7 @@ _CLASSES: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
         *(model.KeyRef, model.KeySpec, model.KeyInfo, model.Health, model.Capabilities, model.WrapItem),
-        model.WrappedKey,
+        *(model.WrappedKey, model.RewrapItem),
         *(model.KeyAlgorithm, model.KeyState, model.SignatureAlgorithm, model.IvMode, model.WrapScheme),
     )
 }

@@ -30,6 +30,7 @@ from hsm.model import (
     KeyRef,
     KeySpec,
     KeyState,
+    RewrapItem,
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
@@ -58,6 +59,7 @@ T = TypeVar("T")
 
 _LOOK_AGAIN: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
 _CANARY: Final = bytes(32)
+_NO_KEY: Final = bytes(blobs.MAX_DEK)
 _CANARY_AAD: Final = b"strongroom canary"
 
 
@@ -232,6 +234,23 @@ class Pkcs11Backend(HsmBackend):
             ),
             lambda item: self._unwrap(item.ref, item.blob, item.aad, item.into),
         )
+
+    def _rewrap_many(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
+        return self._runner.many(
+            "rewrap",
+            items,
+            self._rewrap_on,
+            lambda item: self._runner.run("rewrap", lambda worker: self._rewrap_on(worker, item)),
+        )
+
+    def _rewrap_on(self, worker: Worker, item: RewrapItem) -> bytes:
+        # Between the two operations the key lies in the session's locked page, and nowhere else.
+        kept = worker.arena.kept
+        try:
+            size = self._unwrap_on(worker, item.old, self._parse(item.blob, kept), item.old_aad, kept)
+            return self._wrap_on(worker, item.new, kept[:size], item.new_aad)
+        finally:
+            kept[:] = _NO_KEY
 
     def _sealer_for(self, op: str) -> Sealer:
         if self._sealer is None:

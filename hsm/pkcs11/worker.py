@@ -30,6 +30,7 @@ _IV, _IV_SIZE = 768, 16
 _LENGTH = 800
 _PARAMS = 832
 _MECHANISM = 896
+_KEPT, _KEPT_SIZE = 960, blobs.MAX_DEK
 _ZEROS: Final = bytes(_SECRET_SIZE)
 _ZERO_IV: Final = bytes(_IV_SIZE)
 
@@ -50,6 +51,8 @@ class Arena:
         self.secret = view[_SECRET : _SECRET + _SECRET_SIZE]
         self.out = view[_OUT : _OUT + _OUT_SIZE]
         self.iv = view[_IV : _IV + _IV_SIZE]
+        self.kept = view[_KEPT : _KEPT + _KEPT_SIZE]
+        """For a data key between two operations on it; whoever puts one there wipes it."""
         self.length = ctypes.c_ulong.from_buffer(self._page, _LENGTH)
         self.params = cryptoki.GcmParams.from_buffer(self._page, _PARAMS)
         self.mechanism = cryptoki.Mechanism.from_buffer(self._page, _MECHANISM)

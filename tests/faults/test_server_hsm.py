@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
 
-pytestmark = pytest.mark.alone
-
 ALWAYS = 1 << 40
 GONE = frozenset({"HSM_UNAVAILABLE"})
 GONE_OR_BUSY = GONE | {"OVERLOADED"}

@@ -141,6 +141,11 @@ def context_of(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:
         tenant=tenant,
         credential=name,
         version=version,
-        kek_name=kek.label.rpartition("/")[0],
+        kek_name=name_of(kek),
         kek_version=kek.version,
     )
+
+
+def name_of(kek: Key) -> str:
+    """What a key is called in all its versions: its label without the version."""
+    return kek.label.rpartition("/")[0]

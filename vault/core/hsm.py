@@ -238,7 +238,8 @@ class Hsm:
 
     async def rewrap_each(self, rewrappings: Sequence[Rewrapping]) -> list[bytes | BaseException]:
         """Wrap many data keys by other keys, in bulk; a blob or an error for each. They pass only locked memory."""
-        names = {name for item in rewrappings for name in (*item.unwrapping.key.backends, *item.key.backends)}
+        keys = {id(key): key for item in rewrappings for key in (item.unwrapping.key, item.key)}
+        names = {name for key in keys.values() for name in key.backends}
         if len(names) == 1:
             return await self.one(names.pop()).rewrap_each(rewrappings)
         answers: list[bytes | BaseException] = []

@@ -9,9 +9,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from hsm import (
     Health,
@@ -22,6 +21,7 @@ from hsm import (
     KeyAlgorithm,
     KeyAmbiguous,
     KeyRef,
+    RewrapItem,
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
@@ -34,7 +34,7 @@ from vault.crypto.memory import LockedBuffer
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from hsm import HsmBackend
     from vault.model import Key
@@ -49,7 +49,7 @@ log = logging.getLogger("strongroom.hsm")
 _SLOW_SECONDS = 0.0005
 _BATCH = 64
 # Bulk work goes through the pool in small parts, so that a call never waits long behind it.
-_BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 32, 2, 8
+_BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 64, 2, 8
 _HEALTH_SECONDS = 1.0
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 
@@ -86,13 +86,6 @@ class Signing(NamedTuple):
     message: bytes
 
 
-class Watch(Protocol):
-    """Is told of every hop to the HSM."""
-
-    def __call__(self, operation: str, waited: float, took: float, outcomes: Mapping[str, int], /) -> None:
-        """How long it waited for a thread and took (seconds); how many of its operations ended with which reason."""
-
-
 class OneHsm:
     """One HSM: runs the backend's calls off the event loop.
 
@@ -100,11 +93,8 @@ class OneHsm:
     left, calls are refused at once, until the first of those comes back.
     """
 
-    def __init__(
-        self, backend: HsmBackend, load: Load, watch: Watch, *, threads: int, deadline_seconds: float
-    ) -> None:
+    def __init__(self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float) -> None:
         self.backend = backend
-        self._watch = watch
         self._deadline = deadline_seconds
         self._threads = threads
         self._overdue = 0
@@ -179,22 +169,15 @@ class OneHsm:
         if self._overdue >= self._threads:
             raise VaultError(Reason.HSM_UNAVAILABLE, "calls to the HSM hang")
         loop = asyncio.get_running_loop()
-        hop = _Hop(functools.partial(function, *args, **kwargs))
-        future = loop.run_in_executor(self._pool, hop)
-        outcome: object = None
+        future = loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
         try:
-            outcome = answer = await asyncio.wait_for(asyncio.shield(future), self._deadline)
+            return await asyncio.wait_for(asyncio.shield(future), self._deadline)
         except HsmError as error:
-            outcome = self._said(error)
-            raise outcome from None
+            raise self._said(error) from None
         except TimeoutError:
             self._overdue += 1
             future.add_done_callback(self._came_back)
-            outcome = VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time")
-            raise outcome from None
-        finally:
-            self._watch(_operation(function), *hop.times(), _outcomes(outcome))
-        return answer
+            raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time") from None
 
     async def health(self) -> Health:
         """Whether the HSM works. It is made to do everything that it can, if a call of late has failed.
@@ -266,33 +249,18 @@ class OneHsm:
         return [self._said(result) if isinstance(result, HsmError) else result for result in results]
 
     def _rewrap_in_thread(self, batch: Sequence[Rewrapping]) -> list[bytes | BaseException]:
-        answers: list[bytes | BaseException] = []
-        with memory.allocate(DEK_BYTES * len(batch)) as scratch:
-            views = [scratch.view[at : at + DEK_BYTES] for at in range(0, len(scratch), DEK_BYTES)]
-            unwrapped = self.backend.unwrap_many(
-                [
-                    UnwrapItem(self.kek(old.key), old.wrapped, old.aad, view)
-                    for (old, _, _), view in zip(batch, views, strict=True)
-                ]
-            )
-            opened = [place for place, result in enumerate(unwrapped) if result == DEK_BYTES]
-            wrapped = iter(
-                self.backend.wrap_many(
-                    [WrapItem(self.kek(batch[place].key), views[place], batch[place].aad) for place in opened]
-                )
-            )
-            for result in unwrapped:
-                answer = next(wrapped) if result == DEK_BYTES else result
-                answers.append(
-                    self._said(answer)
-                    if isinstance(answer, HsmError)
-                    else answer
-                    if isinstance(answer, bytes)
-                    else damaged()
-                )
-            for view in views:
-                view.release()
-        return answers
+        keks: dict[int, Kek] = {}
+        for (old, _, _), new, _ in batch:
+            for key in (old, new):
+                if id(key) not in keks:
+                    keks[id(key)] = self.kek(key)
+        results = self.backend.rewrap_many(
+            [
+                RewrapItem(keks[id(old)], blob, old_aad, keks[id(new)], aad)
+                for (old, blob, old_aad), new, aad in batch
+            ]
+        )
+        return [self._said(result) if isinstance(result, HsmError) else result for result in results]
 
     async def _sign_batch(self, batch: Sequence[Signing]) -> list[bytes | BaseException]:
         return await self.call(self._sign_in_thread, batch)
@@ -333,29 +301,6 @@ class OneHsm:
         return answers
 
 
-class _Hop(Generic[T]):
-    """A call that notes when it is asked for, begins and ends."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._asked = time.perf_counter()
-        self._began: float | None = None
-        self._ended: float | None = None
-
-    def __call__(self) -> T:
-        self._began = time.perf_counter()
-        try:
-            return self._function()
-        finally:
-            self._ended = time.perf_counter()
-
-    def times(self) -> tuple[float, float]:
-        """How long it waited and took so far, in seconds."""
-        now = time.perf_counter()
-        began = self._began or now
-        return began - self._asked, (self._ended or now) - began
-
-
 class _Pace:
     """How many calls to make in a row in one thread.
 
@@ -370,22 +315,6 @@ class _Pace:
         """The limit from now on, given how long a batch took."""
         self._shortest = min(self._shortest * 1.01 + 1e-9, seconds / calls)
         return 1 if self._shortest > _SLOW_SECONDS else _BATCH
-
-
-def _operation(function: Callable[..., object]) -> str:
-    """What a hop is called in the metrics: `_unwrap_in_thread` is `unwrap`."""
-    return getattr(function, "__name__", "other").strip("_").removesuffix("_in_thread")
-
-
-def _outcomes(outcome: object) -> Mapping[str, int]:
-    """How the operations of a hop ended, each with its reason."""
-    if not isinstance(outcome, list):
-        return {_reason(outcome): 1}
-    return Counter(map(_reason, outcome))
-
-
-def _reason(outcome: object) -> str:
-    return outcome.reason.value if isinstance(outcome, VaultError) else "OK"
 
 
 def ref(key: Key) -> KeyRef:

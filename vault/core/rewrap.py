@@ -6,10 +6,10 @@ hold up the others.
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.envelopes import context_of
+from vault.core.envelopes import context_of, name_of
 from vault.core.hsm import Rewrapping, Unwrapping, Wrapping, damaged
 from vault.crypto import envelope, suites
 from vault.crypto.errors import CryptoError
@@ -18,7 +18,7 @@ from vault.model import KeyPurpose
 from vault.store.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 _PLAINTEXT_AT_ONCE = 512 * 1024
 """Bytes. How much plaintext may lie in locked memory at a time, beside that of the calls."""
+_ROWS_AT_ONCE = 32
+"""How many rows are prepared before calls and the HSM's threads get their turn."""
 
 
 class _Parsed(NamedTuple):
     row: Mapping[str, Any]
     envelope: envelope.Envelope
     unwrapping: Unwrapping
-    context: envelope.EnvelopeContext
-    """Under the new key."""
+    aad: bytes
+    """What its data key is to be bound to, under the new key and the same suite."""
 
 
 Moved = Row | VaultError
@@ -53,22 +55,14 @@ class Rewrap:
         parsed = await self._parse(rows, kek)
         blobs = iter(
             await self._hsm.rewrap_each(
-                [
-                    Rewrapping(
-                        item.unwrapping,
-                        kek,
-                        envelope.wrap_aad(suites.suite(item.envelope.suite), item.context),
-                    )
-                    for item in parsed
-                    if isinstance(item, _Parsed)
-                ]
+                [Rewrapping(item.unwrapping, kek, item.aad) for item in parsed if isinstance(item, _Parsed)]
             )
         )
         moved: list[Moved] = []
         for item in parsed:
             answer: object = next(blobs) if isinstance(item, _Parsed) else item
             if isinstance(item, _Parsed) and isinstance(answer, bytes):
-                new = envelope.replace_wrapped_dek(item.row["envelope"], kek.version, answer)
+                new = envelope.replace_head(item.row["envelope"], item.envelope, kek.version, answer)
                 moved.append({**item.row, "kek_version": kek.version, "envelope": new})
             else:
                 moved.append(_failure(answer))
@@ -92,7 +86,7 @@ class Rewrap:
             new_deks.extend(envelope.new_dek() for _ in good)
             wrapped = await self._hsm.wrap_each(
                 [
-                    Wrapping(kek, dek, envelope.wrap_aad(suite, item.context))
+                    Wrapping(kek, dek, envelope.wrap_aad(suite, _context(item, kek)))
                     for item, dek in zip(good, new_deks, strict=True)
                 ]
             )
@@ -111,7 +105,14 @@ class Rewrap:
         old: dict[int, Key | VaultError] = {}
         for version in {row["kek_version"] for row in rows}:
             old[version] = await self._old_key(kek.tenant, version)
-        return [_parse_row(row, old[row["kek_version"]], kek) for row in rows]
+        bind = _Binding(kek.tenant)
+        parsed: list[_Parsed | VaultError] = []
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            part = rows[start : start + _ROWS_AT_ONCE]
+            parsed.extend(_parse_row(row, old[row["kek_version"]], kek, bind) for row in part)
+        return parsed
 
     async def _old_key(self, tenant: str, version: int) -> Key | VaultError:
         try:
@@ -122,7 +123,24 @@ class Rewrap:
             raise
 
 
-def _parse_row(row: Mapping[str, Any], old: Key | VaultError, kek: Key) -> _Parsed | VaultError:
+class _Binding:
+    """What a tenant's data keys are bound to, under any of its keys and any suite."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self._made: dict[tuple[int, int], Callable[[str, int], bytes]] = {}
+
+    def __call__(self, key: Key, suite: int, name: str, version: int) -> bytes:
+        aads = self._made.get((key.version, suite))
+        if aads is None:
+            aads = envelope.wrap_aads(suites.suite(suite), self._tenant, name_of(key), key.version)
+            self._made[key.version, suite] = aads
+        return aads(name, version)
+
+
+def _parse_row(
+    row: Mapping[str, Any], old: Key | VaultError, kek: Key, bind: _Binding
+) -> _Parsed | VaultError:
     if isinstance(old, VaultError):
         return old
     try:
@@ -131,9 +149,13 @@ def _parse_row(row: Mapping[str, Any], old: Key | VaultError, kek: Key) -> _Pars
         return damaged()
     if (parsed.kek_version, parsed.suite) != (row["kek_version"], row["suite"]):
         return damaged()
-    name, version = row["name"], row["version"]
-    aad = envelope.wrap_aad(suites.suite(parsed.suite), context_of(name, version, old))
-    return _Parsed(row, parsed, Unwrapping(old, parsed.wrapped_dek, aad), context_of(name, version, kek))
+    name, version, suite = row["name"], row["version"], parsed.suite
+    unwrapping = Unwrapping(old, parsed.wrapped_dek, bind(old, suite, name, version))
+    return _Parsed(row, parsed, unwrapping, bind(kek, suite, name, version))
+
+
+def _context(item: _Parsed, key: Key) -> envelope.EnvelopeContext:
+    return context_of(item.row["name"], item.row["version"], key)
 
 
 def _seal_anew(
@@ -147,11 +169,9 @@ def _seal_anew(
         if isinstance(old_dek, BaseException) or isinstance(wrapped, BaseException):
             moved.append(_failure(old_dek if isinstance(old_dek, BaseException) else wrapped))
             continue
-        # The content is bound to the row, not to the key: the old context differs in the key alone.
-        context = dataclasses.replace(item.context, kek_version=item.envelope.kek_version)
         try:
-            with envelope.open(item.envelope, context, old_dek) as plaintext:
-                sealed = envelope.seal(suite, item.context, new_dek, wrapped, plaintext.view)
+            with envelope.open(item.envelope, _context(item, item.unwrapping.key), old_dek) as plaintext:
+                sealed = envelope.seal(suite, _context(item, kek), new_dek, wrapped, plaintext.view)
         except CryptoError:
             moved.append(damaged())
             continue

@@ -12,28 +12,36 @@ Part = bytes | str | int | None
 
 def encode(domain: str, *parts: Part) -> bytes:
     """The canonical encoding of parts within a domain. Raises `TypeError` for anything but the types above."""
-    pieces = [_text(domain)]
+    return append(b"", domain, *parts)
+
+
+def append(encoded: bytes, *parts: Part) -> bytes:
+    """An encoding continued: `append(encode(domain, a), b)` is `encode(domain, a, b)`.
+
+    For many encodings that begin or end alike. Raises `TypeError` as `encode`.
+    """
+    pieces = [encoded]
+    add = pieces.append
     for part in parts:
         if type(part) is str:
-            pieces.append(_text(part))
+            value, heads = part.encode(), _TEXT
         elif type(part) is int:
-            value = b"%d" % part
-            pieces.append(b"i" + len(value).to_bytes(4, "big") + value)
+            value, heads = b"%d" % part, _INTEGER
         elif type(part) is bytes:
-            pieces.append(b"b" + len(part).to_bytes(4, "big") + part)
+            value, heads = part, _BYTES
         elif part is None:
-            pieces.append(b"n\0\0\0\0")
+            add(b"n\0\0\0\0")
+            continue
         else:
             raise TypeError(f"cannot encode a {type(part).__name__}")
+        size = len(value)
+        add(heads[size] if size < _KNOWN else heads[0][:1] + size.to_bytes(4, "big"))
+        add(value)
     return b"".join(pieces)
 
 
-def _text(text: str) -> bytes:
-    value = text.encode()
-    size = len(value)
-    return (_HEADS[size] if size < _KNOWN else b"s" + size.to_bytes(4, "big")) + value
-
-
-# Most texts are short, and their heads need not be made each time: a log is verified by the million.
-_KNOWN = 256
-_HEADS = [b"s" + size.to_bytes(4, "big") for size in range(_KNOWN)]
+# Most parts are short, and their heads need not be made each time: a log is verified by the million.
+_KNOWN = 1024
+_TEXT, _INTEGER, _BYTES = (
+    [kind + size.to_bytes(4, "big") for size in range(_KNOWN)] for kind in (b"s", b"i", b"b")
+)

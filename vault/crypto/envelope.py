@@ -33,15 +33,19 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from vault.crypto import suites
-from vault.crypto.encoding import encode
+from vault.crypto.encoding import append, encode
 from vault.crypto.errors import FormatError, IntegrityError, UnknownSuite
 from vault.crypto.memory import LockedBuffer, absorb, allocate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMAT = 1
 DEK_BYTES = 32
@@ -81,16 +85,17 @@ def new_dek() -> LockedBuffer:
 
 def wrap_aad(suite: suites.Suite, context: EnvelopeContext) -> bytes:
     """What the HSM binds the wrapped DEK to."""
-    return encode(
-        "strongroom/dek/v1",
-        FORMAT,
-        suite.number,
-        context.tenant,
-        context.credential,
-        context.version,
-        context.kek_name,
-        context.kek_version,
-    )
+    bind = wrap_aads(suite, context.tenant, context.kek_name, context.kek_version)
+    return bind(context.credential, context.version)
+
+
+def wrap_aads(
+    suite: suites.Suite, tenant: str, kek_name: str, kek_version: int
+) -> Callable[[str, int], bytes]:
+    """`wrap_aad` for many credentials and versions of a tenant under one key: what they share is encoded once."""
+    head = encode("strongroom/dek/v1", FORMAT, suite.number, tenant)
+    tail = append(b"", kek_name, kek_version)
+    return lambda credential, version: append(head, credential, version) + tail
 
 
 def seal(
@@ -161,8 +166,12 @@ def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> Loc
 
 def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> bytes:
     """The same envelope under another KEK version. Raises `FormatError`."""
-    old = parse(blob)
-    return _head(old.suite, kek_version, wrapped_dek) + blob[_HEAD + 2 + len(old.wrapped_dek) :]
+    return replace_head(blob, parse(blob), kek_version, wrapped_dek)
+
+
+def replace_head(blob: bytes, parsed: Envelope, kek_version: int, wrapped_dek: bytes) -> bytes:
+    """`replace_wrapped_dek` for an envelope that has been parsed. Raises `FormatError`."""
+    return _head(parsed.suite, kek_version, wrapped_dek) + blob[_HEAD + 2 + len(parsed.wrapped_dek) :]
 
 
 def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,7 +11,6 @@ import grpc
 from vault.core.session import Changed, CloseReason, Expiring, Receipt, Revoked, Session
 from vault.core.sessions import Selector
 from vault.errors import Reason, VaultError, invalid_field
-from vault.metrics import CANCELLED, OK
 from vault.server import status, wire
 from vault.server.edge import as_vault_error, well_formed
 from vault.server.uses import OPERATIONS
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
     from vault.core.sessions import Sessions
-    from vault.metrics import Metrics
     from vault.model import Caller
     from vault.server.edge import Context
 
@@ -51,9 +48,8 @@ _CLOSE_REASONS = {
 class SessionService:
     """Serves sessions."""
 
-    def __init__(self, sessions: Sessions, metrics: Metrics) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self._metrics = metrics
 
     async def reveal(
         self, request: pb.SessionServiceRevealRequest, caller: Caller
@@ -85,7 +81,7 @@ class SessionService:
             start.hpke_suite,
             wire.span("ttl", start.ttl) if start.HasField("ttl") else None,
         )
-        stream = _Stream(context, session, self._metrics)
+        stream = _Stream(context, session)
         try:
             await stream.run(
                 pb.SessionServiceOpenResponse(
@@ -111,9 +107,8 @@ class SessionService:
 class _Stream:
     """One open stream: reads operations, runs them side by side, writes answers and events."""
 
-    def __init__(self, context: Context, session: Session, metrics: Metrics) -> None:
+    def __init__(self, context: Context, session: Session) -> None:
         self._context = context
-        self._metrics = metrics
         self._session = session
         self._writing = asyncio.Lock()
         self._room = asyncio.Semaphore(_MAX_OPERATIONS)
@@ -178,15 +173,10 @@ class _Stream:
 
     async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
         answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)
-        began, reason = time.perf_counter(), CANCELLED
         try:
             await self._perform(message, kind, answer)
-            reason = OK
         except Exception as error:  # noqa: BLE001 - an operation's failure never ends the session
             answer.error.CopyFrom(await self._refused(error, message, kind))
-            reason = answer.error.reason
-        finally:
-            self._metrics.operation_ended(kind or "none", reason, time.perf_counter() - began)
         await self._write(answer)
 
     async def _perform(

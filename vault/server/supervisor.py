@@ -6,7 +6,6 @@ is wrong at start (a wrong PIN above all) is tried once. A worker that dies late
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING
 from vault.config import load
 from vault.crypto.hardening import ENVIRONMENT
 from vault.errors import EX_CONFIG, StartError
-from vault.server.exposition import Exposition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +53,7 @@ class Supervisor:
     def __init__(self, config_file: Path) -> None:
         self._file = config_file
         self._config = load(config_file)
-        self._workers: dict[int, subprocess.Popen[bytes]] = {}
-        """By slot: a number that a worker has alone while it lives, and its successor after it."""
-        self._exposition: Exposition | None = None
+        self._workers: list[subprocess.Popen[bytes]] = []
         self._stopping = threading.Event()
 
     def run(self) -> int:
@@ -65,15 +61,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         _refuse_busy_port(self._config.server.listen)
-        with contextlib.ExitStack() as stack:
-            if self._config.metrics.listen:
-                self._exposition = Exposition(self._config.metrics.listen, self._live_workers)
-                stack.callback(self._exposition.close)
-            return self._serve()
-
-    def _serve(self) -> int:
-        for slot in range(self._config.server.workers):
-            code = self._start(slot)
+        for _ in range(self._config.server.workers):
+            code = self._start()
             if code is not None:
                 if code not in (0, EX_CONFIG):
                     print(f"strongroom: a worker ended while it started ({code})", file=sys.stderr)  # noqa: T201
@@ -83,15 +72,13 @@ class Supervisor:
         backoff = _MIN_BACKOFF
         steady_since = time.monotonic()
         while not self._stopping.wait(_POLL_SECONDS):
-            dead = {slot: worker for slot, worker in self._workers.items() if worker.poll() is not None}
+            dead = [worker for worker in self._workers if worker.poll() is not None]
             if not dead:
                 if time.monotonic() - steady_since > _MAX_BACKOFF:
                     backoff = _MIN_BACKOFF
                 continue
-            for slot, worker in dead.items():
-                del self._workers[slot]
-                if self._exposition is not None:
-                    self._exposition.died(slot)
+            for worker in dead:
+                self._workers.remove(worker)
                 print(  # noqa: T201
                     f"strongroom: worker {worker.pid} ended ({worker.returncode}); starting another",
                     file=sys.stderr,
@@ -99,7 +86,7 @@ class Supervisor:
                 )
                 self._stopping.wait(backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF)
-                if self._start(slot) == EX_CONFIG and not self._workers:
+                if self._start() == EX_CONFIG and not self._workers:
                     return EX_CONFIG
             steady_since = time.monotonic()
         self._stop()
@@ -108,42 +95,38 @@ class Supervisor:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
 
-    def _live_workers(self) -> int:
-        return sum(worker.poll() is None for worker in list(self._workers.values()))
-
-    def _start(self, slot: int) -> int | None:
+    def _start(self) -> int | None:
         """Start a worker and wait until it listens; its exit code if it does not, 0 if all is to stop."""
         if self._stopping.is_set():
             return 0
-        measured = [str(self._exposition.folder), str(slot)] if self._exposition is not None else []
         reading, writing = os.pipe()
         try:
             worker = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing), *measured],
+                [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing)],
                 pass_fds=(writing,),
                 env={**os.environ, **ENVIRONMENT},
                 # Signals come from here, in order, not from the terminal to all at once.
                 start_new_session=True,
             )
             os.close(writing)
-            self._workers[slot] = worker
+            self._workers.append(worker)
             deadline = time.monotonic() + _START_SECONDS
             while time.monotonic() < deadline and not self._stopping.is_set():
                 if select.select([reading], [], [], _POLL_SECONDS)[0]:
                     if os.read(reading, 1):
                         return None
-                    del self._workers[slot]
+                    self._workers.remove(worker)
                     return worker.wait() or 1
             return 0 if self._stopping.is_set() else 1
         finally:
             os.close(reading)
 
     def _stop(self) -> None:
-        for worker in self._workers.values():
+        for worker in self._workers:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self._config.server.drain_seconds + _KILL_AFTER_SECONDS
-        for worker in self._workers.values():
+        for worker in self._workers:
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -31,8 +31,7 @@ class TokenService:
         self, request: pb.TokenServiceIssueRequest, caller: Caller
     ) -> pb.TokenServiceIssueResponse:
         """See the proto."""
-        wish = dataclasses.replace(_wish(request), approval_id=request.approval_id)
-        issued = await self._tokens.issue(caller, request.tenant, wish)
+        issued = await self._tokens.issue(caller, request.tenant, _wish(request))
         return pb.TokenServiceIssueResponse(
             token=issued.text,
             token_id=issued.token.token_id,

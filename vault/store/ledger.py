@@ -282,7 +282,7 @@ async def _fetch(
 async def _flush(connection: AsyncConnection, database: Database, rows: Rows) -> None:
     inserts, updates = rows.changes()
     for name, changed in updates.items():
-        if database.is_postgresql and len(changed) > _FEW and name in _UNORDERED:
+        if database.is_postgresql and name in _UNORDERED:
             columns = rows.changed_columns(name, changed)
             arrays = [[row[column] for row in changed] for column in columns]
             await (await driver_of(connection)).execute(_bulk_update_statement(name, columns), *arrays)
@@ -358,7 +358,6 @@ def _bulk_update_statement(name: str, columns: tuple[str, ...]) -> str:
     return f"UPDATE {name} AS old SET {changes} FROM unnest({arrays}) AS new({names}) WHERE {same}"  # noqa: S608 - our names
 
 
-_FEW = 16
 _UNORDERED = frozenset(
     name
     for name, table in TABLES.items()

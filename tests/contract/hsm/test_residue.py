@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, hashlib, os, sys
-from hsm import KeyAlgorithm, KeyRef, KeySpec, UnwrapItem, WrapItem, open_backend
+from hsm import KeyAlgorithm, KeyRef, KeySpec, RewrapItem, UnwrapItem, WrapItem, open_backend
 libc = ctypes.CDLL(None)
 libc.mallopt(-6, 0xA5)  # as a server does at its start: freed memory is overwritten
 seed = bytearray.fromhex(sys.argv[2])
@@ -39,6 +39,8 @@ for number in range(200):
     except Exception:
         pass
     backend.rewrap(ref, blob, b"aad", ref, b"new")
+    backend.rewrap_many([RewrapItem(ref, item, b"aad", ref, b"new") for item in many])
+    backend.rewrap_many([RewrapItem(ref, item, b"other", ref, b"new") for item in many])
 if sys.argv[3] == "wiped":
     into[:] = bytes(64)
 backend.destroy_key(ref, confirm=ref.label)

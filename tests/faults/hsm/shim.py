@@ -63,7 +63,6 @@ _STATE = (
     "hanging",
     "highest",
     "session_limit",
-    "objects",
 )
 _WORD = 8
 _RULES_SIZE = 69 * len(_RULE) * _WORD

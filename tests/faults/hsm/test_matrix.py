@@ -23,6 +23,7 @@ from hsm import (
     KeyRef,
     KeySpec,
     KeyState,
+    RewrapItem,
     SignatureAlgorithm,
     UnwrapItem,
     WrapItem,
@@ -97,6 +98,13 @@ class Bench:
                 raise result
             assert buffer[:result] == DEK
 
+    def rewrap_many(self):
+        items = [RewrapItem(self.kek, self.blob, AAD, self.kek, AAD)] * 3
+        for result in self.backend.rewrap_many(items):
+            if isinstance(result, HsmError):
+                raise result
+            self.unwrap(result)
+
     def sign(self):
         assert len(self.backend.sign(self.signer, SignatureAlgorithm.ES256, b"m")) == 64
 
@@ -121,6 +129,7 @@ REPEATABLE = [
     "unwrap",
     "wrap_many",
     "unwrap_many",
+    "rewrap_many",
     "sign",
     "do_mac",
     "random",

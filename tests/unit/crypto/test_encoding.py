@@ -4,7 +4,7 @@ import enum
 
 import pytest
 
-from vault.crypto.encoding import encode
+from vault.crypto.encoding import append, encode
 
 
 class Colour(enum.StrEnum):
@@ -56,3 +56,15 @@ def test_the_domain_is_a_part_that_is_always_there():
 def test_half_a_character_is_refused():
     with pytest.raises(ValueError, match="surrogates"):
         encode("d", "\ud800")
+
+
+def test_an_encoding_can_be_continued():
+    assert append(encode("d", "a"), b"b", None, 3) == encode("d", "a", b"b", None, 3)
+    assert append(encode("d")) == encode("d")
+
+
+@pytest.mark.parametrize("size", [255, 256, 1023, 1024, 70_000])
+def test_long_parts_say_their_length_too(size):
+    head = size.to_bytes(4, "big")
+    assert encode("d", "x" * size) == encode("d") + b"s" + head + b"x" * size
+    assert encode("d", b"x" * size) == encode("d") + b"b" + head + b"x" * size

@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+TEST_PROCESSES ?= 2
 PROTOS := $(sort $(wildcard protos/vault/v1/*.proto))
 
 .PHONY: help run dev test soak lint prove-memory bench generate check-generated lock clean
@@ -23,7 +24,8 @@ dev: $(VENV)/.ready ## Set everything up and leave a development vault running.
 
 test: $(VENV)/.ready ## Set everything up and run the whole test suite.
 	deploy/setup.sh system test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -m 'not soak and not alone' -n $(TEST_PROCESSES) --dist loadscope $(PYTEST_ARGS)
+	$(PY) -m pytest -m 'alone and not soak' $(PYTEST_ARGS)
 
 soak: $(VENV)/.ready ## Run the long tests: kills by the hundred and the like.
 	deploy/setup.sh system test

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import secrets
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
@@ -51,23 +53,33 @@ def _site(
     return site
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def site(
+@pytest.fixture(scope="session")
+def shared_sites(
     request: pytest.FixtureRequest, softhsm: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VaultSite]:
+) -> Iterator[Callable[[str], VaultSite]]:
+    """Running vaults by the kind of their database, each started when it is first asked for."""
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def start(database: str) -> VaultSite:
+            url = "sqlite:///strongroom.db"
+            if database == "postgresql":
+                url = request.getfixturevalue("postgres").create_database("vault_shared")
+            site = _site(softhsm, tmp_path_factory.mktemp(f"vault-{database}"), url)
+            site.start()
+            running.callback(site.stop)
+            with site.system() as system:
+                system.create_tenant("acme")
+                system.create_tenant("globex")
+            return site
+
+        yield start
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def site(request: pytest.FixtureRequest, shared_sites: Callable[[str], VaultSite]) -> VaultSite:
     """A running vault with the tenants acme and globex, shared by tests that leave it as it was."""
-    folder = tmp_path_factory.mktemp(f"vault-{request.param}")
-    if request.param == "sqlite":
-        url = "sqlite:///strongroom.db"
-    else:
-        url = request.getfixturevalue("postgres").create_database("vault_shared")
-    site = _site(softhsm, folder, url)
-    site.start()
-    with site.system() as system:
-        system.create_tenant("acme")
-        system.create_tenant("globex")
-    yield site
-    site.stop()
+    return shared_sites(request.param)
 
 
 @pytest.fixture

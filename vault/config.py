@@ -264,6 +264,15 @@ class Audit(_Section):
         return self
 
 
+class Metrics(_Section):
+    """`[metrics]`: an endpoint for Prometheus, if there is to be one."""
+
+    listen: str = Field(default="", pattern=r"^$|^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")
+    tenants: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], ...] = Field(
+        default=(), max_length=100
+    )
+
+
 class Connectors(_Section):
     """`[connectors]`: how requests to providers are made."""
 
@@ -289,6 +298,7 @@ class Config(_Section):
     connectors: Connectors = Connectors()
     audit: Audit = Audit()
     webhooks: Webhooks = Webhooks()
+    metrics: Metrics = Metrics()
 
 
 def load(file: Path) -> Config:

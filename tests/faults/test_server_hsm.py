@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.alone
+
 ALWAYS = 1 << 40
 GONE = frozenset({"HSM_UNAVAILABLE"})
 GONE_OR_BUSY = GONE | {"OVERLOADED"}

@@ -437,6 +437,11 @@ GOOD: dict[str, Good] = {
             "purpose": each(BAD_PURPOSES, F),
             "max_sessions": MAX_SESSIONS,
             "narrowable": (),
+            "approval_id": (
+                ("absent", "B" * 22, "APPROVAL_NOT_FOUND"),
+                ("malformed", "*", "APPROVAL_NOT_FOUND"),
+                ("100,000 characters", "A" * 100_000, "APPROVAL_NOT_FOUND"),
+            ),
         },
     ),
     "/vault.v1.TokenService/Exchange": Good(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from tests.support.vault import POLICY, TRUST_DOMAIN
 from vault.client import Client, StrongroomError
 from vault.client.sealing import Recipient
 from vault.core.policies import change
-from vault.core.policy import Policy
+from vault.core.policy import Circumstances, Policy
+from vault.crypto.scopes import Scope
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -224,11 +226,16 @@ def test_the_whole_change_by_the_command(vault: VaultSite, tmp_path: Path) -> No
 def test_a_starter_policy_is_valid_and_only_for_its_identity_and_tenant(role: str) -> None:
     code, out = strongroom("policy", "starter", role, "--identity", PAYMENTS, "--tenant", "acme")
     assert code == 0
-    (rule,) = Policy(out).rules
-    assert rule.identities == {PAYMENTS}
-    assert not rule.open
-    opens = {"session.reveal", "session.use.verify_webhook"} & rule.actions
+    policy = Policy(out)
+    assert all(rule.identities == {PAYMENTS} and not rule.open for rule in policy.rules)
+    actions = frozenset[str]().union(*(rule.actions for rule in policy.rules))
+    opens = {"session.reveal", "session.use.verify_webhook"} & actions
     assert bool(opens) == (role in ("service", "ci"))
+    destroys = Scope("credential.destroy", ("acme", "old", "*"))
+    for people in (0, 1):
+        moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+        (judged,) = policy.judge(PAYMENTS, [destroys], Circumstances("", 600, "", "", moment, people))
+        assert judged.allowed == (role == "operator" and people == 1)
 
 
 def strongroom(*arguments: str) -> tuple[int, str]:

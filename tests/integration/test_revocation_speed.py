@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import asyncpg
+import pytest
 
 from hsm import KeyAlgorithm
 from tests.integration.wire import Wire, until
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.vault import VaultSite
+
+pytestmark = pytest.mark.alone
 
 GET = "/vault.v1.CredentialService/Get"
 REVOKE = "/vault.v1.TokenService/Revoke"

@@ -67,15 +67,19 @@ class Jumped(SystemClock):
         return super().now() + self._by
 
 
-def policies_of(base: Foundation, config: configuration.Config) -> Policies:
+def approvals_of(base: Foundation) -> Approvals:
     settings = ApprovalSettings(dict.fromkeys(ACTIONS, 1), datetime.timedelta(days=1))
+    return Approvals(settings, base.database, base.log, base.clock)
+
+
+def policies_of(base: Foundation, config: configuration.Config) -> Policies:
     return Policies(
         policy.load(config.policy.files),
         base.database,
         base.hsm,
         base.keyring,
         base.log,
-        Approvals(settings, base.database, base.log, base.clock),
+        approvals_of(base),
         base.clock,
         ignore_stored=True,
     )
@@ -99,6 +103,7 @@ class Inside:
             self.base.log,
             self._follower,
             policies_of(self.base, config),
+            approvals_of(self.base),
             self.base.clock,
         )
         self._runner.run(self._follower.start())

@@ -143,6 +143,7 @@ async def _restore_into(
     from vault.core.envelopes import Envelopes  # noqa: PLC0415
     from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
     from vault.core.subjects import Subjects  # noqa: PLC0415
+    from vault.metrics import Metrics  # noqa: PLC0415
     from vault.server.app import foundation, open_database, open_hsm  # noqa: PLC0415
     from vault.store import schema  # noqa: PLC0415
     from vault.store.backup import count_rows  # noqa: PLC0415
@@ -159,7 +160,7 @@ async def _restore_into(
             raise StartError("restore: the database is not empty; only an empty one is restored into")
 
     try:
-        hsm = await asyncio.to_thread(open_hsm, config, Load())
+        hsm = await asyncio.to_thread(open_hsm, config, Load(), Metrics())
         try:
             loaded = await core.load(database, hsm, file, prepare)
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import os
 from pathlib import Path
@@ -36,6 +35,7 @@ def issue(
     purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
     max_sessions: MaxSessions = 0,
     narrowable: Narrowable = False,
+    approval: Annotated[str, typer.Option(help="The approval of others for just this token.")] = "",
     save: Save = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -43,9 +43,37 @@ def issue(
     with client(profile) as vault:
         scopes = scope or list(vault.profile.scopes)
         issued = vault.issue_token(
-            scopes, ttl_seconds=ttl, purpose=purpose, max_sessions=max_sessions, narrowable=narrowable
+            scopes,
+            ttl_seconds=ttl,
+            purpose=purpose,
+            max_sessions=max_sessions,
+            narrowable=narrowable,
+            approval_id=approval,
         )
     _show_token(output, issued, save)
+
+
+@app.command()
+def request(
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    scope: Annotated[list[str], typer.Option(help="action:tenant/... Repeat it; at most 10.")],
+    ttl: Annotated[int, typer.Option(help="Seconds to live, at most 86400.")] = 3600,
+    purpose: Annotated[str, typer.Option(help="Why; audited, and shown to who approves.")],
+    max_sessions: MaxSessions = 0,
+    narrowable: Narrowable = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask others to sign for a token: then `issue` with the same options and --approval."""
+    with client(profile, token_file) as vault:
+        try:
+            asked = vault.request_token(
+                scope, purpose=purpose, ttl_seconds=ttl, max_sessions=max_sessions, narrowable=narrowable
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        show(output, asked)
 
 
 @app.command()
@@ -163,14 +191,12 @@ def jwks(*, profile: ProfileFile = DEFAULT_PROFILE) -> None:
 
 def thumbprint(file: Path) -> str:
     """The SHA-256 thumbprint of a certificate, as tokens are bound to it (RFC 8705)."""
-    from cryptography import x509  # noqa: PLC0415 - slow to import
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from vault.client import profile  # noqa: PLC0415 - gRPC is slow to import
 
     try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        return profile.thumbprint(file.read_bytes())
     except ValueError:
         raise typer.BadParameter(f"{file} holds no PEM certificate") from None
-    return base64.urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=").decode()
 
 
 def _show_token(

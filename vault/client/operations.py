@@ -143,6 +143,7 @@ class Operations:
         tenant: str = "",
         max_sessions: int = 0,
         narrowable: bool = False,
+        approval_id: str = "",
     ) -> Steps[token_pb2.TokenServiceIssueResponse]:
         """Issue a token."""
         request = token_pb2.TokenServiceIssueRequest(
@@ -152,11 +153,32 @@ class Operations:
             purpose=purpose,
             max_sessions=max_sessions,
             narrowable=narrowable,
+            approval_id=approval_id,
         )
         response: token_pb2.TokenServiceIssueResponse = yield Call(
             "/vault.v1.TokenService/Issue", request, token_pb2.TokenServiceIssueResponse
         )
         return response
+
+    def request_token(
+        self,
+        scopes: Sequence[str],
+        ttl_seconds: int,
+        purpose: str,
+        max_sessions: int,
+        narrowable: bool,
+    ) -> Steps[approval_pb2.Approval]:
+        """Ask for the approval of one token for the profile's certificate."""
+        operation = approvals.issue_token(
+            self.profile.tenant,
+            scopes,
+            self.profile.thumbprint(),
+            ttl_seconds=ttl_seconds,
+            purpose=purpose,
+            max_sessions=max_sessions,
+            narrowable=narrowable,
+        )
+        return self.request_approval(operation, purpose)
 
     @property
     def has_token(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -65,6 +67,18 @@ class Profile:
         except (ValueError, TypeError):
             raise ProfileError(f"{self.private_key_file}: not an unencrypted PEM private key") from None
 
+    def thumbprint(self) -> str:
+        """The SHA-256 thumbprint of this profile's certificate, as tokens are bound to it (RFC 8705).
+
+        Raises `ProfileError`.
+        """
+        try:
+            return thumbprint(self.certificate_file.read_bytes())
+        except OSError as error:
+            raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
+        except ValueError:
+            raise ProfileError(f"{self.certificate_file}: not a PEM certificate") from None
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Mutual TLS with this profile's certificate. Raises `ProfileError`."""
         try:
@@ -75,3 +89,9 @@ class Profile:
             )
         except OSError as error:
             raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def thumbprint(pem: bytes) -> str:
+    """The SHA-256 thumbprint of a certificate, base64url without padding. Raises `ValueError`."""
+    digest = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

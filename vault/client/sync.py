@@ -200,14 +200,36 @@ class Client:
         tenant: str = "",
         max_sessions: int = 0,
         narrowable: bool = False,
+        approval_id: str = "",
     ) -> token_pb2.TokenServiceIssueResponse:
         """Issue a token, to be handed to `use_token`. The client issues its own without being asked.
 
         `max_sessions` is how many sessions it may open, a reveal counting as one; 0: no limit. From one that is
-        `narrowable` its holder can make weaker ones without the vault (`narrow_token`).
+        `narrowable` its holder can make weaker ones without the vault (`narrow_token`). `approval_id` is what
+        `request_token` gave, once others have signed for the same arguments.
         """
         return self._drive(
-            self._operations.issue_token(scopes, ttl_seconds, purpose, tenant, max_sessions, narrowable)
+            self._operations.issue_token(
+                scopes, ttl_seconds, purpose, tenant, max_sessions, narrowable, approval_id
+            )
+        )
+
+    def request_token(
+        self,
+        scopes: Sequence[str],
+        *,
+        purpose: str,
+        ttl_seconds: int = 3600,
+        max_sessions: int = 0,
+        narrowable: bool = False,
+    ) -> approval_pb2.Approval:
+        """Ask others to sign for one token with exactly these arguments, for this client's certificate.
+
+        At most 10 scopes of at most 128 characters (`ValueError`). The client's own token must hold
+        `token.issue:<tenant>/tokens`.
+        """
+        return self._run(
+            self._operations.request_token(scopes, ttl_seconds, purpose, max_sessions, narrowable)
         )
 
     def exchange_token(

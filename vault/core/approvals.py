@@ -187,19 +187,36 @@ class Approvals:
         Raises `APPROVAL_REQUIRED` if none is named or too few people have signed, `APPROVAL_NOT_FOUND`,
         `APPROVAL_MISMATCH`, `APPROVAL_ENDED`, `STORED_DATA_DAMAGED`.
         """
-        required = self._settings.required[operation.action]
         if not approval_id:
-            raise _required(required)
+            raise _required(self._settings.required[operation.action])
         before = _open(rows, approval_id, now, tenant=operation.tenant)
-        if before.operation.digest != operation.digest or before.requested_by != caller.identity:
+        self._people_for(before, caller, operation)
+        return (_write(dataclasses.replace(before, state=ApprovalState.CONSUMED)),)
+
+    async def signed_for(self, caller: Caller, operation: Operation, approval_id: str) -> int:
+        """How many people have signed for this operation, for who must know before it is decided; `consume` uses it up.
+
+        An approval that somebody else asked for looks absent. Raises as `consume` does.
+        """
+        found = None
+        if _ID.fullmatch(approval_id):
+            async with self._database.read() as connection:
+                found = await approvals.get_approval(connection, operation.tenant, approval_id)
+        if found is None or found.requested_by != caller.identity:
+            raise _not_found()
+        return self._people_for(_still_open(found, self._clock.now()), caller, operation)
+
+    def _people_for(self, approval: Approval, caller: Caller, operation: Operation) -> int:
+        if approval.operation.digest != operation.digest or approval.requested_by != caller.identity:
             raise VaultError(Reason.APPROVAL_MISMATCH, "the approval is for something else")
         # Once more, since the row lay in the database meanwhile: what does not verify was never signed.
-        if not all(_signed(before, item.certificate, item.signature) for item in before.signatures):
+        if not all(_signed(approval, item.certificate, item.signature) for item in approval.signatures):
             raise VaultError(Reason.STORED_DATA_DAMAGED, "a stored approval does not verify")
-        required = max(required, before.required)
-        if _people(before) < required:
+        required = max(self._settings.required[operation.action], approval.required)
+        people = _people(approval)
+        if people < required:
             raise _required(required)
-        return (_write(dataclasses.replace(before, state=ApprovalState.CONSUMED)),)
+        return people
 
     def is_approved(self, approval: Approval) -> bool:
         """Whether enough people have signed."""
@@ -286,7 +303,10 @@ def _open(rows: Rows, approval_id: str, now: datetime.datetime, *, tenant: str =
     row = rows.get("approvals", approval_id) if _ID.fullmatch(approval_id) else None
     if row is None or (tenant and row["tenant"] != tenant):
         raise _not_found()
-    found = approvals.approval_from(row)
+    return _still_open(approvals.approval_from(row), now)
+
+
+def _still_open(found: Approval, now: datetime.datetime) -> Approval:
     state = found.state.value
     if found.state is ApprovalState.OPEN and now >= found.expire_time:
         state = "expired"

@@ -41,6 +41,13 @@ class Required(Protocol):
         """What is wrong with them; empty if nothing is."""
 
 
+class Watch(Protocol):
+    """Is told of every batch: of how many units, how long its commit took, and whether it came about."""
+
+    def __call__(self, units: int, seconds: float, /, *, ok: bool) -> None:
+        """Take note of a batch; `seconds` is how long its commit took."""
+
+
 class AuditLog:
     """Commits units: effects with their records."""
 
@@ -51,11 +58,13 @@ class AuditLog:
         load: Load,
         *,
         wait_seconds: float,
+        watch: Watch = lambda _units, _seconds, **_: None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._wait_seconds = wait_seconds
         self._required: Required | None = None
+        self._watch = watch
         self.works = True
         """Whether the last batch could be written."""
         # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
@@ -112,6 +121,7 @@ class AuditLog:
 
     async def _commit(self, units: Sequence[Unit]) -> list[_Done | BaseException]:
         now = self._clock.now()
+        began = self._clock.monotonic()
         try:
             committed = await commit_batch(self._database, units, now)
         except RuleBroken as error:
@@ -123,9 +133,11 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be answered without its record
             log.error("the audit log cannot be written", extra={"error": type(error).__name__})  # noqa: TRY400
             self.works = False
+            self._watch(len(units), self._clock.monotonic() - began, ok=False)
             failure = VaultError(Reason.AUDIT_UNAVAILABLE, "the audit record could not be written")
             return [failure] * len(units)
         self.works = True
+        self._watch(len(units), self._clock.monotonic() - began, ok=True)
         if self._required is not None:
             self._required.wake()
         return [

@@ -11,7 +11,8 @@ import asyncio
 import dataclasses
 import hashlib
 import secrets
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from hsm import KeyAlgorithm
 from vault.core import audit, requests
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _LABEL_NAME = 20
 _REWRAP_AT_ONCE = 50
+_REMEMBERED = 1024  # keys, with all of their versions
 REWRAP_ROOT = "key.rewrap_root"
 _TRIES = 6
 _PAUSE_SECONDS = 0.05
@@ -70,8 +72,15 @@ class Homes:
         return f"{self.placement or ''}:{','.join(self.backends)}"
 
 
+class _Versions(NamedTuple):
+    """What is known of a key: its version for new things, and every version that can be used."""
+
+    active: Key | None
+    all: dict[int, Key]
+
+
 class Keyring:
-    """Knows the keys. Rows of keys are remembered until the log tells of a change."""
+    """Knows the keys. Those used last are remembered, until the log tells of a change."""
 
     def __init__(
         self,
@@ -86,48 +95,46 @@ class Keyring:
         self._hsm = hsm
         self._log = log
         self._deployment = deployment
-        self._versions: dict[tuple[str, KeyPurpose, int], Key] = {}
-        self._active: dict[tuple[str, KeyPurpose], Key] = {}
+        self._known: OrderedDict[tuple[str, KeyPurpose], _Versions] = OrderedDict()
+        self._changes = 0
         self._ensuring = asyncio.Lock()
 
     def forget(self, record: AuditRecord) -> None:
         """Take note of a change in the log: what is remembered of that tenant's keys is out of date."""
         if record.action == REWRAP_ROOT:
-            self._active.clear()
-            self._versions.clear()
+            self._known.clear()
+            self._changes += 1
         elif record.action.startswith("key.") or record.action == "tenant.erase":
             self.forget_tenant(record.resource.partition("/")[0])
 
     def forget_tenant(self, tenant: str) -> None:
         """Look a tenant's keys up again at the next use."""
-        self._active = {key: value for key, value in self._active.items() if key[0] != tenant}
-        self._versions = {key: value for key, value in self._versions.items() if key[0] != tenant}
+        self._changes += 1
+        for purpose in KeyPurpose:
+            self._known.pop((tenant, purpose), None)
 
     async def active(self, tenant: str, purpose: KeyPurpose) -> Key:
         """The version that is in use for new things. Raises `TENANT_NOT_FOUND`."""
-        key = self._active.get((tenant, purpose))
-        if key is None:
-            await self._learn(tenant, purpose)
-            key = self._active.get((tenant, purpose))
-        if key is None:
+        known = self._recall(tenant, purpose)
+        if known is None or known.active is None:
+            known = await self._learn(tenant, purpose)
+        if known.active is None:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
-        return key
+        return known.active
 
     async def version(self, tenant: str, purpose: KeyPurpose, version: int) -> Key:
         """One version. Raises `KEY_NOT_FOUND`."""
-        key = self._versions.get((tenant, purpose, version))
-        if key is None:
-            await self._learn(tenant, purpose)
-            key = self._versions.get((tenant, purpose, version))
-        if key is None:
+        known = self._recall(tenant, purpose)
+        if known is None or version not in known.all:
+            known = await self._learn(tenant, purpose)
+        if version not in known.all:
             raise VaultError(Reason.KEY_NOT_FOUND, "no such key version")
-        return key
+        return known.all[version]
 
     async def versions(self, tenant: str, purpose: KeyPurpose) -> list[Key]:
         """Every version that can still be used, newest first."""
-        await self._learn(tenant, purpose)
-        found = [key for (t, p, _), key in self._versions.items() if (t, p) == (tenant, purpose)]
-        return sorted(found, key=lambda key: -key.version)
+        known = await self._learn(tenant, purpose)
+        return sorted(known.all.values(), key=lambda key: -key.version)
 
     async def create_system_keys(self, actor: str) -> list[Key]:
         """Make the vault's own keys, those that are missing. Returns those that it made."""
@@ -148,8 +155,7 @@ class Keyring:
         )
         made = []
         for purpose, algorithm in wanted:
-            await self._learn(SYSTEM_TENANT, purpose)
-            if (SYSTEM_TENANT, purpose) in self._active:
+            if (await self._learn(SYSTEM_TENANT, purpose)).active is not None:
                 continue
             draft = AuditDraft(SYSTEM_TENANT, actor, "key.create", "", Outcome.GRANTED, Origin())
             made.append(await self._make(SYSTEM_TENANT, purpose, algorithm, draft, None))
@@ -201,11 +207,10 @@ class Keyring:
         """The key that wraps the keys of a tenant's data subjects, made if there is none. `draft` says who asks."""
         making = dataclasses.replace(draft, action="key.create", resource=f"{tenant}/subject")
         for attempt in range(_TRIES):
-            await self._learn(tenant, KeyPurpose.SUBJECT)
-            if (key := self._active.get((tenant, KeyPurpose.SUBJECT))) is not None:
+            if (key := (await self._learn(tenant, KeyPurpose.SUBJECT)).active) is not None:
                 return key
             async with self._ensuring:
-                if (key := self._active.get((tenant, KeyPurpose.SUBJECT))) is not None:
+                if (key := (await self._learn(tenant, KeyPurpose.SUBJECT)).active) is not None:
                     return key
                 try:
                     return await self._make(tenant, KeyPurpose.SUBJECT, KeyAlgorithm.AES_256, making, None)
@@ -253,14 +258,28 @@ class Keyring:
         await self._log.record(audit.granted(caller, "key.list_uses", f"{tenant}/keys"))
         return found
 
-    async def _learn(self, tenant: str, purpose: KeyPurpose) -> None:
+    def _recall(self, tenant: str, purpose: KeyPurpose) -> _Versions | None:
+        known = self._known.get((tenant, purpose))
+        if known is not None:
+            self._known.move_to_end((tenant, purpose))
+        return known
+
+    async def _learn(self, tenant: str, purpose: KeyPurpose) -> _Versions:
+        before = self._changes
         async with self._database.read() as connection:
             found = await keys.list_keys(connection, tenant, purpose)
-        for key in found:
-            if key.state is not KeyState.PENDING:
-                self._versions[tenant, purpose, key.version] = key
-            if key.state is KeyState.ACTIVE:
-                self._active[tenant, purpose] = key
+        known = _Versions(
+            next((key for key in found if key.state is KeyState.ACTIVE), None),
+            {key.version: key for key in found if key.state is not KeyState.PENDING},
+        )
+        # Not what is not there, as the names that one can ask for are without number; and not what may have changed
+        # while it was read.
+        if known.all and self._changes == before:
+            self._known[tenant, purpose] = known
+            self._known.move_to_end((tenant, purpose))
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
 
     async def _make(
         self,
@@ -300,8 +319,7 @@ class Keyring:
             announced = dataclasses.replace(announced, homes=tuple(made))
         # 3. Outcome: from here on new writes use it.
         active: Key = await self._log.commit(new.activate(announced))
-        self._versions[tenant, purpose, active.version] = active
-        self._active[tenant, purpose] = active
+        self._known.pop((tenant, purpose), None)
         return active
 
     async def _homes(

@@ -9,8 +9,9 @@ import asyncio
 import functools
 import logging
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from hsm import (
     Health,
@@ -34,7 +35,7 @@ from vault.crypto.memory import LockedBuffer
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hsm import HsmBackend
     from vault.model import Key
@@ -86,6 +87,13 @@ class Signing(NamedTuple):
     message: bytes
 
 
+class Watch(Protocol):
+    """Is told of every hop to the HSM."""
+
+    def __call__(self, operation: str, waited: float, took: float, outcomes: Mapping[str, int], /) -> None:
+        """How long it waited for a thread and took (seconds); how many of its operations ended with which reason."""
+
+
 class OneHsm:
     """One HSM: runs the backend's calls off the event loop.
 
@@ -93,8 +101,11 @@ class OneHsm:
     left, calls are refused at once, until the first of those comes back.
     """
 
-    def __init__(self, backend: HsmBackend, load: Load, *, threads: int, deadline_seconds: float) -> None:
+    def __init__(
+        self, backend: HsmBackend, load: Load, watch: Watch, *, threads: int, deadline_seconds: float
+    ) -> None:
         self.backend = backend
+        self._watch = watch
         self._deadline = deadline_seconds
         self._threads = threads
         self._overdue = 0
@@ -169,15 +180,22 @@ class OneHsm:
         if self._overdue >= self._threads:
             raise VaultError(Reason.HSM_UNAVAILABLE, "calls to the HSM hang")
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+        hop = _Hop(functools.partial(function, *args, **kwargs))
+        future = loop.run_in_executor(self._pool, hop)
+        outcome: object = None
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self._deadline)
+            outcome = answer = await asyncio.wait_for(asyncio.shield(future), self._deadline)
         except HsmError as error:
-            raise self._said(error) from None
+            outcome = self._said(error)
+            raise outcome from None
         except TimeoutError:
             self._overdue += 1
             future.add_done_callback(self._came_back)
-            raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time") from None
+            outcome = VaultError(Reason.HSM_UNAVAILABLE, "the HSM did not answer in time")
+            raise outcome from None
+        finally:
+            self._watch(_operation(function), *hop.times(), _outcomes(outcome))
+        return answer
 
     async def health(self) -> Health:
         """Whether the HSM works. It is made to do everything that it can, if a call of late has failed.
@@ -301,6 +319,29 @@ class OneHsm:
         return answers
 
 
+class _Hop(Generic[T]):
+    """A call that notes when it is asked for, begins and ends."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._asked = time.perf_counter()
+        self._began: float | None = None
+        self._ended: float | None = None
+
+    def __call__(self) -> T:
+        self._began = time.perf_counter()
+        try:
+            return self._function()
+        finally:
+            self._ended = time.perf_counter()
+
+    def times(self) -> tuple[float, float]:
+        """How long it waited and took so far, in seconds."""
+        now = time.perf_counter()
+        began = self._began or now
+        return began - self._asked, (self._ended or now) - began
+
+
 class _Pace:
     """How many calls to make in a row in one thread.
 
@@ -315,6 +356,22 @@ class _Pace:
         """The limit from now on, given how long a batch took."""
         self._shortest = min(self._shortest * 1.01 + 1e-9, seconds / calls)
         return 1 if self._shortest > _SLOW_SECONDS else _BATCH
+
+
+def _operation(function: Callable[..., object]) -> str:
+    """What a hop is called in the metrics: `_unwrap_in_thread` is `unwrap`."""
+    return getattr(function, "__name__", "other").strip("_").removesuffix("_in_thread")
+
+
+def _outcomes(outcome: object) -> Mapping[str, int]:
+    """How the operations of a hop ended, each with its reason."""
+    if not isinstance(outcome, list):
+        return {_reason(outcome): 1}
+    return Counter(map(_reason, outcome))
+
+
+def _reason(outcome: object) -> str:
+    return outcome.reason.value if isinstance(outcome, VaultError) else "OK"
 
 
 def ref(key: Key) -> KeyRef:

@@ -15,7 +15,6 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import audit, requests
-from vault.core.hsm import ref
 from vault.core.jobs import Order
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -38,6 +37,7 @@ from vault.store.rows import RowKey, Write, canonical_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hsm import KeyRef
     from vault.clock import Clock
     from vault.core.audit import AuditLog
     from vault.core.hsm import Hsm
@@ -108,7 +108,6 @@ class Schedules:
         self._lifecycle = lifecycle
         self._clock = clock
         self._told: dict[bytes, int] = {}
-        self._wraps: dict[bytes, int] = {}
 
     async def run(self) -> None:
         """Count, rotate and destroy, again and again, until cancelled."""
@@ -122,36 +121,39 @@ class Schedules:
 
     async def count(self) -> None:
         """Say how often this process has wrapped since it last did, and learn how often all have."""
-        counted = {key.object_id: (key, wraps) for key, wraps in self._hsm.backend.usage().items()}
+        counted: dict[bytes, tuple[KeyRef, int]] = {}
+        for backend in self._hsm.backends.values():
+            for key, wraps in backend.usage().items():
+                # A mirrored key has the same id in both HSMs, and wraps in both.
+                if wraps > counted.get(key.object_id, (key, 0))[1]:
+                    counted[key.object_id] = (key, wraps)
         more = {
             object_id: wraps - self._told.get(object_id, 0)
             for object_id, (_, wraps) in counted.items()
             if wraps > self._told.get(object_id, 0)
         }
-        if more:
-            await store.add_usage(self._database, more)
+        if not more:
+            return
+        await store.add_usage(self._database, more)
         async with self._database.read() as connection:
-            self._wraps = await store.usage(connection)
-            active = await store.active_keys(connection)
-        known = {object_id: key for object_id, (key, _) in counted.items()}
-        known.update({key.object_id: ref(key) for key in active})
-        for object_id, key in known.items():
-            before = counted[object_id][1] if object_id in counted else 0
-            total = max(self._wraps.get(object_id, 0), before)
-            if total:
-                self._hsm.backend.note_usage(key, total)
-                self._told[object_id] = total
+            totals = await store.usage(connection, more)
+        for object_id in more:
+            key, wraps = counted[object_id]
+            total = max(totals.get(object_id, 0), wraps)
+            for backend in self._hsm.backends.values():
+                backend.note_usage(key, total)
+            self._told[object_id] = total
 
     async def rotate_due(self) -> None:
         """Rotate every key that is due."""
         async with self._database.read() as connection:
-            schedules = {(one.tenant, one.purpose): one for one in await store.list_schedules(connection)}
-            active = await store.active_keys(connection)
-        for key in active:
-            schedule = schedules.get((key.tenant, key.purpose))
-            reason = _why_due(key, schedule, self._wraps.get(key.object_id, 0), self._clock.now())
-            if reason and key.purpose in PERIODS:
-                await self._rotate(key, schedule, reason)
+            due = await store.due_keys(connection, self._clock.now(), worn_out=WORN_OUT)
+            found = await store.list_schedules(connection) if due else []
+        schedules = {(one.tenant, one.purpose): one for one in found}
+        for key, by_wraps in due:
+            if key.purpose in PERIODS:
+                reason = "wraps" if by_wraps else "age"
+                await self._rotate(key, schedules.get((key.tenant, key.purpose)), reason)
 
     async def set_schedule(
         self, caller: Caller, schedule: KeySchedule, *, validate_only: bool
@@ -198,7 +200,7 @@ class Schedules:
                 for order in await store.list_destructions(connection, tenant=tenant)
             }
             schedules = await store.list_schedules(connection, tenant)
-            wraps = await store.usage(connection)
+            wraps = await store.usage(connection, [key.object_id for key in found])
             recent = await jobs_store.list_progress(connection, tenant, now, before=("", ""), limit=50)
         if not found:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
@@ -248,15 +250,6 @@ def purpose(tenant: str, value: KeyPurpose | None) -> KeyPurpose:
     elif tenant != SYSTEM_TENANT:
         raise invalid_field("tenant", "must be the vault's own for this key")
     return value
-
-
-def _why_due(key: Key, schedule: KeySchedule | None, wraps: int, now: datetime.datetime) -> str:
-    """`age`, `wraps` or nothing."""
-    limit = min(schedule.max_wraps or WORN_OUT, WORN_OUT) if schedule else WORN_OUT
-    if wraps >= limit:
-        return "wraps"
-    every = datetime.timedelta(seconds=schedule.every_seconds) if schedule else None
-    return "age" if every and now - key.create_time >= every else ""
 
 
 def _due_time(key: Key, schedule: KeySchedule | None) -> datetime.datetime | None:

@@ -31,7 +31,7 @@ from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vault.clock import Clock
     from vault.core.audit import AuditLog
@@ -68,13 +68,21 @@ class Threats:
     """Watches the log, and keeps what was found."""
 
     def __init__(
-        self, settings: ThreatSettings, database: Database, audit_log: AuditLog, tokens: Tokens, clock: Clock
+        self,
+        settings: ThreatSettings,
+        database: Database,
+        audit_log: AuditLog,
+        tokens: Tokens,
+        clock: Clock,
+        watch: Callable[[str], None],
     ) -> None:
+        """`watch` is told the rule of every finding that this worker was the first to record."""
         self._settings = settings
         self._database = database
         self._log = audit_log
         self._tokens = tokens
         self._clock = clock
+        self._watch = watch
         self._watcher = Watcher(settings.thresholds)
         self._next = 0
         self._frozen: dict[str, set[str]] = {}
@@ -229,6 +237,7 @@ class Threats:
         found: Threat | None = await self._log.commit(Unit((key,), decide))
         if found is None:
             return
+        self._watch(found.rule)
         log.warning("threat found", extra={"rule": found.rule, "threat_id": found.threat_id})
         if found.state is ThreatState.FROZEN:
             draft = AuditDraft(SYSTEM_TENANT, ACTOR, REVOKE, found.identity, Outcome.GRANTED, Origin())

@@ -14,7 +14,7 @@ import hmac
 import json
 import secrets
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.clock import UTC
 from vault.core import audit, requests
@@ -22,6 +22,7 @@ from vault.core.policy import Circumstances
 from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
 from vault.core.signing import b64, invalid_token
 from vault.crypto import narrowing, scopes
+from vault.crypto.approvals import issue_token
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, Ancestor, Token
@@ -31,10 +32,12 @@ from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
     from vault.clock import Clock
+    from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
     from vault.core.follower import Follower
     from vault.core.policies import InForce, Policies
     from vault.core.signing import SigningKeys
+    from vault.crypto.approvals import Operation
     from vault.crypto.scopes import Scope
     from vault.model import AuditDraft, Caller, Certificate
     from vault.store.engine import Database
@@ -76,6 +79,8 @@ class Wish:
     """The certificate to bind it to, if not the caller's own."""
     narrowable: bool = False
     """Whether it can be narrowed without the vault."""
+    approval_id: str = ""
+    """The approval of others for just this token, to be used up by it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Tokens:
         log: AuditLog,
         follower: Follower,
         policies: Policies,
+        approvals: Approvals,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -115,15 +121,23 @@ class Tokens:
         self._log = log
         self._follower = follower
         self._policies = policies
+        self._approvals = approvals
         self._clock = clock
         self._verified: OrderedDict[bytes, Token] = OrderedDict()
 
     async def issue(self, caller: Caller, tenant: str, wish: Wish) -> IssuedToken:
-        """Issue a token. Raises `FIELD_INVALID`, `POLICY_DENIED`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`."""
+        """Issue a token.
+
+        Raises `FIELD_INVALID`, `POLICY_DENIED`, `APPROVAL_*`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`.
+        """
         requests.tenant_name(tenant)
         granted = _parse_scopes(tenant, wish.scopes)
         life = self._life(wish, self._settings.max_life)
         now = self._clock.now().replace(microsecond=0)
+        operation, people = None, 0
+        if wish.approval_id:
+            operation = _operation(caller, tenant, wish, life)
+            people = await self._approvals.signed_for(caller, operation, wish.approval_id)
         in_force = await self._policies.in_force()
         in_force.policy.refuse_ungranted(
             caller.identity,
@@ -134,6 +148,7 @@ class Tokens:
                 caller.origin.device_id,
                 caller.origin.ip_address,
                 now,
+                people,
             ),
         )
         token = Token(
@@ -148,17 +163,19 @@ class Tokens:
             max_sessions=wish.max_sessions,
             policy=in_force.policy.version,
         )
+        approved = {"approval": wish.approval_id, "approvals": people} if operation else {}
         record = dataclasses.replace(
             audit.granted(
                 caller,
                 "token.issue",
                 token.token_id,
-                after=_summary(token, wish, policy=in_force.policy.version),
+                after=_summary(token, wish, policy=in_force.policy.version, **approved),
             ),
             tenant=tenant,
             token_id=token.token_id,
         )
-        return await self._hand_out(token, wish, record, in_force)
+        checks = _Checks(caller, in_force, operation)
+        return await self._hand_out(token, wish, record, checks)
 
     async def exchange(self, caller: Caller, wish: Wish) -> IssuedToken:
         """A weaker token for the caller's own (RFC 8693). Never a scope, a second or a session more than it has.
@@ -200,7 +217,7 @@ class Tokens:
         return life
 
     async def _hand_out(
-        self, token: Token, wish: Wish, record: AuditDraft, used: InForce | None = None
+        self, token: Token, wish: Wish, record: AuditDraft, checks: _Checks | None = None
     ) -> IssuedToken:
         seed = narrowing.new_seed() if wish.narrowable else None
         if seed is not None:
@@ -210,18 +227,28 @@ class Tokens:
             text = narrowing.with_seed(text, seed)
         if len(text) > MAX_TOKEN_CHARS:
             raise invalid_field("scopes", f"make a token longer than {MAX_TOKEN_CHARS} characters")
-        await self._record_issue(record, used)
+        if checks is None:
+            await self._log.record(record)
+        else:
+            await self._record_issue(record, wish.approval_id, checks)
         return IssuedToken(text, token)
 
-    async def _record_issue(self, record: AuditDraft, used: InForce | None) -> None:
-        """Make the record of a token durable, unless the policy that granted it is not in force any more."""
+    async def _record_issue(self, record: AuditDraft, approval_id: str, checks: _Checks) -> None:
+        """Make the record durable and use up the approval, unless policy or approval have changed meanwhile."""
 
-        def decide(rows: Rows, _now: datetime.datetime) -> Commit:
-            if used is not None and not self._policies.is_current(rows, used):
+        def decide(rows: Rows, now: datetime.datetime) -> Commit:
+            if not self._policies.is_current(rows, checks.in_force):
                 raise VaultError(Reason.POLICY_CHANGED, "the policy was changed meanwhile: try again")
-            return Commit((record,))
+            if checks.operation is None:
+                return Commit((record,))
+            return Commit(
+                (record,), self._approvals.consume(rows, checks.caller, checks.operation, approval_id, now)
+            )
 
-        await self._log.commit(Unit(self._policies.reads(used) if used else (), decide))
+        reads = self._policies.reads(checks.in_force)
+        if checks.operation is not None:
+            reads = (*reads, *self._approvals.reads(approval_id))
+        await self._log.commit(Unit(reads, decide))
 
     async def verify(self, text: str, certificate: Certificate) -> Token:
         """The token, if it is good for this certificate now. Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`."""
@@ -437,6 +464,30 @@ class Tokens:
                 [a.token_id, int(a.issue_time.timestamp()), a.max_sessions] for a in token.ancestors
             ]
         return claims
+
+
+class _Checks(NamedTuple):
+    """What a token was granted on, to be seen again in the transaction of its record."""
+
+    caller: Caller
+    in_force: InForce
+    operation: Operation | None
+
+
+def _operation(caller: Caller, tenant: str, wish: Wish, life: datetime.timedelta) -> Operation:
+    """What others must have signed for: this token for this certificate. Raises `FIELD_INVALID`."""
+    try:
+        return issue_token(
+            tenant,
+            wish.scopes,
+            caller.certificate.thumbprint,
+            ttl_seconds=int(life.total_seconds()),
+            purpose=wish.purpose,
+            max_sessions=wish.max_sessions,
+            narrowable=wish.narrowable,
+        )
+    except ValueError as error:
+        raise invalid_field("scopes", str(error)) from None
 
 
 def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from vault.crypto.encoding import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import (
         CertificatePublicKeyTypes,
@@ -50,6 +50,43 @@ class Operation:
         return hashlib.sha256(
             encode("strongroom/operation/v1", self.action, self.resource, len(self.arguments), *pairs)
         ).digest()
+
+
+MAX_APPROVED_SCOPES = 10
+MAX_ARGUMENT_CHARS = 128
+"""People approve what they can read: so many scopes, and no longer ones."""
+
+
+def issue_token(
+    tenant: str,
+    scopes: Sequence[str],
+    thumbprint: str,
+    *,
+    ttl_seconds: int,
+    purpose: str,
+    max_sessions: int = 0,
+    narrowable: bool = False,
+) -> Operation:
+    """The issue of one token, with all that it shall be good for. `thumbprint`: of the certificate it is bound to.
+
+    Raises `ValueError` for more scopes, or longer ones, than an approval can show.
+    """
+    if len(scopes) > MAX_APPROVED_SCOPES or any(len(scope) > MAX_ARGUMENT_CHARS for scope in scopes):
+        raise ValueError(
+            f"with an approval at most {MAX_APPROVED_SCOPES} scopes of at most {MAX_ARGUMENT_CHARS} characters"
+        )
+    return Operation(
+        "token.issue",
+        f"{tenant}/tokens",
+        {
+            "certificate": thumbprint,
+            "ttl_seconds": str(ttl_seconds),
+            "purpose": purpose,
+            "max_sessions": str(max_sessions),
+            "narrowable": "true" if narrowable else "false",
+            **{f"scope_{place}": scope for place, scope in enumerate(sorted(scopes), 1)},
+        },
+    )
 
 
 def statement(approval_id: str, operation: Operation, requested_by: str, expire_micros: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -38,7 +39,7 @@ from vault.core.erasures import Erasures
 from vault.core.follower import Follower
 from vault.core.handovers import Handovers
 from vault.core.health import Health
-from vault.core.hsm import Hsm, OneHsm
+from vault.core.hsm import SECOND, Hsm, OneHsm
 from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
 from vault.core.keys import Keyring
@@ -66,6 +67,7 @@ from vault.core.uses.outside import Outside
 from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
+from vault.metrics import Metrics
 from vault.model import SYSTEM_TENANT, KeyPurpose
 from vault.server import references
 from vault.server.approvals import ApprovalService
@@ -78,6 +80,7 @@ from vault.server.health import HealthService
 from vault.server.identity import Identities
 from vault.server.jobs import JobService
 from vault.server.keys import KeyService
+from vault.server.measures import Measures
 from vault.server.pages import Pages
 from vault.server.policies import PolicyService
 from vault.server.sessions import SessionService
@@ -112,6 +115,7 @@ if TYPE_CHECKING:
     from vault.config import Config, SecondHsm
     from vault.config import Hsm as HsmSection
     from vault.core.anchors import Anchor
+    from vault.core.one_hsm import Watch
     from vault.model import Caller
     from vault.store.engine import Database
 
@@ -145,6 +149,7 @@ class Foundation:
     log: AuditLog
     keyring: Keyring
     capabilities: HsmCapabilities
+    metrics: Metrics
 
 
 @contextlib.asynccontextmanager
@@ -156,18 +161,21 @@ async def foundation(config: Config, *, any_hsm: bool = False) -> AsyncIterator[
     clock = SystemClock()
     memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
     load = Load()
+    metrics = Metrics()
     database = open_database(config)
     try:
         await _check_schema(database)
-        hsm = await asyncio.to_thread(open_hsm, config, load)
+        hsm = await asyncio.to_thread(open_hsm, config, load, metrics)
         try:
-            audit_log = AuditLog(database, clock, load, wait_seconds=config.audit.wait_seconds)
+            audit_log = AuditLog(
+                database, clock, load, wait_seconds=config.audit.wait_seconds, watch=metrics.committed
+            )
             capabilities = HsmCapabilities(database, audit_log)
             if not any_hsm:
                 for place, backend in hsm.backends.items():
                     await capabilities.check(place, backend)
             keyring = Keyring(database, hsm, audit_log, config.hsm.deployment, config.hsm.key_placement)
-            yield Foundation(clock, load, database, hsm, audit_log, keyring, capabilities)
+            yield Foundation(clock, load, database, hsm, audit_log, keyring, capabilities, metrics)
             await audit_log.drain()
         finally:
             await asyncio.to_thread(hsm.close)
@@ -182,7 +190,7 @@ def open_database(config: Config) -> Database:
     return connect(config.database.url, password, pool_size=config.database.pool_size)
 
 
-def open_hsm(config: Config, load: Load) -> Hsm:
+def open_hsm(config: Config, load: Load, metrics: Metrics) -> Hsm:
     """Open the configured HSMs. Raises `StartError`."""
     if config.hsm.softhsm_config_file is not None:
         # SoftHSM reads this once, when its library is loaded.
@@ -191,8 +199,9 @@ def open_hsm(config: Config, load: Load) -> Hsm:
     logging.getLogger("hsm").setLevel(logging.CRITICAL)
     second = config.second_hsm
     try:
-        first = _open_one(config, config.hsm, load)
-        return Hsm(first, (lambda: _open_one(config, second, load)) if second else None)
+        first = _open_one(config, config.hsm, load, functools.partial(metrics.hsm_called, "hsm"))
+        watch = functools.partial(metrics.hsm_called, SECOND)
+        return Hsm(first, (lambda: _open_one(config, second, load, watch)) if second else None)
     except HsmAuthFailed as error:
         raise StartError(f"hsm: no log-in: {error}") from None
     except (HsmError, UriError) as error:
@@ -207,7 +216,7 @@ async def record_hsms(base: Foundation) -> None:
         await base.capabilities.record(place, backend)
 
 
-def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load) -> OneHsm:
+def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load, watch: Watch) -> OneHsm:
     backend = hsm_library.open_backend(
         references.hsm_uri(config, section.uri),
         sessions=section.sessions,
@@ -216,7 +225,7 @@ def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load) -> On
         cached_keys=section.cached_keys,
     )
     deadline = section.wait_seconds + section.hang_seconds
-    return OneHsm(backend, load, threads=section.sessions, deadline_seconds=deadline)
+    return OneHsm(backend, load, watch, threads=section.sessions, deadline_seconds=deadline)
 
 
 async def _check_schema(database: Database) -> None:
@@ -269,9 +278,12 @@ class App:
             log_,
             self._follower,
             self._policies,
+            self._approvals,
             clock,
         )
-        self._threats = Threats(_threat_settings(config), database, log_, self._tokens, clock)
+        self._threats = Threats(
+            _threat_settings(config), database, log_, self._tokens, clock, base.metrics.threat_found
+        )
         self._follower.listen(self._threats.notice)
         self._ingest = IngestKeys(
             config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
@@ -339,6 +351,7 @@ class App:
             ),
             log_,
             base.load,
+            base.metrics,
             max_calls=config.server.max_concurrent_calls,
         )
         # A connection that has come of age takes no new call, and lives on for as long as a session on it may.
@@ -363,7 +376,7 @@ class App:
                 credential_pb2.DESCRIPTOR,
                 CredentialService(self._credentials, self._watches, self._standings, self._ingest, pages),
             ),
-            (session_pb2.DESCRIPTOR, SessionService(self._sessions)),
+            (session_pb2.DESCRIPTOR, SessionService(self._sessions, self._base.metrics)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
             (
                 key_pb2.DESCRIPTOR,
@@ -423,6 +436,8 @@ class App:
             upkeep.run(self._base.database, self._base.clock),
         ):
             self._background.append(asyncio.create_task(_forever(work)))
+        if self._config.metrics.listen:
+            self._background.append(asyncio.create_task(_forever(self._measures().run())))
         # What lives since the start is never garbage: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
@@ -442,6 +457,19 @@ class App:
         with contextlib.suppress(VaultError):
             await self._checkpoints.sign()
         await self._anchors.close()
+
+    def _measures(self) -> Measures:
+        return Measures(
+            self._base.metrics,
+            self._base.database,
+            self._health,
+            self._base.load,
+            self._sessions,
+            self._anchors,
+            self._sinks,
+            self._tls,
+            tenants=self._config.metrics.tenants,
+        )
 
     def _refused(self, caller: Caller) -> bool:
         """Whether a caller's certificate is not accepted any more."""

@@ -16,6 +16,7 @@ import ipaddress
 import logging
 import re
 import secrets
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
@@ -28,13 +29,14 @@ from vault.core.tokens import MAX_TOKEN_CHARS
 from vault.crypto import scopes
 from vault.crypto.errors import LockedMemoryExhausted
 from vault.errors import Reason, VaultError, invalid_field
+from vault.metrics import CANCELLED, OK
 from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
 from vault.server import status
 from vault.server.methods import RULES, UNKNOWN, Rule
 from vault.server.redaction import may_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from vault.core.rates import Rates
     from vault.core.threats import Threats
     from vault.core.tokens import Tokens
+    from vault.metrics import Metrics
     from vault.server.identity import Identities
 
 log = logging.getLogger("strongroom.edge")
@@ -70,6 +73,7 @@ class Edge:
         rates: Rates,
         audit_log: AuditLog,
         load: Load,
+        metrics: Metrics,
         *,
         max_calls: int,
     ) -> None:
@@ -81,6 +85,7 @@ class Edge:
         self._log = audit_log
         self._max_calls = max_calls
         self._load = load
+        self._metrics = metrics
         self._stopping = False
 
     def stop(self) -> None:
@@ -134,13 +139,15 @@ class Edge:
         self, rule: Rule, implementation: Callable[[Any, Caller], Awaitable[Message]]
     ) -> Callable[[Any, Context], Awaitable[Message]]:
         async def call(request: Message | None, context: Context) -> Message:
-            visit = _Visit()
-            with self._load.call():
+            with self._load.call(), self._visit(rule) as visit:
                 try:
                     caller = await self._admit(rule, context, visit)
-                    return await implementation(well_formed(request), caller)
+                    answer = await implementation(well_formed(request), caller)
                 except Exception as error:  # noqa: BLE001 - the last resort: nothing unforeseen reaches the wire
                     failure = await self._refuse(rule, visit, error, _resource(rule, request))
+                else:
+                    visit.reason = OK
+                    return answer
             await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
             raise AssertionError("abort does not return")
 
@@ -152,17 +159,18 @@ class Edge:
         """One request, and as many answers as come, until the caller or the implementation ends it."""
 
         async def call(request: Message | None, context: Context) -> None:
-            visit = _Visit()
-            try:
-                caller = await self._admit(rule, context, visit)
-                async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
-                    async for answer in answers:
-                        await context.write(answer)
-                        self._recheck(caller)
-            except Exception as error:  # noqa: BLE001
-                failure = await self._refuse(rule, visit, error, _resource(rule, request))
-            else:
-                return
+            with self._visit(rule, lasts=True) as visit:
+                try:
+                    caller = await self._admit(rule, context, visit)
+                    async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
+                        async for answer in answers:
+                            await context.write(answer)
+                            self._recheck(caller)
+                except Exception as error:  # noqa: BLE001
+                    failure = await self._refuse(rule, visit, error, _resource(rule, request))
+                else:
+                    visit.reason = OK
+                    return
             await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
 
         return call
@@ -171,16 +179,29 @@ class Edge:
         self, rule: Rule, implementation: Callable[[Context, Caller], Awaitable[None]]
     ) -> Callable[[Any, Context], Awaitable[None]]:
         async def call(_requests: object, context: Context) -> None:
-            visit = _Visit()
-            try:
-                await implementation(context, await self._admit(rule, context, visit))
-            except Exception as error:  # noqa: BLE001
-                failure = await self._refuse(rule, visit, error, "")
-            else:
-                return
+            with self._visit(rule, lasts=True) as visit:
+                try:
+                    await implementation(context, await self._admit(rule, context, visit))
+                except Exception as error:  # noqa: BLE001
+                    failure = await self._refuse(rule, visit, error, "")
+                else:
+                    visit.reason = OK
+                    return
             await context.abort(status.code(failure), failure.message, status.trailing_metadata(failure))
 
         return call
+
+    @contextlib.contextmanager
+    def _visit(self, rule: Rule, *, lasts: bool = False) -> Iterator[_Visit]:
+        """A call from its beginning to its end, which is counted."""
+        visit = _Visit()
+        began = time.perf_counter()
+        try:
+            yield visit
+        finally:
+            self._metrics.call_ended(
+                rule.action, visit.reason, None if lasts else time.perf_counter() - began
+            )
 
     async def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
         metadata = {
@@ -220,6 +241,9 @@ class Edge:
     async def _refuse(self, rule: Rule, visit: _Visit, error: Exception, resource: str) -> VaultError:
         """What to answer; the record of the refusal is durable when this returns."""
         failure = as_vault_error(error)
+        visit.reason = failure.reason.value
+        if failure.reason is Reason.LIMIT_REACHED:
+            self._metrics.limit_reached(failure.metadata["limit"])
         token = visit.caller.token if visit.caller else None
         draft = AuditDraft(
             tenant=token.tenant if token else "",
@@ -234,6 +258,7 @@ class Edge:
         try:
             await self._log.record(draft)
         except VaultError as unavailable:
+            visit.reason = unavailable.reason.value
             return unavailable
         return failure
 
@@ -251,11 +276,12 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
 
 @dataclasses.dataclass(slots=True)
 class _Visit:
-    """What is known of a caller so far, for the record of a refusal."""
+    """What is known of a caller so far, for the record of a refusal; and how the call ended."""
 
     origin: Origin = dataclasses.field(default_factory=Origin)
     certificate: Certificate | None = None
     caller: Caller | None = None
+    reason: str = CANCELLED
 
 
 def as_vault_error(error: Exception) -> VaultError:

@@ -125,7 +125,9 @@ MESSAGES: dict[str, Fields] = {
     "SessionServiceRevealRequest": Fields(
         ("credentials", "purpose", "approval_id"), ("recipient_key", "hpke_suite")
     ),
-    "TokenServiceIssueRequest": Fields(("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable")),
+    "TokenServiceIssueRequest": Fields(
+        ("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable", "approval_id")
+    ),
     "TokenServiceExchangeRequest": Fields(
         ("scopes", "ttl", "certificate_thumbprint", "purpose", "max_sessions", "narrowable")
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,6 +12,7 @@ import grpc
 from vault.core.session import Changed, CloseReason, Expiring, Receipt, Revoked, Session
 from vault.core.sessions import Selector
 from vault.errors import Reason, VaultError, invalid_field
+from vault.metrics import CANCELLED, OK
 from vault.server import status, wire
 from vault.server.edge import as_vault_error, well_formed
 from vault.server.uses import OPERATIONS
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
     from vault.core.sessions import Sessions
+    from vault.metrics import Metrics
     from vault.model import Caller
     from vault.server.edge import Context
 
@@ -48,8 +51,9 @@ _CLOSE_REASONS = {
 class SessionService:
     """Serves sessions."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, metrics: Metrics) -> None:
         self._sessions = sessions
+        self._metrics = metrics
 
     async def reveal(
         self, request: pb.SessionServiceRevealRequest, caller: Caller
@@ -81,7 +85,7 @@ class SessionService:
             start.hpke_suite,
             wire.span("ttl", start.ttl) if start.HasField("ttl") else None,
         )
-        stream = _Stream(context, session)
+        stream = _Stream(context, session, self._metrics)
         try:
             await stream.run(
                 pb.SessionServiceOpenResponse(
@@ -107,8 +111,9 @@ class SessionService:
 class _Stream:
     """One open stream: reads operations, runs them side by side, writes answers and events."""
 
-    def __init__(self, context: Context, session: Session) -> None:
+    def __init__(self, context: Context, session: Session, metrics: Metrics) -> None:
         self._context = context
+        self._metrics = metrics
         self._session = session
         self._writing = asyncio.Lock()
         self._room = asyncio.Semaphore(_MAX_OPERATIONS)
@@ -173,10 +178,15 @@ class _Stream:
 
     async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
         answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)
+        began, reason = time.perf_counter(), CANCELLED
         try:
             await self._perform(message, kind, answer)
+            reason = OK
         except Exception as error:  # noqa: BLE001 - an operation's failure never ends the session
             answer.error.CopyFrom(await self._refused(error, message, kind))
+            reason = answer.error.reason
+        finally:
+            self._metrics.operation_ended(kind or "none", reason, time.perf_counter() - began)
         await self._write(answer)
 
     async def _perform(

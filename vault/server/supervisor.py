@@ -6,6 +6,7 @@ is wrong at start (a wrong PIN above all) is tried once. A worker that dies late
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from vault.config import load
 from vault.crypto.hardening import ENVIRONMENT
 from vault.errors import EX_CONFIG, StartError
+from vault.server.exposition import Exposition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +55,9 @@ class Supervisor:
     def __init__(self, config_file: Path) -> None:
         self._file = config_file
         self._config = load(config_file)
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        """By slot: a number that a worker has alone while it lives, and its successor after it."""
+        self._exposition: Exposition | None = None
         self._stopping = threading.Event()
 
     def run(self) -> int:
@@ -61,8 +65,15 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         _refuse_busy_port(self._config.server.listen)
-        for _ in range(self._config.server.workers):
-            code = self._start()
+        with contextlib.ExitStack() as stack:
+            if self._config.metrics.listen:
+                self._exposition = Exposition(self._config.metrics.listen, self._live_workers)
+                stack.callback(self._exposition.close)
+            return self._serve()
+
+    def _serve(self) -> int:
+        for slot in range(self._config.server.workers):
+            code = self._start(slot)
             if code is not None:
                 if code not in (0, EX_CONFIG):
                     print(f"strongroom: a worker ended while it started ({code})", file=sys.stderr)  # noqa: T201
@@ -72,13 +83,15 @@ class Supervisor:
         backoff = _MIN_BACKOFF
         steady_since = time.monotonic()
         while not self._stopping.wait(_POLL_SECONDS):
-            dead = [worker for worker in self._workers if worker.poll() is not None]
+            dead = {slot: worker for slot, worker in self._workers.items() if worker.poll() is not None}
             if not dead:
                 if time.monotonic() - steady_since > _MAX_BACKOFF:
                     backoff = _MIN_BACKOFF
                 continue
-            for worker in dead:
-                self._workers.remove(worker)
+            for slot, worker in dead.items():
+                del self._workers[slot]
+                if self._exposition is not None:
+                    self._exposition.died(slot)
                 print(  # noqa: T201
                     f"strongroom: worker {worker.pid} ended ({worker.returncode}); starting another",
                     file=sys.stderr,
@@ -86,7 +99,7 @@ class Supervisor:
                 )
                 self._stopping.wait(backoff)
                 backoff = min(backoff * 2, _MAX_BACKOFF)
-                if self._start() == EX_CONFIG and not self._workers:
+                if self._start(slot) == EX_CONFIG and not self._workers:
                     return EX_CONFIG
             steady_since = time.monotonic()
         self._stop()
@@ -95,38 +108,42 @@ class Supervisor:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()
 
-    def _start(self) -> int | None:
+    def _live_workers(self) -> int:
+        return sum(worker.poll() is None for worker in list(self._workers.values()))
+
+    def _start(self, slot: int) -> int | None:
         """Start a worker and wait until it listens; its exit code if it does not, 0 if all is to stop."""
         if self._stopping.is_set():
             return 0
+        measured = [str(self._exposition.folder), str(slot)] if self._exposition is not None else []
         reading, writing = os.pipe()
         try:
             worker = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing)],
+                [sys.executable, "-m", "vault.server.worker", str(self._file), str(writing), *measured],
                 pass_fds=(writing,),
                 env={**os.environ, **ENVIRONMENT},
                 # Signals come from here, in order, not from the terminal to all at once.
                 start_new_session=True,
             )
             os.close(writing)
-            self._workers.append(worker)
+            self._workers[slot] = worker
             deadline = time.monotonic() + _START_SECONDS
             while time.monotonic() < deadline and not self._stopping.is_set():
                 if select.select([reading], [], [], _POLL_SECONDS)[0]:
                     if os.read(reading, 1):
                         return None
-                    self._workers.remove(worker)
+                    del self._workers[slot]
                     return worker.wait() or 1
             return 0 if self._stopping.is_set() else 1
         finally:
             os.close(reading)
 
     def _stop(self) -> None:
-        for worker in self._workers:
+        for worker in self._workers.values():
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self._config.server.drain_seconds + _KILL_AFTER_SECONDS
-        for worker in self._workers:
+        for worker in self._workers.values():
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

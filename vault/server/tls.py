@@ -26,6 +26,7 @@ from vault.errors import StartError
 from vault.server.trust import Trust, TrustError, load_anchors, load_lists
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable
     from pathlib import Path
 
@@ -63,6 +64,14 @@ class TlsFiles:
     def trust(self) -> Trust:
         """The CAs and revocation lists in force."""
         return self._material.trust
+
+    def ends(self) -> dict[str, datetime.datetime]:
+        """When the certificates in force end: the server's own, and the first of the clients' CAs."""
+        own = x509.load_pem_x509_certificate(self._material.certificate)
+        return {
+            "server": own.not_valid_after_utc,
+            "client_ca": min(one.not_valid_after_utc for one in self.trust.anchors),
+        }
 
     def credentials(self) -> grpc.ServerCredentials:
         """The server's credentials. Each new connection is made with what is then in force."""

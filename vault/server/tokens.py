@@ -31,7 +31,8 @@ class TokenService:
         self, request: pb.TokenServiceIssueRequest, caller: Caller
     ) -> pb.TokenServiceIssueResponse:
         """See the proto."""
-        issued = await self._tokens.issue(caller, request.tenant, _wish(request))
+        wish = dataclasses.replace(_wish(request), approval_id=request.approval_id)
+        issued = await self._tokens.issue(caller, request.tenant, wish)
         return pb.TokenServiceIssueResponse(
             token=issued.text,
             token_id=issued.token.token_id,

@@ -1,7 +1,7 @@
 """A worker process: hardened, then started, then served until SIGTERM.
 
-Run by the supervisor as `python -m vault.server.worker CONFIG READY_FD`; writes one byte to READY_FD when it
-listens. Exit codes: 0 stopped as told, 78 cannot start (one line on stderr says why).
+Run by the supervisor as `python -m vault.server.worker CONFIG READY_FD [METRICS_FOLDER SLOT]`; writes one byte to
+READY_FD when it listens. Exit codes: 0 stopped as told, 78 cannot start (one line on stderr says why).
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
+from vault import metrics
 from vault.crypto.hardening import end_with_parent, harden_process
 from vault.errors import EX_CONFIG, StartError, VaultError
 
+_WITHOUT_METRICS = 2
 # Before gRPC is imported: it leaves TLS 1.2 no cipher (see `tls.py`).
 CIPHER_SUITES = {"GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES256-GCM-SHA384"}
 
@@ -47,6 +49,8 @@ def main(arguments: list[str]) -> int:
     harden_process()
     end_with_parent(signal.SIGTERM)
     os.environ.update(CIPHER_SUITES)
+    if len(arguments) > _WITHOUT_METRICS:
+        metrics.take_slot(Path(arguments[2]), int(arguments[3]))
     try:
         import uvloop  # noqa: PLC0415
 

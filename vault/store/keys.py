@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.model import (
@@ -32,8 +33,7 @@ from vault.store.tables import (
 )
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vault.store.rows import Row
 
 
+_AT_ONCE = 1000
 _roots = keys.alias("roots")
 _ROOT_OF_HOME = (
     (_roots.c.tenant == SYSTEM_TENANT)
@@ -218,10 +219,28 @@ async def list_destructions(
     return [destruction_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
-async def active_keys(connection: AsyncConnection) -> list[Key]:
-    """Every active key version."""
-    statement = select(keys).where(keys.c.state == KeyState.ACTIVE.value)
-    return [key_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+async def due_keys(
+    connection: AsyncConnection, now: datetime.datetime, *, worn_out: int
+) -> list[tuple[Key, bool]]:
+    """Every active key that is to be rotated, by its schedule or because it is worn out; and if by number of wraps."""
+    periods = select(key_schedules.c.every_seconds).where(key_schedules.c.every_seconds > 0).distinct()
+    aged = [
+        (key_schedules.c.every_seconds == seconds)
+        & (keys.c.create_time <= now - datetime.timedelta(seconds=seconds))
+        for seconds in (await connection.execute(periods)).scalars()
+    ]
+    used_up = (key_usage.c.wraps >= worn_out) | (
+        (key_schedules.c.max_wraps > 0) & (key_usage.c.wraps >= key_schedules.c.max_wraps)
+    )
+    of_schedule = (key_schedules.c.tenant == keys.c.tenant) & (key_schedules.c.purpose == keys.c.purpose)
+    statement = (
+        select(keys, used_up.label("used_up"))
+        .outerjoin(key_usage, key_usage.c.object_id == keys.c.object_id)
+        .outerjoin(key_schedules, of_schedule)
+        .where(keys.c.state == KeyState.ACTIVE.value, or_(used_up, *aged))
+    )
+    found = (await connection.execute(statement)).mappings()
+    return [(key_from(dict(row)), bool(row["used_up"])) for row in found]
 
 
 async def dependants(connection: AsyncConnection, tenant: str, version: int) -> int:
@@ -238,9 +257,14 @@ async def dependants(connection: AsyncConnection, tenant: str, version: int) -> 
     return sum(counts)
 
 
-async def usage(connection: AsyncConnection) -> dict[bytes, int]:
-    """How often each key has wrapped, by its object's id."""
-    return {row.object_id: row.wraps for row in await connection.execute(select(key_usage))}
+async def usage(connection: AsyncConnection, object_ids: Iterable[bytes]) -> dict[bytes, int]:
+    """How often keys have wrapped, by their objects' ids."""
+    wanted = list(object_ids)
+    found: dict[bytes, int] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        statement = select(key_usage).where(key_usage.c.object_id.in_(wanted[start : start + _AT_ONCE]))
+        found.update({row.object_id: row.wraps for row in await connection.execute(statement)})
+    return found
 
 
 async def add_usage(database: Database, more: dict[bytes, int]) -> None:

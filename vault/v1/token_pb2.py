@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/token.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n\x18TokenServiceIssueRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\x05\x12\x12\n\nnarrowable\x18\x06 \x01(\x08\"}\n\x19TokenServiceIssueResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x04 \x03(\t\"\xb0\x01\n\x1bTokenServiceExchangeRequest\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16\x63\x65rtificate_thumbprint\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\x05\x12\x12\n\nnarrowable\x18\x06 \x01(\x08\"\xa4\x01\n\x1cTokenServiceExchangeResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x11\n\tparent_id\x18\x05 \x01(\t\x12\x0f\n\x07root_id\x18\x06 \x01(\t\"\xa2\x01\n\x19TokenServiceRevokeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x31\n\rissued_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x1aTokenServiceRevokeResponse\x12/\n\x0brevoke_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\".\n\x1dTokenServiceIntrospectRequest\x12\r\n\x05token\x18\x01 \x01(\t\"\xc7\x02\n\x1eTokenServiceIntrospectResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12.\n\nissue_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tparent_id\x18\x08 \x01(\t\x12\x0f\n\x07root_id\x18\t \x01(\t\x12\x1e\n\x16\x63\x65rtificate_thumbprint\x18\n \x01(\t\x12\x1a\n\rsessions_left\x18\x0b \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_sessions_left\"\x1c\n\x1aTokenServiceGetJwksRequest\"+\n\x1bTokenServiceGetJwksResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\x32\xc9\x03\n\x0cTokenService\x12P\n\x05Issue\x12\".vault.v1.TokenServiceIssueRequest\x1a#.vault.v1.TokenServiceIssueResponse\x12Y\n\x08\x45xchange\x12%.vault.v1.TokenServiceExchangeRequest\x1a&.vault.v1.TokenServiceExchangeResponse\x12S\n\x06Revoke\x12#.vault.v1.TokenServiceRevokeRequest\x1a$.vault.v1.TokenServiceRevokeResponse\x12_\n\nIntrospect\x12\'.vault.v1.TokenServiceIntrospectRequest\x1a(.vault.v1.TokenServiceIntrospectResponse\x12V\n\x07GetJwks\x12$.vault.v1.TokenServiceGetJwksRequest\x1a%.vault.v1.TokenServiceGetJwksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/token.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x01\n\x18TokenServiceIssueRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\x05\x12\x12\n\nnarrowable\x18\x06 \x01(\x08\x12\x13\n\x0b\x61pproval_id\x18\x07 \x01(\t\"}\n\x19TokenServiceIssueResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x04 \x03(\t\"\xb0\x01\n\x1bTokenServiceExchangeRequest\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16\x63\x65rtificate_thumbprint\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x05 \x01(\x05\x12\x12\n\nnarrowable\x18\x06 \x01(\x08\"\xa4\x01\n\x1cTokenServiceExchangeResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x11\n\tparent_id\x18\x05 \x01(\t\x12\x0f\n\x07root_id\x18\x06 \x01(\t\"\xa2\x01\n\x19TokenServiceRevokeRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x31\n\rissued_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x1aTokenServiceRevokeResponse\x12/\n\x0brevoke_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\".\n\x1dTokenServiceIntrospectRequest\x12\r\n\x05token\x18\x01 \x01(\t\"\xc7\x02\n\x1eTokenServiceIntrospectResponse\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0e\n\x06scopes\x18\x05 \x03(\t\x12.\n\nissue_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tparent_id\x18\x08 \x01(\t\x12\x0f\n\x07root_id\x18\t \x01(\t\x12\x1e\n\x16\x63\x65rtificate_thumbprint\x18\n \x01(\t\x12\x1a\n\rsessions_left\x18\x0b \x01(\x05H\x00\x88\x01\x01\x42\x10\n\x0e_sessions_left\"\x1c\n\x1aTokenServiceGetJwksRequest\"+\n\x1bTokenServiceGetJwksResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\x32\xc9\x03\n\x0cTokenService\x12P\n\x05Issue\x12\".vault.v1.TokenServiceIssueRequest\x1a#.vault.v1.TokenServiceIssueResponse\x12Y\n\x08\x45xchange\x12%.vault.v1.TokenServiceExchangeRequest\x1a&.vault.v1.TokenServiceExchangeResponse\x12S\n\x06Revoke\x12#.vault.v1.TokenServiceRevokeRequest\x1a$.vault.v1.TokenServiceRevokeResponse\x12_\n\nIntrospect\x12\'.vault.v1.TokenServiceIntrospectRequest\x1a(.vault.v1.TokenServiceIntrospectResponse\x12V\n\x07GetJwks\x12$.vault.v1.TokenServiceGetJwksRequest\x1a%.vault.v1.TokenServiceGetJwksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.token_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOKENSERVICEISSUEREQUEST']._serialized_start=100
-  _globals['_TOKENSERVICEISSUEREQUEST']._serialized_end=257
-  _globals['_TOKENSERVICEISSUERESPONSE']._serialized_start=259
-  _globals['_TOKENSERVICEISSUERESPONSE']._serialized_end=384
-  _globals['_TOKENSERVICEEXCHANGEREQUEST']._serialized_start=387
-  _globals['_TOKENSERVICEEXCHANGEREQUEST']._serialized_end=563
-  _globals['_TOKENSERVICEEXCHANGERESPONSE']._serialized_start=566
-  _globals['_TOKENSERVICEEXCHANGERESPONSE']._serialized_end=730
-  _globals['_TOKENSERVICEREVOKEREQUEST']._serialized_start=733
-  _globals['_TOKENSERVICEREVOKEREQUEST']._serialized_end=895
-  _globals['_TOKENSERVICEREVOKERESPONSE']._serialized_start=897
-  _globals['_TOKENSERVICEREVOKERESPONSE']._serialized_end=974
-  _globals['_TOKENSERVICEINTROSPECTREQUEST']._serialized_start=976
-  _globals['_TOKENSERVICEINTROSPECTREQUEST']._serialized_end=1022
-  _globals['_TOKENSERVICEINTROSPECTRESPONSE']._serialized_start=1025
-  _globals['_TOKENSERVICEINTROSPECTRESPONSE']._serialized_end=1352
-  _globals['_TOKENSERVICEGETJWKSREQUEST']._serialized_start=1354
-  _globals['_TOKENSERVICEGETJWKSREQUEST']._serialized_end=1382
-  _globals['_TOKENSERVICEGETJWKSRESPONSE']._serialized_start=1384
-  _globals['_TOKENSERVICEGETJWKSRESPONSE']._serialized_end=1427
-  _globals['_TOKENSERVICE']._serialized_start=1430
-  _globals['_TOKENSERVICE']._serialized_end=1887
+  _globals['_TOKENSERVICEISSUEREQUEST']._serialized_end=278
+  _globals['_TOKENSERVICEISSUERESPONSE']._serialized_start=280
+  _globals['_TOKENSERVICEISSUERESPONSE']._serialized_end=405
+  _globals['_TOKENSERVICEEXCHANGEREQUEST']._serialized_start=408
+  _globals['_TOKENSERVICEEXCHANGEREQUEST']._serialized_end=584
+  _globals['_TOKENSERVICEEXCHANGERESPONSE']._serialized_start=587
+  _globals['_TOKENSERVICEEXCHANGERESPONSE']._serialized_end=751
+  _globals['_TOKENSERVICEREVOKEREQUEST']._serialized_start=754
+  _globals['_TOKENSERVICEREVOKEREQUEST']._serialized_end=916
+  _globals['_TOKENSERVICEREVOKERESPONSE']._serialized_start=918
+  _globals['_TOKENSERVICEREVOKERESPONSE']._serialized_end=995
+  _globals['_TOKENSERVICEINTROSPECTREQUEST']._serialized_start=997
+  _globals['_TOKENSERVICEINTROSPECTREQUEST']._serialized_end=1043
+  _globals['_TOKENSERVICEINTROSPECTRESPONSE']._serialized_start=1046
+  _globals['_TOKENSERVICEINTROSPECTRESPONSE']._serialized_end=1373
+  _globals['_TOKENSERVICEGETJWKSREQUEST']._serialized_start=1375
+  _globals['_TOKENSERVICEGETJWKSREQUEST']._serialized_end=1403
+  _globals['_TOKENSERVICEGETJWKSRESPONSE']._serialized_start=1405
+  _globals['_TOKENSERVICEGETJWKSRESPONSE']._serialized_end=1448
+  _globals['_TOKENSERVICE']._serialized_start=1451
+  _globals['_TOKENSERVICE']._serialized_end=1908
 # @@protoc_insertion_point(module_scope)

@@ -11,20 +11,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TokenServiceIssueRequest(_message.Message):
-    __slots__ = ("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable")
+    __slots__ = ("tenant", "scopes", "ttl", "purpose", "max_sessions", "narrowable", "approval_id")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     NARROWABLE_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
     ttl: _duration_pb2.Duration
     purpose: str
     max_sessions: int
     narrowable: bool
-    def __init__(self, tenant: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ..., narrowable: _Optional[bool] = ...) -> None: ...
+    approval_id: str
+    def __init__(self, tenant: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., purpose: _Optional[str] = ..., max_sessions: _Optional[int] = ..., narrowable: _Optional[bool] = ..., approval_id: _Optional[str] = ...) -> None: ...
 
 class TokenServiceIssueResponse(_message.Message):
     __slots__ = ("token", "token_id", "expire_time", "scopes")

@@ -40,6 +40,7 @@ struct control {
     uint64_t iv_mode;                 /* 0 host, 1 written in place, 2 appended */
     uint64_t open_sessions, active, most_active, initializations, hanging, highest;
     uint64_t session_limit;           /* 0: none */
+    uint64_t objects;                 /* made and not destroyed; those that went with their session still count */
 };
 
 static struct control *control;
@@ -97,17 +98,19 @@ static W usable(W session, int needs_login) {
 #define LEAVE(rv) do { W out_ = (rv); ADD(active, -1); return out_; } while (0)
 #define REAL(place) (theirs->function[place])
 
-#define FORWARD(name, place, login, types, values)                                    \
+#define FORWARD_COUNTING(name, place, login, types, values, change)                   \
     static W name types {                                                             \
         W rv = enter(place);                                                          \
         if (!rv) rv = usable(s, login);                                               \
         if (!rv) rv = REAL(place) values;                                             \
+        if (!rv && change) ADD(objects, change);                                      \
         LEAVE(rv);                                                                    \
     }
+#define FORWARD(name, place, login, types, values) FORWARD_COUNTING(name, place, login, types, values, 0)
 
-FORWARD(create_object, 20, 1, (W s, W a, W b, W c), (s, a, b, c))
-FORWARD(copy_object, 21, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d))
-FORWARD(destroy_object, 22, 1, (W s, W a), (s, a))
+FORWARD_COUNTING(create_object, 20, 1, (W s, W a, W b, W c), (s, a, b, c), 1)
+FORWARD_COUNTING(copy_object, 21, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d), 1)
+FORWARD_COUNTING(destroy_object, 22, 1, (W s, W a), (s, a), -1)
 FORWARD(get_attribute, 24, 1, (W s, W a, W b, W c), (s, a, b, c))
 FORWARD(set_attribute, 25, 1, (W s, W a, W b, W c), (s, a, b, c))
 FORWARD(find_init, 26, 0, (W s, W a, W b), (s, a, b))
@@ -115,10 +118,10 @@ FORWARD(find_final, 28, 0, (W s), (s))
 FORWARD(decrypt, 34, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d))
 FORWARD(sign_init, 42, 1, (W s, W a, W b), (s, a, b))
 FORWARD(sign, 43, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d))
-FORWARD(generate_key, 58, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d))
-FORWARD(generate_pair, 59, 1, (W s, W a, W b, W c, W d, W e, W f, W g), (s, a, b, c, d, e, f, g))
+FORWARD_COUNTING(generate_key, 58, 1, (W s, W a, W b, W c, W d), (s, a, b, c, d), 1)
+FORWARD_COUNTING(generate_pair, 59, 1, (W s, W a, W b, W c, W d, W e, W f, W g), (s, a, b, c, d, e, f, g), 2)
 FORWARD(wrap_key, 60, 1, (W s, W a, W b, W c, W d, W e), (s, a, b, c, d, e))
-FORWARD(unwrap_key, 61, 1, (W s, W a, W b, W c, W d, W e, W f, W g), (s, a, b, c, d, e, f, g))
+FORWARD_COUNTING(unwrap_key, 61, 1, (W s, W a, W b, W c, W d, W e, W f, W g), (s, a, b, c, d, e, f, g), 1)
 FORWARD(random_bytes, 64, 0, (W s, W a, W b), (s, a, b))
 
 /* Logged out, a search finds nothing private, and says so by finding nothing at all. */
@@ -136,7 +139,7 @@ static W initialize(W arguments) {
     if (!rv) rv = REAL(0)(arguments);
     if (!rv) {
         ADD(initializations, 1);
-        SET(dead, 0); SET(logged_out, 0); SET(lost_below, 0); SET(highest, 0); SET(open_sessions, 0);
+        SET(dead, 0); SET(logged_out, 0); SET(lost_below, 0); SET(highest, 0); SET(open_sessions, 0); SET(objects, 0);
     }
     LEAVE(rv);
 }
@@ -144,7 +147,7 @@ static W initialize(W arguments) {
 static W finalize(W reserved) {
     W rv = enter(1);
     if (!rv) rv = REAL(1)(reserved);
-    if (!rv) SET(open_sessions, 0);
+    if (!rv) { SET(open_sessions, 0); SET(objects, 0); }
     LEAVE(rv);
 }
 

@@ -63,6 +63,7 @@ _STATE = (
     "hanging",
     "highest",
     "session_limit",
+    "objects",
 )
 _WORD = 8
 _RULES_SIZE = 69 * len(_RULE) * _WORD

@@ -18,6 +18,8 @@ from hsm.isolation import wire
 from tests.faults.hsm.test_matrix import AAD, DEK
 from tests.faults.hsm.test_recovery import in_threads, recovers, until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def backend(shim, uri):

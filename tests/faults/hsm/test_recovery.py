@@ -24,6 +24,8 @@ from hsm import (
 from hsm.model import IvMode, WrapScheme
 from tests.faults.hsm.test_matrix import AAD, DEK, Bench, assert_whole
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def bench(backend):

@@ -163,15 +163,14 @@ class TestVerifierKeys:
     @pytest.mark.parametrize(
         "der",
         [
-            b"",
-            b"\x30",
-            b"garbage",
-            bytes.fromhex("302a300506032b6571032100") + bytes(31),
-            # A key of an algorithm that does not exist.
-            bytes.fromhex("3009300506032a0304030000"),
-            spki(x25519.X25519PrivateKey.generate().public_key()),
-            spki(rsa.generate_private_key(65_537, 2048).public_key()),
-            spki(ec.generate_private_key(ec.SECP256K1()).public_key()),
+            pytest.param(b"", id="empty"),
+            pytest.param(b"\x30", id="cut off"),
+            pytest.param(b"garbage", id="garbage"),
+            pytest.param(bytes.fromhex("302a300506032b6571032100") + bytes(31), id="Ed25519 a byte short"),
+            pytest.param(bytes.fromhex("3009300506032a0304030000"), id="an algorithm that does not exist"),
+            pytest.param(spki(x25519.X25519PrivateKey.generate().public_key()), id="X25519"),
+            pytest.param(spki(rsa.generate_private_key(65_537, 2048).public_key()), id="RSA"),
+            pytest.param(spki(ec.generate_private_key(ec.SECP256K1()).public_key()), id="secp256k1"),
         ],
     )
     def test_what_is_no_key_for_notes(self, der):

@@ -1,7 +1,8 @@
 """Which addresses a request may go to: public ones, and nothing that leads back inside by another spelling.
 
 An own table, not `ipaddress.is_global`: what that says has changed between patch releases of Python. From the IANA
-special-purpose registries (RFC 6890 and later), multicast, and every form that carries an IPv4 address inside.
+special-purpose registries (RFC 6890 and later), multicast, every form that carries an IPv4 address inside, and the one
+public address behind which a cloud answers its guests (Azure's 168.63.129.16; the others' are link-local or private).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _NETWORKS = tuple(
         "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16",
         "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
         "::/128", "::1/128", "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48",
-        "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
-        "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+        "168.63.129.16/32", "100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "2002::/16",
+        "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
     )
 )  # fmt: skip
 

@@ -139,6 +139,18 @@ class VersionState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Activity:
+    """What a credential was last touched by: new versions, uses, reveals. No time: never."""
+
+    last_written_time: datetime.datetime
+    last_written_by: str
+    last_used_time: datetime.datetime | None
+    last_used_by: str
+    last_revealed_time: datetime.datetime | None
+    last_revealed_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A credential's metadata."""
 
@@ -160,6 +172,8 @@ class Credential:
     standing_by: str = ""
     standing_time: datetime.datetime | None = None
     expire_time: datetime.datetime | None = None
+    activity: Activity | None = None
+    """Looked up for those who ask what a credential is; no column of its row."""
 
     @property
     def tenant(self) -> str:

@@ -27,6 +27,16 @@ DELETED = "acme/bad-input/deleted"
 ABSENT = "acme/bad-input/absent"
 FOREIGN = "globex/bad-input/login"
 KIND = "bank_login"
+STRIPE, PLAID_APP, PLAID_ITEM = (f"acme/bad-input/{name}" for name in ("stripe", "plaid-app", "plaid-item"))
+GRANT, OAUTH_CLIENT, SHORT = (f"acme/bad-input/{name}" for name in ("grant", "oauth-client", "short"))
+PROVIDERS = {
+    STRIPE: ("stripe_account", {"api_key": "sk_test_" + CANARY}),
+    PLAID_APP: ("plaid_app", {"client_id": "me", "secret": "s-" + CANARY}),
+    PLAID_ITEM: ("plaid_item", {"access_token": "access-" + CANARY}),
+    GRANT: ("oauth_grant", {"refresh_token": "refresh-" + CANARY}),
+    OAUTH_CLIENT: ("oauth_client", {"client_id": "me", "client_secret": "c-" + CANARY}),
+    SHORT: ("stripe_account", {"api_key": "short"}),
+}
 F, S = "FIELD_INVALID", "SCOPE_DENIED"
 HUGE = 2**32 - 1
 
@@ -168,6 +178,10 @@ class World:
                 for name in (NAME, DELETED) if client.profile.tenant == "acme" else (FOREIGN,):
                     if not client.list_credentials(name, show_deleted=True) and not _exists(client, name):
                         client.put(name, {"password": CANARY, "username": "u-" + CANARY}, kind=KIND)
+        with site.client() as client:
+            for name, (kind, values) in PROVIDERS.items():
+                if not _exists(client, name):
+                    client.put(name, values, kind=kind)
         self.wires["acme"].call("/vault.v1.CredentialService/Delete", name=DELETED)
         wire = self.wires["acme"]
         jwks = wire.call("/vault.v1.TokenService/GetJwks").response.jwks
@@ -1484,6 +1498,193 @@ BAD_OPERATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a challenge that is none": (use("answer_challenge", challenge="%s"), F),
     "a challenge for a key that is none": (use("answer_challenge", challenge="0" * 32), "SECRET_UNSUITABLE"),
 }
+
+
+def http_call(**fields: Any) -> dict[str, Any]:
+    asked = {"name": STRIPE, "connector": "stripe", "method": "GET", "path": "/v1/balance", **fields}
+    return {"operation_id": 7, "http_call": pb.HttpCallOperation(**asked)}
+
+
+def exchange(**fields: Any) -> dict[str, Any]:
+    path = "/item/public_token/exchange"
+    asked = {"name": PLAID_APP, "connector": "plaid-sandbox", "method": "POST", "path": path, **fields}
+    return {"operation_id": 7, "http_call": pb.HttpCallOperation(**asked)}
+
+
+def oauth_refresh(**fields: Any) -> dict[str, Any]:
+    asked = {"name": GRANT, "client_name": OAUTH_CLIENT, "connector": "bank", **fields}
+    return {"operation_id": 7, "oauth_refresh": pb.OauthRefreshOperation(**asked)}
+
+
+def link_token(**fields: Any) -> dict[str, Any]:
+    asked = {
+        "name": PLAID_ITEM, "also_name": PLAID_APP, "connector": "plaid-sandbox", "client_user_id": "customer-1",
+        "client_name": "Acme", "country_codes": ["DE"], **fields,
+    }  # fmt: skip
+    return {"operation_id": 7, "link_token": pb.LinkTokenOperation(**asked)}
+
+
+def plaid_webhook(**fields: Any) -> dict[str, Any]:
+    # The header of a JWT that names a key: what comes before any key is fetched.
+    jwt = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.e30." + "A" * 86
+    asked = {
+        "name": PLAID_APP, "field_names": [], "scheme": pb.WEBHOOK_SCHEME_PLAID, "connector": "plaid-sandbox",
+        "headers": {"Plaid-Verification": jwt}, "body": b"{}", **fields,
+    }  # fmt: skip
+    return {"operation_id": 7, "verify_webhook": pb.VerifyWebhookOperation(**asked)}
+
+
+NOWHERE, UNREFRESHED = "DESTINATION_DENIED", "CONNECTOR_NOT_FOUND"
+BAD_PATHS = {
+    "missing": "",
+    "without a slash": "v1/balance",
+    "of no route": "/v1/webhook_endpoints",
+    "below another": "/v1/balance/more",
+    "with dot dot": "/v1/charges/../webhook_endpoints",
+    "with a dot": "/v1/./balance",
+    "with dots in hex": "/v1/charges/%2e%2e/webhook_endpoints",
+    "with NUL in hex": "/v1/balance%00",
+    "with NUL": "/v1/balance\0",
+    "with two slashes": "//evil.example/v1/balance",
+    "a whole URI": "https://evil.example/v1/balance",
+    "with another line": "/v1/balance HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    "with a line feed": "/v1/balance\n",
+    "with a space": "/v1/balance ",
+    "with a query": "/v1/balance?expand=all",
+    "with a fragment": "/v1/balance#x",
+    "with a semicolon": "/v1/balance;x",
+    "with a backslash": "/v1\\balance",
+    "in other letters": "/v1/b\u0430lance",
+    "in upper case": "/V1/BALANCE",
+    "of 100,000": "/v1/charges/" + "a" * 100_000,
+}
+BAD_HOSTS = {
+    "another": "evil.example",
+    "one behind an at": "api.stripe.com@evil.example",
+    "one with a port": "api.stripe.com:8443",
+    "one in upper case": "API.STRIPE.COM",
+    "one with a dot": "api.stripe.com.",
+    "one with NUL": "api.stripe.com\0.evil.example",
+    "an address": "127.0.0.1",
+    "an address in decimal": "2130706433",
+    "metadata": "169.254.169.254",
+}
+BAD_METHODS = {
+    "missing": "",
+    "small": "get",
+    "TRACE": "TRACE",
+    "CONNECT": "CONNECT",
+    "two lines": "GET\r\nX: y",
+}
+BAD_HEADERS = {
+    "two lines": "a\r\nHost: evil.example",
+    "a line feed": "a\nb",
+    "NUL": "a\0",
+    "other letters": "caf\u00e9",
+    "4,097 characters": "a" * 4097,
+}
+BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a request without a name": (http_call(name=""), F),
+    "a request with another tenant's credential": (http_call(name=FOREIGN), S),
+    "a request with what the session does not hold": (http_call(name=ABSENT), "CREDENTIAL_NOT_FOUND"),
+    "a request lent by another tenant's": (http_call(also_name=FOREIGN), S),
+    "a request lent by what the session does not hold": (http_call(also_name=ABSENT), "CREDENTIAL_NOT_FOUND"),
+    "a request lent by no name": (http_call(also_name="acme"), F),
+    "a request lent by one of another kind": (http_call(also_name=PLAID_APP), "CONNECTOR_NOT_FOUND"),
+    "a request by no connector": (http_call(connector=""), "CONNECTOR_NOT_FOUND"),
+    "a request by an unknown connector": (http_call(connector="../stripe"), "CONNECTOR_NOT_FOUND"),
+    "a request by a connector for another kind": (
+        http_call(connector="plaid-sandbox"),
+        "CONNECTOR_NOT_FOUND",
+    ),
+    **{
+        f"a request with the method {what}": (http_call(method=m), NOWHERE) for what, m in BAD_METHODS.items()
+    },
+    **{f"a request to a path {what}": (http_call(path=path), NOWHERE) for what, path in BAD_PATHS.items()},
+    **{f"a request to a host, {what}": (http_call(host=host), NOWHERE) for what, host in BAD_HOSTS.items()},
+    **{
+        f"a request with a header of {what}": (http_call(headers={"idempotency-key": value}), F)
+        for what, value in BAD_HEADERS.items()
+    },
+    "a request with 65 parameters": (http_call(query=[{"name": "a"}] * 65), F),
+    "a request with a parameter of 4,097": (http_call(query=[{"name": "a", "value": "a" * 4097}]), F),
+    "a request with a body beyond 131,072": (http_call(body=b"a" * 131_073), F),
+    "a request that captures where nothing is captured": (http_call(capture_name="acme/x/y"), F),
+    "a request with a secret too short to be found": (http_call(name=SHORT), "SECRET_UNSUITABLE"),
+    "a capture without a name": (exchange(), F),
+    **{
+        f"a capture into a name that is {what}": (exchange(capture_name=n), F)
+        for what, n in BAD_NAMES.items()
+    },
+    "a capture into another tenant's": (exchange(capture_name=FOREIGN), S),
+    "a refresh without a name": (oauth_refresh(name=""), F),
+    "a refresh of another tenant's grant": (oauth_refresh(name=FOREIGN), S),
+    "a refresh of what the session does not hold": (oauth_refresh(name=ABSENT), "CREDENTIAL_NOT_FOUND"),
+    "a refresh of what is no grant": (oauth_refresh(name=STRIPE), F),
+    "a refresh without a client": (oauth_refresh(client_name=""), F),
+    "a refresh for another tenant's client": (oauth_refresh(client_name=FOREIGN), S),
+    "a refresh for a client that the session does not hold": (
+        oauth_refresh(client_name=ABSENT),
+        "CREDENTIAL_NOT_FOUND",
+    ),
+    "a refresh for what is no client": (oauth_refresh(client_name=STRIPE), F),
+    "a refresh by no connector": (oauth_refresh(connector=""), UNREFRESHED),
+    "a refresh by an unknown connector": (oauth_refresh(connector="a\r\nb"), UNREFRESHED),
+    "a refresh by a connector for another kind": (oauth_refresh(connector="stripe"), UNREFRESHED),
+    "a link token without a name": (link_token(name=""), F),
+    "a link token for another tenant's item": (link_token(name=FOREIGN), S),
+    "a link token for what the session does not hold": (link_token(name=ABSENT), "CREDENTIAL_NOT_FOUND"),
+    "a link token lent by another tenant's": (link_token(also_name=FOREIGN), S),
+    "a link token for an item without its app": (link_token(also_name=""), "UNKNOWN_FIELD"),
+    "a link token by an unknown connector": (link_token(connector="plaid"), "CONNECTOR_NOT_FOUND"),
+    "a link token by a connector that has none": (
+        link_token(name=STRIPE, also_name="", connector="stripe"),
+        "CONNECTOR_NOT_FOUND",
+    ),
+    **{
+        f"a link token for a customer who is {what}": (link_token(client_user_id=value), F)
+        for what, value in {**BAD_PURPOSES, "missing": ""}.items()
+    },
+    "a link token without a name to show": (link_token(client_name=""), F),
+    "a link token with a name of 31": (link_token(client_name="a" * 31), F),
+    "a link token with a name of two lines": (link_token(client_name="a\nb"), F),
+    "a link token in no language": (link_token(language="EN"), F),
+    "a link token for no country": (link_token(country_codes=[]), F),
+    "a link token for 33 countries": (link_token(country_codes=["DE"] * 33), F),
+    "a link token for a country in small letters": (link_token(country_codes=["de"]), F),
+    "a link token that leads back without TLS": (link_token(redirect_uri="http://acme.example"), F),
+    "a link token that leads back to two lines": (link_token(redirect_uri="https://a\r\nb"), F),
+    "a webhook by fetch and by fields": (plaid_webhook(field_names=["secret"]), F),
+    "a webhook by fetch of another scheme": (plaid_webhook(scheme=pb.WEBHOOK_SCHEME_STRIPE), F),
+    "a webhook by an unknown connector": (plaid_webhook(connector="plaid"), "CONNECTOR_NOT_FOUND"),
+    "a webhook by fetch with what has no app": (plaid_webhook(name=PLAID_ITEM), "UNKNOWN_FIELD"),
+}
+
+
+def test_every_operation_has_its_rows() -> None:
+    rows = [fields for fields, _ in (*BAD_OPERATIONS.values(), *BAD_REQUESTS.values())]
+    named = {kind for fields in rows for kind in fields} - {"operation_id"}
+    kinds = {field.name for field in pb.SessionServiceOpenRequest.DESCRIPTOR.oneofs_by_name["message"].fields}
+    assert named == kinds - {"close"}
+
+
+def test_a_bad_request_to_a_provider_is_refused_and_nothing_is_sent(world: World) -> None:
+    names = (NAME, *PROVIDERS)
+    with world.wires["acme"].stream(timeout=120) as stream:
+        begin = start(world, credentials=[selector(name) for name in names])
+        assert stream.ask(begin).WhichOneof("message") == "opened"
+        for what, (fields, reason) in BAD_REQUESTS.items():
+            watch = Watch(world)
+            answer = stream.ask(**fields)
+            assert (answer.operation_id, answer.error.reason) == (7, reason), what
+            assert answer.error.code == DOCUMENTED[reason].value[0]
+            records = world.books.records(stream.request_id)
+            assert (records[-1]["outcome"], records[-1]["reason"]) == ("refused", reason), what
+            assert "status" not in records[-2]["after_state"], f"{what}: it was sent"
+            watch.quiet(answer.SerializeToString())
+        assert "evil" not in repr(world.books.records(stream.request_id)), "nothing of the input is recorded"
+        closed = stream.ask(close=pb.SessionClose()).closed
+        assert closed.buffers == closed.buffers_wiped == 1 + len(names)
 
 
 @pytest.mark.parametrize(("fields", "reason"), BAD_OPERATIONS.values(), ids=BAD_OPERATIONS.keys())

@@ -18,6 +18,8 @@ from tests.support.vault import VaultSite
 from vault.cli import mock_providers
 from vault.client import Client, StrongroomError
 from vault.client.transport import AsyncVaultTransport, VaultTransport
+from vault.v1 import credential_pb2
+from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,3 +342,137 @@ def test_calls_are_in_the_log_before_and_after(
     assert states[0]["intent"] == {"connector": "stripe-mock", "method": "GET", "path": "/v1/balance"}
     assert states[1]["status"] == 200
     assert KEY not in json.dumps(states)
+
+
+def put_item(client: Client) -> tuple[str, str]:
+    """Plaid's app and an item of it, its access token captured; the item says which of Plaid's items it is."""
+    app, item = unique(), unique()
+    client.put(app, PLAID, kind="plaid_app")
+    with client.session(app, purpose="test") as session:
+        created = session.http_call("plaid-mock", "POST", "/sandbox/public_token/create")
+        exchange = json.dumps({"public_token": json.loads(created.body)["public_token"]}).encode()
+        session.http_call("plaid-mock", "POST", "/item/public_token/exchange", body=exchange, capture=item)
+    return app, item
+
+
+def fire(client: Client, app: str, item: str, path: str, **asked: str) -> tuple[dict[str, str], bytes]:
+    """Have mock Plaid make a webhook of an item's: its headers and its body."""
+    with client.session(item, app, purpose="test") as session:
+        body = json.dumps(asked).encode()
+        answer = session.http_call("plaid-mock", "POST", path, also=app, name=item, body=body)
+    made = json.loads(answer.body)["mock"]
+    return {"Plaid-Verification": made["Plaid-Verification"]}, made["body"].encode()
+
+
+def test_a_webhook_of_plaids_is_verified_by_a_key_that_the_vault_fetches_once(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    providers = world[1]
+    app, item = put_item(client)
+    headers, body = fire(client, app, item, "/sandbox/item/fire_webhook", webhook_code="LOGIN_REPAIRED")
+    before = len(providers.keys_asked_for)
+    with client.session(app, purpose="test") as session:
+
+        def verify(headers: dict[str, str], body: bytes) -> int:
+            return session.verify_webhook("plaid", headers, body, connector="plaid-mock").verdict
+
+        assert [verify(headers, body) for _ in range(5)] == [pb.WEBHOOK_VERDICT_VALID] * 5
+        assert providers.keys_asked_for[before:] == [providers.webhook_key.kid]
+        assert verify(headers, body + b" ") == pb.WEBHOOK_VERDICT_SIGNATURE_MISMATCH
+        assert verify({"Plaid-Verification": "a.b.c"}, body) == pb.WEBHOOK_VERDICT_HEADER_INVALID
+        stranger = mock_providers.WebhookKey()
+        forged = {"Plaid-Verification": stranger.sign(body, time.time())}
+        assert [verify(forged, body) for _ in range(3)] == [pb.WEBHOOK_VERDICT_KEY_UNKNOWN] * 3
+        assert providers.keys_asked_for[before + 1 :] == [stranger.kid]
+        old = {"Plaid-Verification": providers.webhook_key.sign(body, time.time() - 400)}
+        assert verify(old, body) == pb.WEBHOOK_VERDICT_TOO_OLD
+        with pytest.raises(StrongroomError) as caught:
+            session.verify_webhook("plaid", headers, body, connector="stripe-mock")
+        assert reason(caught) == "CONNECTOR_NOT_FOUND"
+        with pytest.raises(StrongroomError) as caught:
+            session.verify_webhook("stripe", headers, body, connector="plaid-mock")
+        assert reason(caught) == "FIELD_INVALID"
+    with world[0].operator() as operator:
+        records = operator.audit_records(action="session.use.verify_webhook", resource=app)
+    states = [json.loads(record.after_state) for record in records if record.outcome == 1]
+    assert states[0]["intent"]["path"] == "/webhook_verification_key/get"
+    assert (states[1]["verdict"], states[1]["connector"]) == ("valid", "plaid-mock")
+
+
+def test_a_key_that_plaid_no_longer_uses_verifies_nothing(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    app, item = put_item(client)
+    headers, body = fire(client, app, item, "/sandbox/item/fire_webhook", webhook_code="LOGIN_REPAIRED")
+    world[1].webhook_key.expired_at = int(time.time()) - 1
+    try:
+        with client.session(app, purpose="test") as session:
+            result = session.verify_webhook("plaid", headers, body, connector="plaid-mock")
+    finally:
+        world[1].webhook_key.expired_at = None
+    assert result.verdict == pb.WEBHOOK_VERDICT_KEY_UNKNOWN
+
+
+def test_an_item_that_broke_is_mended_by_the_link_token_that_the_vault_mints(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    app, item = put_item(client)
+    with client.reveal(item, purpose="test")[0] as revealed:
+        fields = {name: revealed.text(name) for name in revealed}
+    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    asked = {"client_user_id": "customer-1", "client_name": "Acme", "country_codes": ["DE", "FR"]}
+
+    def told(path: str, **more: str) -> int:
+        headers, body = fire(client, app, item, path, **more)
+        with client.session(app, purpose="test") as session:
+            result = session.verify_webhook("plaid", headers, body, connector="plaid-mock", apply_to=item)
+        assert result.verdict == pb.WEBHOOK_VERDICT_VALID
+        return client.get(item).standing
+
+    assert told("/sandbox/item/reset_login") == credential_pb2.STANDING_UPDATE_REQUIRED
+    with client.session(item, app, purpose="test") as session:
+        with pytest.raises(StrongroomError) as caught:
+            session.http_call("plaid-mock", "POST", "/accounts/balance/get", also=app, name=item)
+        assert reason(caught) == "CREDENTIAL_UPDATE_REQUIRED"
+        minted = session.link_token("plaid-mock", also=app, name=item, **asked)  # type: ignore[arg-type]
+        assert minted.link_token.startswith("link-update-"), "in update mode: for this very item"
+        assert minted.expire_time.seconds > time.time()
+        for wrong in (
+            {"client_user_id": ""},
+            {"client_name": "x" * 31},
+            {"language": "English"},
+            {"country_codes": ["germany"]},
+            {"country_codes": []},
+            {"redirect_uri": "http://bank.example"},
+        ):
+            with pytest.raises(StrongroomError) as caught:
+                session.link_token("plaid-mock", also=app, name=item, **{**asked, **wrong})  # type: ignore[arg-type]
+            assert reason(caught) == "FIELD_INVALID"
+    # The customer has mended it.
+    world[1].broken_items.clear()
+    with client.session(app, purpose="test") as session:
+        body = json.dumps(
+            {"webhook_type": "ITEM", "webhook_code": "LOGIN_REPAIRED", "item_id": fields["item_id"]}
+        ).encode()
+        jwt = {"Plaid-Verification": world[1].webhook_key.sign(body, time.time() + 2)}
+        assert session.verify_webhook("plaid", jwt, body, connector="plaid-mock", apply_to=item).standing_set
+    assert client.get(item).standing == credential_pb2.STANDING_ACTIVE
+
+
+def test_a_link_token_needs_its_own_scope_and_a_connector_that_says_how(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    app, item = put_item(client)
+    asked = {"client_user_id": "customer-1", "client_name": "Acme", "country_codes": ["DE"]}
+    with (
+        world[0].client(scopes=("session.use.http_call:acme/**",)) as narrow,
+        narrow.session(item, app, purpose="test") as session,
+    ):
+        with pytest.raises(StrongroomError) as caught:
+            session.link_token("plaid-mock", also=app, name=item, **asked)  # type: ignore[arg-type]
+        assert reason(caught) == "SCOPE_DENIED"
+    grant, own = put_grant(client, world[1])
+    with client.session(grant, own, purpose="test") as session:
+        with pytest.raises(StrongroomError) as caught:
+            session.link_token("oauth-mock", name=grant, **asked)  # type: ignore[arg-type]
+        assert reason(caught) == "CONNECTOR_NOT_FOUND"

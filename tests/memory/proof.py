@@ -5,7 +5,8 @@
 Starts the real server under an allocator that never gives memory out twice (`allocator/`), so that nothing is gone
 because other data happened to take its place; stores secrets in every kind of credential; makes puts, reveals,
 hand-overs and every use, errors in the middle, cancelled and killed clients; closes all; and looks for every secret, in
-every spelling, and for every data key, in the whole of the worker's memory, from outside. Expects none.
+every spelling, and for every data key, in the whole of the worker's memory, from outside. Expects none. What goes
+out (requests, captures, refreshes) really goes, to mock providers; the tokens that those give are looked for, too.
 
 The server asks its allocator to overwrite what is freed, and this one does as it is asked. With --strict it does not:
 then it shows which copies libraries made and gave back, and that overwriting is all that takes those away.
@@ -21,12 +22,14 @@ import asyncio
 import base64
 import contextlib
 import datetime
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +41,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from hsm.softhsm import config_file, init_token
+from tests.support.postgres import free_port
 from tests.support.scan import copies
 from tests.support.vault import TRUST_DOMAIN, VaultSite
+from vault.cli import mock_providers
 from vault.client import StrongroomError
 
 if TYPE_CHECKING:
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 FOLDER = "acme/proof"
 MARK = b"kanary"
+_GIVEN = "token that a provider gave"
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,9 @@ def credentials() -> list[Credential]:
     add("imported", {}, "value")
     add("plaid_app", {"client_id": "c"}, "secret")
     add("plaid_item", {"item_id": "i"}, "access_token")
-    add("stripe_account", {}, "api_key", "webhook_secret")
+    stripe = add("stripe_account", {}, "api_key", "webhook_secret")
+    # The mock takes a test key only; what is looked for is what comes after.
+    stripe.fields["api_key"] = "sk_test_" + stripe.fields["api_key"]
     add("braintree_merchant", {"public_key": "pk"}, "private_key")
     add("gocardless_merchant", {}, "access_token", "webhook_secret")
     add("oauth_client", {"client_id": "c"}, "client_secret")
@@ -208,38 +216,143 @@ def more_signing_keys() -> Iterator[tuple[str, str, dict[str, str], Secret]]:
         yield suffix, f"{FOLDER}/signing-{suffix}", {"private_key": pem, "algorithm": algorithm}, secret
 
 
-USES: dict[str, tuple[str, Callable[[Session], object]]] = {
-    "session.use.hmac": ("api_key", lambda s: s.hmac("api_key", b"m")),
-    "session.use.hmac_raw": ("api_key", lambda s: s.hmac("api_secret", b"m", raw=True)),
-    "session.use.verify_hmac": ("api_key", lambda s: s.verify_hmac("api_key", b"m", b"\0" * 32)),
-    "session.use.totp": ("bank_login", lambda s: s.totp()),
-    "session.use.verify_webhook": (
-        "stripe_account",
+@dataclass(frozen=True)
+class Use:
+    """A use, and the credentials that a session for it holds: the last part of each one's name."""
+
+    action: str
+    names: tuple[str, ...]
+    run: Callable[[Session], object]
+
+
+def _named(*names: str) -> list[str]:
+    return [f"{FOLDER}/{name}" for name in names]
+
+
+def _capture(session: Session) -> None:
+    """A public token becomes an item, whose access token is replaced: two secrets that the provider gives."""
+    app, new = _named("plaid-app", "captured")
+    created = json.loads(
+        session.http_call("plaid-mock", "POST", "/sandbox/public_token/create", name=app).body
+    )
+    exchange = json.dumps({"public_token": created["public_token"]}).encode()
+    path = "/item/public_token/exchange"
+    answer = session.http_call("plaid-mock", "POST", path, name=app, body=exchange, capture=new)
+    assert answer.captured_name == new
+
+
+def _rotate(session: Session) -> None:
+    app, item = _named("plaid-app", "captured")
+    answer = session.http_call("plaid-mock", "POST", "/item/access_token/invalidate", name=item, also=app)
+    assert answer.captured_name == item
+
+
+def _mint(session: Session) -> None:
+    app, item = _named("plaid-app", "captured")
+    asked = {"client_user_id": "c", "client_name": "Acme", "country_codes": ["DE"]}
+    assert session.link_token("plaid-mock", name=item, also=app, **asked).link_token  # type: ignore[arg-type]
+
+
+def _balance(session: Session) -> None:
+    assert session.http_call("stripe-mock", "GET", "/v1/balance").status == 200
+
+
+def _withheld(session: Session) -> None:
+    """The provider shows the key: then nothing is answered."""
+    try:
+        session.http_call("stripe-mock", "GET", "/v1/echo")
+    except StrongroomError as error:
+        assert error.reason == "RESPONSE_WITHHELD"
+
+
+def _refresh(connector: str, client: str) -> Callable[[Session], object]:
+    def refresh(session: Session) -> None:
+        grant, own = _named("oauth-grant", client)
+        assert session.oauth_refresh(connector, client=own, name=grant).refreshed
+
+    return refresh
+
+
+def _fetch_key(session: Session) -> None:
+    jwt = mock_providers.WebhookKey().sign(b"{}", time.time())
+    headers = {"Plaid-Verification": jwt}
+    assert session.verify_webhook("plaid", headers, b"{}", connector="plaid-mock").verdict
+
+
+USES = (
+    Use("session.use.hmac", ("api-key",), lambda s: s.hmac("api_key", b"m")),
+    Use("session.use.hmac_raw", ("api-key",), lambda s: s.hmac("api_secret", b"m", raw=True)),
+    Use("session.use.verify_hmac", ("api-key",), lambda s: s.verify_hmac("api_key", b"m", b"\0" * 32)),
+    Use("session.use.totp", ("bank-login",), lambda s: s.totp()),
+    Use(
+        "session.use.verify_webhook",
+        ("stripe-account",),
         lambda s: s.verify_webhook("stripe", {"stripe-signature": f"t={int(time.time())},v1=00"}, b"{}"),
     ),
-    "session.use.answer_challenge": ("braintree_merchant", lambda s: s.answer_challenge("0" * 20)),
-    "session.use.sign_jws": ("signing_key", lambda s: s.sign_jws(b"{}")),
-    "session.use.client_assertion": (
-        "signing_key",
+    Use("session.use.verify_webhook", ("plaid-app",), _fetch_key),
+    Use("session.use.answer_challenge", ("braintree-merchant",), lambda s: s.answer_challenge("0" * 20)),
+    Use("session.use.sign_jws", ("signing-key",), lambda s: s.sign_jws(b"{}")),
+    Use(
+        "session.use.client_assertion",
+        ("signing-key",),
         lambda s: s.client_assertion("https://bank.example/token", client_id="c"),
     ),
-    "session.use.sign_http": (
-        "signing_key",
+    Use(
+        "session.use.sign_http",
+        ("signing-key",),
         lambda s: s.sign_http("POST", "https://bank.example/pay", {}, components=["@method"], body=b"{}"),
     ),
-    "session.use.sign_raw": ("signing_key", lambda s: s.sign_raw(b"m")),
-}
-"""Every use, on a credential that it works on; a test holds this against the table of uses."""
+    Use("session.use.sign_raw", ("signing-key",), lambda s: s.sign_raw(b"m")),
+    Use("session.use.http_call", ("stripe-account",), _balance),
+    Use("session.use.http_call", ("stripe-account",), _withheld),
+    Use("session.use.http_call", ("plaid-app",), _capture),
+    Use("session.use.http_call", ("plaid-app", "captured"), _rotate),
+    Use("session.use.link_token", ("plaid-app", "captured"), _mint),
+    Use(
+        "session.use.oauth_refresh",
+        ("oauth-grant", "oauth-client"),
+        _refresh("oauth-mock", "oauth-client"),
+    ),
+    Use(
+        "session.use.oauth_refresh",
+        ("oauth-grant", "oauth-signer"),
+        _refresh("oauth-mock-jwt", "oauth-signer"),
+    ),
+)
+"""Every use, on credentials that it works on; a test holds this against the table of uses."""
 
 
 @contextlib.contextmanager
-def server(*, leak: bool, strict: bool) -> Iterator[VaultSite]:
-    """The vault from nothing, its processes under the allocator."""
-    with tempfile.TemporaryDirectory(prefix="strongroom-proof-") as name:
+def providers(folder: Path) -> Iterator[mock_providers.Providers]:
+    """Mock providers in this process, and connectors that lead to them."""
+    port = free_port()
+    made = mock_providers.connectors(port, str(folder / "pki/ca.pem"))
+    made["oauth-mock-jwt"] = made["oauth-mock"].replace('"basic"', '"private_key_jwt"')
+    (folder / "connectors").mkdir()
+    for name, text in made.items():
+        (folder / f"connectors/{name}.toml").write_text(text)
+    served = mock_providers.Providers(
+        port, str(folder / "pki/server.pem"), str(folder / "pki/server-key.pem")
+    )
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        yield served
+    finally:
+        served.shutdown()
+        served.server_close()
+
+
+@contextlib.contextmanager
+def server(*, leak: bool, strict: bool) -> Iterator[tuple[VaultSite, mock_providers.Providers]]:
+    """The vault from nothing, its processes under the allocator, and the providers that it reaches."""
+    with tempfile.TemporaryDirectory(prefix="strongroom-proof-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         uri = init_token(folder / "token", "proof", folder / "pin")
-        site = VaultSite(folder / "vault", "sqlite:///strongroom.db", uri, config_file(folder / "token"), {})
+        settings: dict[str, dict[str, object]] = {"connectors": {"folder": "connectors"}}
+        database = "sqlite:///strongroom.db"
+        site = VaultSite(folder / "vault", database, uri, config_file(folder / "token"), settings)
         site.prepare()
+        reached = stack.enter_context(providers(site.folder))
         changed = {"LD_PRELOAD": str(build_allocator(folder)), "PYTHONMALLOC": "malloc"}
         if leak:
             changed["PYTHONPATH"] = str(HERE / "leaking")
@@ -258,12 +371,14 @@ def server(*, leak: bool, strict: bool) -> Iterator[VaultSite]:
         try:
             with site.system() as system:
                 system.create_tenant("acme")
-            yield site
+            yield site, reached
         finally:
             site.stop()
 
 
-def exercise(site: VaultSite, sessions: int) -> tuple[list[Secret], dict[str, int]]:
+def exercise(
+    site: VaultSite, reached: mock_providers.Providers, sessions: int
+) -> tuple[list[Secret], dict[str, int]]:
     """Everything that can be done with a secret, in the end all closed; what to look for, and what was done."""
     stored = credentials()
     done = dict.fromkeys(("puts", "reveals", "sessions", "uses", "hand-overs", "errors", "killed clients"), 0)
@@ -273,10 +388,15 @@ def exercise(site: VaultSite, sessions: int) -> tuple[list[Secret], dict[str, in
         for credential in stored:
             client.put(credential.name, credential.fields, kind=credential.kind)
             names.append(credential.name)
+            if credential.kind == "oauth_grant":
+                reached.refresh_tokens.add(credential.fields["refresh_token"])
         for _, name, fields, secret in more_signing_keys():
             client.put(name, fields, kind="signing_key")
             names.append(name)
             looked_for.append(secret)
+        pem, secret = pem_secret("oauth_client.private_key (P-256)", ec.generate_private_key(ec.SECP256R1()))
+        client.put(f"{FOLDER}/oauth-signer", {"client_id": "c", "private_key": pem}, kind="oauth_client")
+        looked_for.append(secret)
         done["puts"] = len(names)
         for name in names:
             client.reveal(name, purpose="proof")[0].close()
@@ -288,6 +408,10 @@ def exercise(site: VaultSite, sessions: int) -> tuple[list[Secret], dict[str, in
             _two_sessions(client, names[index % len(names)], index, done)
         _refused(client, done)
     _killed(site, done)
+    looked_for += [
+        Secret(f"{_GIVEN} ({number})", spellings(token.encode()))
+        for number, token in enumerate(reached.issued)
+    ]
     return looked_for, done
 
 
@@ -303,18 +427,18 @@ def _hand_over(site: VaultSite, client: Client, done: dict[str, int]) -> Secret:
 
 def _two_sessions(client: Client, name: str, index: int, done: dict[str, int]) -> None:
     """One with a reveal and an error in the middle, one with a use; some of these are left without a goodbye."""
-    action, (kind, use) = list(USES.items())[index % len(USES)]
-    used = f"{FOLDER}/{kind.replace('_', '-')}"
-    if action.startswith("session.use.sign") and index % 3:
-        used = f"{FOLDER}/signing-{('rsa', 'ed25519')[index % 2]}"
+    use = USES[index % len(USES)]
+    used = _named(*use.names)
+    if use.action.startswith("session.use.sign") and index % 3:
+        used = _named(f"signing-{('rsa', 'ed25519')[index % 2]}")
     with client.session(name, purpose="proof") as session:
         session.reveal().close()
         with contextlib.suppress(StrongroomError):
             session.reveal("no_such_field").close()
         done["reveals"] += 1
         done["errors"] += 1
-    with client.session(used, purpose="proof") as session:
-        use(session)
+    with client.session(*used, purpose="proof") as session:
+        use.run(session)
         done["uses"] += 1
         if index % 3 == 0:
             session._leave()
@@ -390,14 +514,8 @@ def scan(site: VaultSite, looked_for: list[Secret]) -> dict[str, dict[str, int]]
     """How often each secret, in each spelling, stands in the worker's memory."""
     (pid,) = site.worker_pids()
     patterns = {f"{s.label}\0{form}": value for s in looked_for for form, value in s.patterns.items()}
-    marks = {
-        key: mark
-        for key, value in patterns.items()
-        for mark in spellings(MARK).values()
-        if value.startswith(mark)
-    }
     found: dict[str, dict[str, int]] = {}
-    for key, count in copies(pid, patterns, marks).items():
+    for key, count in copies(pid, patterns).items():
         label, _, form = key.partition("\0")
         found.setdefault(label, {})[form] = count
     return found
@@ -418,8 +536,8 @@ class Found:
 def prove(sessions: int, *, leak: bool = False, strict: bool = False) -> Found:
     """Run the whole and print what was looked for and found."""
     began = time.monotonic()
-    with server(leak=leak, strict=strict) as site:
-        looked_for, done = exercise(site, sessions)
+    with server(leak=leak, strict=strict) as (site, reached):
+        looked_for, done = exercise(site, reached, sessions)
         with site.client() as client, contextlib.ExitStack() as stack:
             for name in (f"{FOLDER}/generic", f"{FOLDER}/bank-login"):
                 stack.enter_context(client.session(name, purpose="control"))
@@ -438,9 +556,11 @@ def prove(sessions: int, *, leak: bool = False, strict: bool = False) -> Found:
     )
     print(f"{'looked for':<40}{'spellings':<44}{'found':>6}")
     for label, forms in found.items():
-        if not label.startswith("data key") or sum(forms.values()):
+        if not label.startswith(("data key", _GIVEN)) or sum(forms.values()):
             where = ", ".join(f"{form} {count}" for form, count in forms.items() if count)
             print(f"{label:<40}{', '.join(forms)[:43]:<44}{sum(forms.values()):>6}  {where}")
+    given = [sum(forms.values()) for label, forms in found.items() if label.startswith(_GIVEN)]
+    print(f"{f'{len(given)} tokens that providers gave':<40}{'raw, base64, hex, ...':<44}{sum(given):>6}")
     data_keys = sum(sum(f.values()) for label, f in found.items() if label.startswith("data key"))
     print(f"{f'{len(deks)} data keys':<40}{'raw, hex':<44}{data_keys:>6}")
     print(f"\nwhile two sessions were open: {while_open} copies; after: {total(found)}")

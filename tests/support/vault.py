@@ -42,6 +42,7 @@ ALL_SCOPES = (
     "session.use.verify_hmac", "session.use.totp", "session.use.answer_challenge",
     "session.use.sign_jws", "session.use.client_assertion",
     "session.use.sign_http", "session.use.sign_raw", "session.use.http_call", "session.use.oauth_refresh",
+    "session.use.link_token",
 )  # fmt: skip
 
 

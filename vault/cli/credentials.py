@@ -73,7 +73,19 @@ def list_(
     with client(profile, token_file) as vault:
         found = vault.list_credentials(prefix, show_deleted=deleted)
     show_all(
-        output, found, ("name", "kind", "state", "latest_version", "field_names", "update_time", "updated_by")
+        output,
+        found,
+        (
+            "name",
+            "kind",
+            "state",
+            "latest_version",
+            "field_names",
+            "update_time",
+            "updated_by",
+            "last_used_time",
+            "last_revealed_time",
+        ),
     )
 
 

@@ -86,6 +86,7 @@ _USES = (
     "sign_raw",
     "http_call",
     "oauth_refresh",
+    "link_token",
 )
 _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "payments": (

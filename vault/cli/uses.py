@@ -35,6 +35,8 @@ def verify_webhook(
     header: Annotated[list[str], typer.Option(help="NAME: VALUE. Repeat it.")] = [],  # noqa: B006
     body: Annotated[Path, typer.Option(help="The raw body.")],
     field: Annotated[list[str], typer.Option(help="A field that holds a secret. Repeat it.")] = [],  # noqa: B006
+    connector: Annotated[str, typer.Option(help="For plaid: fetch its key by this connector.")] = "",
+    apply_to: Annotated[str, typer.Option(help="A credential whose standing it may set.")] = "",
     purpose: Purpose = "verify a webhook",
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
@@ -48,7 +50,12 @@ def verify_webhook(
         raise typer.BadParameter(f"--scheme: must be one of {', '.join(SCHEMES)}")
     with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
         result = session.verify_webhook(
-            scheme, headers, body.read_bytes(), field_names=field or ("webhook_secret",)
+            scheme,
+            headers,
+            _read(body),
+            field_names=field or ("webhook_secret",),
+            connector=connector,
+            apply_to=apply_to,
         )
     show(output, result)
     verdicts = result.DESCRIPTOR.file.enum_types_by_name["WebhookVerdict"].values_by_name
@@ -221,9 +228,50 @@ def refresh(
         show(output, session.oauth_refresh(connector, client=client_name, name=name))
 
 
+def link_token(
+    name: Name,
+    connector: Annotated[str, typer.Argument(help="The connector, for example plaid-production.")],
+    *,
+    user: Annotated[str, typer.Option(help="The customer, by an id of your own.")],
+    client_name: Annotated[str, typer.Option(help="What the customer is shown as your name.")],
+    country: Annotated[list[str], typer.Option(help="Two capital letters. Repeat it.")],
+    language: Annotated[str, typer.Option(help="Two small letters.")] = "en",
+    redirect_uri: Annotated[str, typer.Option(help="Where a bank's own page leads back to.")] = "",
+    also: Annotated[str, typer.Option(help="A second credential that lends fields.")] = "",
+    purpose: Purpose = "mend a credential",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Mint the token by which a customer mends a credential; the access token stays in the vault."""
+    names = [name, *([also] if also else [])]
+    with client(profile, token_file) as vault, vault.session(*names, purpose=purpose) as session:
+        minted = session.link_token(
+            connector,
+            client_user_id=user,
+            client_name=client_name,
+            country_codes=country,
+            language=language,
+            redirect_uri=redirect_uri,
+            also=also,
+            name=name,
+        )
+    show(output, minted)
+
+
 def register(app: typer.Typer) -> None:
     """Add the uses to the session's commands."""
-    for command in (verify_webhook, hmac, verify_hmac, totp, answer_challenge, sign, http, refresh):
+    for command in (
+        verify_webhook,
+        hmac,
+        verify_hmac,
+        totp,
+        answer_challenge,
+        sign,
+        http,
+        refresh,
+        link_token,
+    ):
         app.command(command.__name__.replace("_", "-"))(command)
 
 

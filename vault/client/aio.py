@@ -721,13 +721,15 @@ class AsyncSession:
         field_names: Sequence[str] = ("webhook_secret",),
         name: str = "",
         apply_to: str = "",
+        connector: str = "",
     ) -> session_pb2.VerifyWebhookResult:
         """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault.
 
-        `apply_to`: a credential whose standing a genuine webhook may set (docs/uses.md).
+        `apply_to`: a credential whose standing a genuine webhook may set. `connector`: fetches Plaid's public key
+        with the credential's client_id and secret, instead of `field_names`.
         """
         answer = await self._ask(
-            self._state.verify_webhook(scheme, headers, body, field_names, name, apply_to)
+            self._state.verify_webhook(scheme, headers, body, field_names, name, apply_to, connector)
         )
         return answer.verify_webhook
 
@@ -865,6 +867,32 @@ class AsyncSession:
         """Refresh an OAuth grant, once for all who ask; the session goes on with its newest version."""
         asked = self._state.use("oauth_refresh", name, client_name=client, connector=connector)
         return (await self._ask(asked)).oauth_refresh
+
+    async def link_token(
+        self,
+        connector: str,
+        *,
+        client_user_id: str,
+        client_name: str,
+        country_codes: Sequence[str],
+        language: str = "",
+        redirect_uri: str = "",
+        also: str = "",
+        name: str = "",
+    ) -> session_pb2.LinkTokenResult:
+        """The token by which a customer mends a credential: Plaid's update mode (docs/uses.md)."""
+        asked = self._state.use(
+            "link_token",
+            name,
+            connector=connector,
+            also_name=also,
+            client_user_id=client_user_id,
+            client_name=client_name,
+            language=language,
+            country_codes=country_codes,
+            redirect_uri=redirect_uri,
+        )
+        return (await self._ask(asked)).link_token
 
     async def _ask(
         self, message: session_pb2.SessionServiceOpenRequest

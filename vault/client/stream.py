@@ -73,11 +73,19 @@ class SessionState:
         field_names: Sequence[str],
         name: str,
         apply_to: str,
+        connector: str,
     ) -> pb.SessionServiceOpenRequest:
         """Asks to verify a webhook."""
-        number = _choice("scheme", scheme, SCHEMES)
-        asked = {"field_names": field_names, "scheme": number, "headers": headers, "body": body}
-        return self.use("verify_webhook", name, **asked, apply_to=apply_to)
+        return self.use(
+            "verify_webhook",
+            name,
+            field_names=() if connector else field_names,
+            scheme=_choice("scheme", scheme, SCHEMES),
+            headers=headers,
+            body=body,
+            apply_to=apply_to,
+            connector=connector,
+        )
 
     def hmac(
         self, field_name: str, message: bytes, hash_name: str, *, raw: bool, context: str, name: str

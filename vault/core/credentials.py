@@ -20,6 +20,7 @@ from vault.model import (
     Version,
     VersionState,
 )
+from vault.store import activity as activities
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
@@ -192,7 +193,8 @@ class Credentials:
         if credential is None:
             raise not_found()
         await self._log.record(audit.granted(caller, "credential.get", name))
-        return credential
+        (told,) = await self._with_activity([credential])
+        return told
 
     async def list_credentials(
         self, caller: Caller, prefix: str, *, after: str, limit: int, show_deleted: bool
@@ -224,7 +226,12 @@ class Credentials:
         await self._log.record(
             audit.granted(caller, "credential.list", prefix, after=canonical_json({"count": len(found)}))
         )
-        return found
+        return await self._with_activity(found)
+
+    async def _with_activity(self, found: Sequence[Credential]) -> list[Credential]:
+        async with self._database.read() as connection:
+            known = await activities.of(connection, found)
+        return [dataclasses.replace(item, activity=known.get(item.name)) for item in found]
 
     async def list_versions(self, caller: Caller, name: str, *, before: int, limit: int) -> list[Version]:
         """A credential's versions, newest first, below the version `before`. Raises `CREDENTIAL_NOT_FOUND`."""

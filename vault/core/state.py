@@ -33,6 +33,7 @@ UNVOUCHED = frozenset(
         "cosignatures",
         "requests",
         "key_usage",
+        "credential_activity",
         "rates",
     }
 )

@@ -39,6 +39,7 @@ ACTIONS = frozenset(
         "session.use.sign_raw",
         "session.use.http_call",
         "session.use.oauth_refresh",
+        "session.use.link_token",
         "tenant.create",
         "key.rotate",
         "key.rewrap",

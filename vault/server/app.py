@@ -22,6 +22,7 @@ from vault import config as configuration
 from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
 from vault.core import approvals, policy, suspicions, upkeep
+from vault.core.activity import ActivityWatch
 from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
 from vault.core.approvals import Approvals, ApprovalSettings
 from vault.core.audit import AuditLog
@@ -64,6 +65,7 @@ from vault.core.threats import Threats, ThreatSettings
 from vault.core.tokens import Tokens, TokenSettings
 from vault.core.uses.material import Surroundings
 from vault.core.uses.outside import Outside
+from vault.core.uses.webhook_keys import WebhookKeys
 from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
@@ -296,7 +298,12 @@ class App:
         self._standings = Standings(database, log_, clock)
         calls = Calls()
         self._outside = Outside(
-            calls, connectors.load(config.connectors.folder), self._credentials, self._standings, log_
+            calls,
+            connectors.load(config.connectors.folder),
+            self._credentials,
+            self._standings,
+            log_,
+            WebhookKeys(),
         )
         self._sessions = Sessions(
             SessionSettings(
@@ -426,6 +433,7 @@ class App:
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
             self._standings.run(),
+            ActivityWatch(self._base.database, self._base.clock).run(),
             self._outgoing.run(),
             self._checkpoints.run(
                 seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records

@@ -84,14 +84,16 @@ MESSAGES: dict[str, Fields] = {
     "SessionServiceOpenRequest": Fields(
         (
             "start", "reveal", "verify_webhook", "hmac", "verify_hmac", "totp", "answer_challenge", "sign",
-            "http_call", "oauth_refresh",
+            "http_call", "oauth_refresh", "link_token",
         ),
         ("operation_id", "close"),
     ),
     "SessionStart": Fields(("credentials", "purpose", "ttl"), ("recipient_key", "hpke_suite")),
     "CredentialSelector": Fields(("name", "version", "field_names")),
     "RevealOperation": Fields(("name", "field_names")),
-    "VerifyWebhookOperation": Fields(("name", "field_names", "scheme", "apply_to"), ("headers", "body")),
+    "VerifyWebhookOperation": Fields(
+        ("name", "field_names", "scheme", "apply_to", "connector"), ("headers", "body")
+    ),
     "SessionClose": Fields(),
     "HmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context")),
     "VerifyHmacOperation": Fields(("name", "field_name", "hash"), ("message", "raw", "context", "mac")),
@@ -107,6 +109,10 @@ MESSAGES: dict[str, Fields] = {
     ),
     "QueryParameter": Fields((), ("name", "value")),
     "OauthRefreshOperation": Fields(("name", "client_name", "connector")),
+    "LinkTokenOperation": Fields(
+        ("name", "also_name", "connector"),
+        ("client_user_id", "client_name", "language", "country_codes", "redirect_uri"),
+    ),
     "ThreatServiceListRequest": Fields((), ("only_open", *_PAGE)),
     "ThreatServiceExplainRequest": Fields(("threat_id",)),
     "ThreatServiceReleaseRequest": Fields(("threat_id", "purpose")),

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, http_call, macs, oauth_refresh, sign, totp, verify_webhook
+from vault.core.uses import (
+    answer_challenge,
+    http_call,
+    link_token,
+    macs,
+    oauth_refresh,
+    sign,
+    totp,
+    verify_webhook,
+)
 from vault.core.uses.webhooks.verdict import Verdict
 from vault.errors import invalid_field
+from vault.server import wire
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ def _verify_webhook(operation: pb.VerifyWebhookOperation) -> verify_webhook.Veri
         dict(operation.headers),
         operation.body,
         operation.apply_to,
+        operation.connector,
     )
 
 
@@ -149,6 +160,22 @@ def _refreshed(refreshed: oauth_refresh.Refreshed) -> pb.OauthRefreshResult:
     return result
 
 
+def _link_token(operation: pb.LinkTokenOperation) -> link_token.LinkToken:
+    return link_token.LinkToken(
+        operation.connector,
+        operation.client_user_id,
+        operation.client_name,
+        operation.language or "en",
+        tuple(operation.country_codes),
+        operation.redirect_uri,
+        operation.also_name,
+    )
+
+
+def _minted(minted: link_token.Minted) -> pb.LinkTokenResult:
+    return pb.LinkTokenResult(link_token=minted.link_token, expire_time=wire.timestamp(minted.expire_time))
+
+
 OPERATIONS: dict[str, Operation] = {
     "verify_webhook": Operation(_verify_webhook, _verification),
     "hmac": Operation(_hmac, lambda mac: pb.HmacResult(mac=mac)),
@@ -171,4 +198,5 @@ OPERATIONS: dict[str, Operation] = {
         _refreshed,
         lambda operation: operation.client_name,
     ),
+    "link_token": Operation(_link_token, _minted, lambda operation: operation.also_name),
 }

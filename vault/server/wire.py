@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from vault.core.schedules import KeyStatus
     from vault.core.session import Opened
     from vault.core.watches import Change
-    from vault.model import AuditRecord, Checkpoint, Credential, JobProgress, Key, KeySchedule, Version
+    from vault.model import (
+        Activity,
+        AuditRecord,
+        Checkpoint,
+        Credential,
+        JobProgress,
+        Key,
+        KeySchedule,
+        Version,
+    )
     from vault.store.sinks import SinkState
 
 _MAX_SECONDS = 10 * 366 * 86_400
@@ -142,7 +151,21 @@ def credential(value: Credential) -> credential_pb2.Credential:
         standing_time=timestamp(value.standing_time),
         expire_time=timestamp(value.expire_time),
         subject_id=value.subject_id,
+        **_activity(value.activity),
     )
+
+
+def _activity(value: Activity | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    return {
+        "last_written_time": timestamp(value.last_written_time),
+        "last_written_by": value.last_written_by,
+        "last_used_time": timestamp(value.last_used_time),
+        "last_used_by": value.last_used_by,
+        "last_revealed_time": timestamp(value.last_revealed_time),
+        "last_revealed_by": value.last_revealed_by,
+    }
 
 
 def standing(value: int) -> Standing | None:

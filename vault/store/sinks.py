@@ -26,8 +26,8 @@ class SinkState(NamedTuple):
     failing_since: datetime.datetime | None
 
 
-async def enrol(database: Database, name: str) -> None:
-    """Make a sink known, if it is not. It begins with what is recorded from now on."""
+async def enrol(database: Database, name: str, begin: int | None = None) -> None:
+    """Make a sink known, if it is not. It begins with the sequence `begin`; by default with what comes from now on."""
     async with database.read() as connection:
         known = (
             await connection.execute(select(audit_sinks.c.name).where(audit_sinks.c.name == name))
@@ -38,7 +38,7 @@ async def enrol(database: Database, name: str) -> None:
     never = datetime.datetime.fromtimestamp(0, datetime.UTC)
     row = {
         "name": name,
-        "next_sequence": size,
+        "next_sequence": size if begin is None else begin,
         "holder": "",
         "lease_time": never,
         "error": "",

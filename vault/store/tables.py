@@ -179,6 +179,18 @@ credentials = Table(
 Index("credentials_by_expiry", credentials.c.expire_time)
 Index("credentials_by_subject", credentials.c.tenant, credentials.c.subject_id)
 
+# Who last used and last revealed a credential. Follows from the log, which does not vouch for it (`core/activity.py`).
+credential_activity = Table(
+    "credential_activity",
+    metadata,
+    C("name", String(511), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("last_used_time", UtcDateTime),
+    C("last_used_by", String(512)),
+    C("last_revealed_time", UtcDateTime),
+    C("last_revealed_by", String(512)),
+)
+
 credential_versions = Table(
     "credential_versions",
     metadata,

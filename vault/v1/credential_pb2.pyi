@@ -59,7 +59,7 @@ STANDING_SUSPENDED: Standing
 STANDING_REVOKED: Standing
 
 class Credential(_message.Message):
-    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time", "subject_id")
+    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time", "subject_id", "last_written_time", "last_written_by", "last_used_time", "last_used_by", "last_revealed_time", "last_revealed_by")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,12 @@ class Credential(_message.Message):
     STANDING_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_WRITTEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_WRITTEN_BY_FIELD_NUMBER: _ClassVar[int]
+    LAST_USED_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_USED_BY_FIELD_NUMBER: _ClassVar[int]
+    LAST_REVEALED_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_REVEALED_BY_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -103,7 +109,13 @@ class Credential(_message.Message):
     standing_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
     subject_id: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subject_id: _Optional[str] = ...) -> None: ...
+    last_written_time: _timestamp_pb2.Timestamp
+    last_written_by: str
+    last_used_time: _timestamp_pb2.Timestamp
+    last_used_by: str
+    last_revealed_time: _timestamp_pb2.Timestamp
+    last_revealed_by: str
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subject_id: _Optional[str] = ..., last_written_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_written_by: _Optional[str] = ..., last_used_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_by: _Optional[str] = ..., last_revealed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_revealed_by: _Optional[str] = ...) -> None: ...
 
 class CredentialVersion(_message.Message):
     __slots__ = ("name", "version", "state", "suite", "kek_version", "field_names", "create_time", "created_by", "destroy_time")

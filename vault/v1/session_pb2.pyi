@@ -136,7 +136,7 @@ class SessionServiceRevealResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., credentials: _Optional[_Iterable[_Union[OpenedCredential, _Mapping]]] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class SessionServiceOpenRequest(_message.Message):
-    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh")
+    __slots__ = ("operation_id", "start", "reveal", "verify_webhook", "close", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh", "link_token")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +149,7 @@ class SessionServiceOpenRequest(_message.Message):
     SIGN_FIELD_NUMBER: _ClassVar[int]
     HTTP_CALL_FIELD_NUMBER: _ClassVar[int]
     OAUTH_REFRESH_FIELD_NUMBER: _ClassVar[int]
+    LINK_TOKEN_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     start: SessionStart
     reveal: RevealOperation
@@ -161,7 +162,8 @@ class SessionServiceOpenRequest(_message.Message):
     sign: SignOperation
     http_call: HttpCallOperation
     oauth_refresh: OauthRefreshOperation
-    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ..., sign: _Optional[_Union[SignOperation, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallOperation, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshOperation, _Mapping]] = ...) -> None: ...
+    link_token: LinkTokenOperation
+    def __init__(self, operation_id: _Optional[int] = ..., start: _Optional[_Union[SessionStart, _Mapping]] = ..., reveal: _Optional[_Union[RevealOperation, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookOperation, _Mapping]] = ..., close: _Optional[_Union[SessionClose, _Mapping]] = ..., hmac: _Optional[_Union[HmacOperation, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacOperation, _Mapping]] = ..., totp: _Optional[_Union[TotpOperation, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeOperation, _Mapping]] = ..., sign: _Optional[_Union[SignOperation, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallOperation, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshOperation, _Mapping]] = ..., link_token: _Optional[_Union[LinkTokenOperation, _Mapping]] = ...) -> None: ...
 
 class SessionStart(_message.Message):
     __slots__ = ("credentials", "purpose", "recipient_key", "hpke_suite", "ttl")
@@ -186,7 +188,7 @@ class RevealOperation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class VerifyWebhookOperation(_message.Message):
-    __slots__ = ("name", "field_names", "scheme", "headers", "body", "apply_to")
+    __slots__ = ("name", "field_names", "scheme", "headers", "body", "apply_to", "connector")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -200,13 +202,15 @@ class VerifyWebhookOperation(_message.Message):
     HEADERS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     APPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_FIELD_NUMBER: _ClassVar[int]
     name: str
     field_names: _containers.RepeatedScalarFieldContainer[str]
     scheme: WebhookScheme
     headers: _containers.ScalarMap[str, str]
     body: bytes
     apply_to: str
-    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ..., apply_to: _Optional[str] = ...) -> None: ...
+    connector: str
+    def __init__(self, name: _Optional[str] = ..., field_names: _Optional[_Iterable[str]] = ..., scheme: _Optional[_Union[WebhookScheme, str]] = ..., headers: _Optional[_Mapping[str, str]] = ..., body: _Optional[bytes] = ..., apply_to: _Optional[str] = ..., connector: _Optional[str] = ...) -> None: ...
 
 class HmacOperation(_message.Message):
     __slots__ = ("name", "field_name", "message", "hash", "raw", "context")
@@ -374,12 +378,32 @@ class OauthRefreshOperation(_message.Message):
     connector: str
     def __init__(self, name: _Optional[str] = ..., client_name: _Optional[str] = ..., connector: _Optional[str] = ...) -> None: ...
 
+class LinkTokenOperation(_message.Message):
+    __slots__ = ("name", "connector", "also_name", "client_user_id", "client_name", "language", "country_codes", "redirect_uri")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONNECTOR_FIELD_NUMBER: _ClassVar[int]
+    ALSO_NAME_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    COUNTRY_CODES_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_URI_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    connector: str
+    also_name: str
+    client_user_id: str
+    client_name: str
+    language: str
+    country_codes: _containers.RepeatedScalarFieldContainer[str]
+    redirect_uri: str
+    def __init__(self, name: _Optional[str] = ..., connector: _Optional[str] = ..., also_name: _Optional[str] = ..., client_user_id: _Optional[str] = ..., client_name: _Optional[str] = ..., language: _Optional[str] = ..., country_codes: _Optional[_Iterable[str]] = ..., redirect_uri: _Optional[str] = ...) -> None: ...
+
 class SessionClose(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class SessionServiceOpenResponse(_message.Message):
-    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh", "revoked")
+    __slots__ = ("operation_id", "opened", "reveal", "verify_webhook", "error", "expiring", "credential_changed", "closed", "hmac", "verify_hmac", "totp", "answer_challenge", "sign", "http_call", "oauth_refresh", "revoked", "link_token")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     REVEAL_FIELD_NUMBER: _ClassVar[int]
@@ -396,6 +420,7 @@ class SessionServiceOpenResponse(_message.Message):
     HTTP_CALL_FIELD_NUMBER: _ClassVar[int]
     OAUTH_REFRESH_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    LINK_TOKEN_FIELD_NUMBER: _ClassVar[int]
     operation_id: int
     opened: SessionOpened
     reveal: RevealResult
@@ -412,7 +437,8 @@ class SessionServiceOpenResponse(_message.Message):
     http_call: HttpCallResult
     oauth_refresh: OauthRefreshResult
     revoked: SessionRevoked
-    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallResult, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshResult, _Mapping]] = ..., revoked: _Optional[_Union[SessionRevoked, _Mapping]] = ...) -> None: ...
+    link_token: LinkTokenResult
+    def __init__(self, operation_id: _Optional[int] = ..., opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., reveal: _Optional[_Union[RevealResult, _Mapping]] = ..., verify_webhook: _Optional[_Union[VerifyWebhookResult, _Mapping]] = ..., error: _Optional[_Union[OperationError, _Mapping]] = ..., expiring: _Optional[_Union[SessionExpiring, _Mapping]] = ..., credential_changed: _Optional[_Union[CredentialChanged, _Mapping]] = ..., closed: _Optional[_Union[SessionClosed, _Mapping]] = ..., hmac: _Optional[_Union[HmacResult, _Mapping]] = ..., verify_hmac: _Optional[_Union[VerifyHmacResult, _Mapping]] = ..., totp: _Optional[_Union[TotpResult, _Mapping]] = ..., answer_challenge: _Optional[_Union[AnswerChallengeResult, _Mapping]] = ..., sign: _Optional[_Union[SignResult, _Mapping]] = ..., http_call: _Optional[_Union[HttpCallResult, _Mapping]] = ..., oauth_refresh: _Optional[_Union[OauthRefreshResult, _Mapping]] = ..., revoked: _Optional[_Union[SessionRevoked, _Mapping]] = ..., link_token: _Optional[_Union[LinkTokenResult, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("session_id", "sealed_session_key", "credentials", "expire_time")
@@ -527,6 +553,14 @@ class OauthRefreshResult(_message.Message):
     refreshed: bool
     expire_time: _timestamp_pb2.Timestamp
     def __init__(self, version: _Optional[int] = ..., refreshed: _Optional[bool] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class LinkTokenResult(_message.Message):
+    __slots__ = ("link_token", "expire_time")
+    LINK_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    link_token: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, link_token: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class OperationError(_message.Message):
     __slots__ = ("code", "reason", "message")

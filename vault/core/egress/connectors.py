@@ -110,6 +110,18 @@ class Oauth(_Section):
     audience: str = ""
 
 
+class LinkToken(_Section):
+    """`[link_token]`: how the token is minted by which a customer mends a credential."""
+
+    path: str = Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")
+    inject: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def route(self) -> Route:
+        """The route of that one request."""
+        return Route(methods=("POST",), paths=(self.path,), inject=self.inject, mends=True)
+
+
 class Limits(_Section):
     """`[limits]`."""
 
@@ -135,6 +147,7 @@ class Connector(_Section):
     inject: dict[str, Inject] = {}
     routes: tuple[Route, ...] = ()
     oauth: Oauth | None = None
+    link_token: LinkToken | None = None
     limits: Limits = Limits()
     development: Development | None = None
 
@@ -147,6 +160,8 @@ class Connector(_Section):
         for route in self.routes:
             if not set(route.inject) <= set(self.inject):
                 raise ValueError("routes.inject: no such injection")
+        if self.link_token is not None and not set(self.link_token.inject) <= set(self.inject):
+            raise ValueError("link_token.inject: no such injection")
         local = [host for host in self.hosts if host == _LOOPBACK or host.endswith("." + _LOOPBACK)]
         if bool(local) != (self.development is not None) or (local and len(local) != len(self.hosts)):
             raise ValueError("hosts: localhost goes with [development], and nothing else does")
@@ -161,12 +176,23 @@ class Connector(_Section):
 
     def route(self, method: str, path: str) -> Route:
         """The first route that allows this. Raises `DESTINATION_DENIED`."""
-        segments = path.split("/")
-        if len(path) <= 2048 and _PATH.fullmatch(path) and not {".", ".."} & set(segments):  # noqa: PLR2004
+        if is_path(path):
+            segments = path.split("/")
             for route in self.routes:
                 if method in route.methods and any(_matches(pattern, segments) for pattern in route.paths):
                     return route
         raise VaultError(Reason.DESTINATION_DENIED, "the connector has no route for this method and path")
+
+
+def is_path(path: str) -> bool:
+    """Whether this is a path that may be asked for: plain segments, nothing encoded, none that leads up."""
+    plain = len(path) <= 2048 and _PATH.fullmatch(path) is not None  # noqa: PLR2004
+    return plain and not {".", ".."} & set(path.split("/"))
+
+
+def named(name: str) -> str:
+    """A connector's name as the log may hold it: what cannot be one is nothing."""
+    return name if _NAME.fullmatch(name) else ""
 
 
 class Connectors:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import requests
-from vault.core.egress import leaks
+from vault.core.egress import connectors, leaks
 from vault.core.egress.calls import Capture, Injection, Request
 from vault.core.uses.material import Done, unknown_field, unsuitable
 from vault.core.uses.outside import OwnCopy
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_QUERY = 64
 _MAX_TEXT = 4096
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _VALUE = re.compile(r"[\t -~]*")
 
 
@@ -48,8 +49,10 @@ class HttpCall:
     capture_name: str = ""
 
     def intent(self) -> dict[str, object]:
-        """What the log says before anything is sent."""
-        return {"connector": self.connector[:63], "method": self.method[:8], "path": self.path[:256]}
+        """What the log says before anything is sent: of what is not well-formed, and so will not be sent, nothing."""
+        path = self.path[:256] if connectors.is_path(self.path) else ""
+        method = self.method if self.method in METHODS else ""
+        return {"connector": connectors.named(self.connector), "method": method, "path": path}
 
 
 class HttpAnswer(NamedTuple):
@@ -74,8 +77,7 @@ async def run(material: Material, request: HttpCall, surroundings: Surroundings)
         raise update_required()
     target = capture_target(material, request, route)
     # Copied before anything is waited for: the session may end, and its buffers be wiped, at any moment after.
-    own = OwnCopy(material)
-    work = _make(own, connector, route, request, target, surroundings)
+    work = _make_on(OwnCopy(material), connector, route, request, target, surroundings)
     # What is captured exists nowhere else: then the call goes on to its end, even if the session does not.
     result = await (outside.finish(work) if route.capture else work)
     after: dict[str, object] = {"status": result.status}
@@ -101,7 +103,7 @@ def capture_target(material: Material, request: HttpCall, route: Route) -> str:
     return request.capture_name
 
 
-async def _make(
+async def _make_on(
     own: OwnCopy,
     connector: Connector,
     route: Route,
@@ -110,17 +112,29 @@ async def _make(
     surroundings: Surroundings,
 ) -> HttpAnswer:
     with own as material:
-        made = _request(connector, route, request, material, target)
-        answer = await surroundings.outside().calls.make(made)
-        result = HttpAnswer(answer.status, answer.headers, answer.body)
-        if not answer.captured:
-            return result
-        try:
-            credential = await _keep(material, route, answer, target, surroundings)
-        finally:
-            for buffer in answer.captured:
-                buffer.close()
-        return result._replace(captured_name=credential.name, captured_version=credential.latest_version)
+        return await make(material, connector, route, request, surroundings, target)
+
+
+async def make(
+    material: Material,
+    connector: Connector,
+    route: Route,
+    request: HttpCall,
+    surroundings: Surroundings,
+    target: str = "",
+) -> HttpAnswer:
+    """Make a request by a route; what that captures is kept under `target`. The material must outlast it."""
+    made = _request(connector, route, request, material, target)
+    answer = await surroundings.outside().calls.make(made)
+    result = HttpAnswer(answer.status, answer.headers, answer.body)
+    if not answer.captured:
+        return result
+    try:
+        credential = await _keep(material, route, answer, target, surroundings)
+    finally:
+        for buffer in answer.captured:
+            buffer.close()
+    return result._replace(captured_name=credential.name, captured_version=credential.latest_version)
 
 
 async def _keep(

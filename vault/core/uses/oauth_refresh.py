@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 from vault.core import audit
 from vault.core.credentials import Beside
 from vault.core.egress.calls import Capture, Injection, Request
+from vault.core.egress.connectors import named
 from vault.core.uses import sign
 from vault.core.uses.http_call import update_required
 from vault.core.uses.material import Done
@@ -58,7 +59,7 @@ class OauthRefresh:
 
     def intent(self) -> dict[str, object]:
         """What the log says before anything is sent."""
-        return {"connector": self.connector[:63]}
+        return {"connector": named(self.connector)}
 
 
 class Refreshed(NamedTuple):

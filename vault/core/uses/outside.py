@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vault.core.egress.connectors import Connectors
     from vault.core.standing import Standings
     from vault.core.uses.material import Material
+    from vault.core.uses.webhook_keys import WebhookKeys
     from vault.crypto.memory import LockedBuffer
 
 T = TypeVar("T")
@@ -32,19 +33,21 @@ class Outside:
     credentials: Credentials
     standings: Standings
     log: AuditLog
+    webhook_keys: WebhookKeys
     _running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
 
     async def finish(self, work: Coroutine[object, object, T]) -> T:
         """Do what must not stop half-way, whatever becomes of the session that asked for it."""
+        return await asyncio.shield(self.begin(work))
+
+    def begin(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Have something done to its end. Whoever waits for it must not cancel it: shield it."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # Nobody waits for it now; what it raises has been dealt with where it was raised.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
+        # If nobody waits for it by then: what it raises has been dealt with where it was raised.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
 
     async def drain(self) -> None:
         """Wait for what is under way."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.uses import answer_challenge, http_call, macs, oauth_refresh, sign, totp, verify_webhook
+from vault.core.uses import (
+    answer_challenge,
+    http_call,
+    link_token,
+    macs,
+    oauth_refresh,
+    sign,
+    totp,
+    verify_webhook,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,6 +43,7 @@ USES: dict[type, Use] = {
     sign.SignRaw: Use("session.use.sign_raw", sign.raw),
     http_call.HttpCall: Use("session.use.http_call", http_call.run, reaches_out=True),
     oauth_refresh.OauthRefresh: Use(oauth_refresh.ACTION, oauth_refresh.run, reaches_out=True),
+    link_token.LinkToken: Use("session.use.link_token", link_token.run, reaches_out=True),
 }
 """By the class of the request."""
 

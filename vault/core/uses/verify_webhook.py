@@ -60,6 +60,8 @@ class VerifyWebhook:
     headers: Mapping[str, str]
     body: bytes
     apply_to: str = ""
+    connector: str = ""
+    """Plaid only, instead of secrets: by which its key is fetched, with the credential's client_id and secret."""
 
 
 class Verified(NamedTuple):
@@ -70,21 +72,27 @@ class Verified(NamedTuple):
 
 
 async def run(material: Material, request: VerifyWebhook, surroundings: Surroundings) -> Done:
-    """Verify a webhook with secrets of a credential."""
-    if not 0 < len(checked_field_names(request.field_names)) <= MAX_SECRETS:
+    """Verify a webhook with secrets of a credential, or with a key that its provider gives for it."""
+    if request.connector:
+        if request.scheme is not Scheme.PLAID or request.field_names:
+            raise invalid_field("connector", "goes with Plaid, and without field_names")
+    elif not 0 < len(checked_field_names(request.field_names)) <= MAX_SECRETS:
         raise invalid_field("field_names", f"1 to {MAX_SECRETS}")
     headers = request.headers
     if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
         raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
     body = message("body", request.body, least=1)
-    secrets = [
-        Secret(name, material.field(name, kinds.VERIFY_WEBHOOK), _public(material, name))
-        for name in request.field_names
-    ]
     if request.apply_to:
         standing.check_apply(material.caller, request.apply_to)
     now = surroundings.now()
-    result = verify(request.scheme, secrets, headers, body, now.timestamp())
+    if request.connector:
+        result = await _verify_by_fetched_key(material, request, surroundings, now.timestamp())
+    else:
+        secrets = [
+            Secret(name, material.field(name, kinds.VERIFY_WEBHOOK), _public(material, name))
+            for name in request.field_names
+        ]
+        result = verify(request.scheme, secrets, headers, body, now.timestamp())
     applied = False
     if request.apply_to and result.verdict is Verdict.VALID:
         event = events.read(request.scheme.value, body, now)
@@ -94,9 +102,22 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
         "scheme": request.scheme.value,
         "verdict": result.verdict.value,
         "matched": result.field_name,
+        **({"connector": request.connector} if request.connector else {}),
         **({"applied_to": request.apply_to} if applied else {}),
     }
     return Done(Verified(result, applied), request.field_names, after)
+
+
+async def _verify_by_fetched_key(
+    material: Material, request: VerifyWebhook, surroundings: Surroundings, now: float
+) -> Verification:
+    headers = _lowered(request.headers)
+    kid = plaid.key_id(headers)
+    jwk = None
+    if kid:
+        keys = surroundings.outside().webhook_keys
+        jwk = await keys.get(material, request.connector, kid, surroundings)
+    return plaid.verify_by(jwk, headers, request.body, now)
 
 
 def verify(
@@ -106,8 +127,11 @@ def verify(
 
     Raises `SECRET_UNSUITABLE` if a secret cannot be one of this scheme.
     """
-    lowered = {name.lower(): value for name, value in headers.items()}
-    return _VERIFIERS[scheme](secrets, lowered, body, now)
+    return _VERIFIERS[scheme](secrets, _lowered(headers), body, now)
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _public(material: Material, field_name: str) -> str:

@@ -35,23 +35,34 @@ _PART = re.compile(r"[A-Za-z0-9_-]+")
 
 def verify(keys: Sequence[Secret], headers: Mapping[str, str], body: bytes, now: float) -> Verification:
     """Verify a webhook of Plaid with JWKs, or sets of them, in JSON. Raises `SECRET_UNSUITABLE` if they are none."""
+    kid = key_id(headers)
+    if not kid:
+        return Verification(Verdict.HEADER_INVALID)
+    for secret in keys:
+        jwk = _find(secret.view, kid)
+        if jwk is not None and _in_use(jwk, now):
+            return verify_by(jwk, headers, body, now, secret.field_name)
+    return Verification(Verdict.KEY_UNKNOWN)
+
+
+def verify_by(
+    jwk: Mapping[str, Any] | None, headers: Mapping[str, str], body: bytes, now: float, field_name: str = ""
+) -> Verification:
+    """Verify a webhook of Plaid by the key that its `kid` names, if there is one. Raises `SECRET_UNSUITABLE`."""
     parts = _parts(headers)
     if parts is None:
         return Verification(Verdict.HEADER_INVALID)
-    kid, claims, signed, signature = parts
-    for secret in keys:
-        jwk = _find(secret.view, kid)
-        if jwk is None or not _in_use(jwk, now):
-            continue
-        if not _verifies(jwk, signed, signature):
-            return Verification(Verdict.SIGNATURE_MISMATCH)
-        iat, digest = claims.get("iat"), claims.get("request_body_sha256")
-        if not isinstance(iat, int) or not isinstance(digest, str) or not digest.isascii():
-            return Verification(Verdict.HEADER_INVALID, secret.field_name)
-        if not hmac.compare_digest(digest, hashlib.sha256(body).hexdigest()):
-            return Verification(Verdict.SIGNATURE_MISMATCH)
-        return aged(secret.field_name, iat, now)
-    return Verification(Verdict.KEY_UNKNOWN)
+    _, claims, signed, signature = parts
+    if jwk is None or not _in_use(jwk, now):
+        return Verification(Verdict.KEY_UNKNOWN)
+    if not _verifies(jwk, signed, signature):
+        return Verification(Verdict.SIGNATURE_MISMATCH)
+    iat, digest = claims.get("iat"), claims.get("request_body_sha256")
+    if not isinstance(iat, int) or not isinstance(digest, str) or not digest.isascii():
+        return Verification(Verdict.HEADER_INVALID, field_name)
+    if not hmac.compare_digest(digest, hashlib.sha256(body).hexdigest()):
+        return Verification(Verdict.SIGNATURE_MISMATCH)
+    return aged(field_name, iat, now)
 
 
 def key_id(headers: Mapping[str, str]) -> str:
@@ -92,12 +103,12 @@ def _find(view: memoryview, kid: str) -> dict[str, Any] | None:
     return next((key for key in keys if key.get("kid") == kid), None)
 
 
-def _in_use(jwk: dict[str, Any], now: float) -> bool:
+def _in_use(jwk: Mapping[str, Any], now: float) -> bool:
     expired = jwk.get("expired_at")
     return expired is None or (isinstance(expired, int) and expired > now)
 
 
-def _verifies(jwk: dict[str, Any], signed: bytes, signature: bytes) -> bool:
+def _verifies(jwk: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
     try:
         if (jwk["kty"], jwk["crv"], jwk.get("alg", "ES256")) != ("EC", "P-256", "ES256"):
             raise unsuitable("the key is not one for ES256")

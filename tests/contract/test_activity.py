@@ -1,0 +1,127 @@
+"""Who last used and revealed a credential, read off the log, on every database."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from tests.contract.test_ledger import database
+from vault.clock import SystemClock
+from vault.core.activity import PLACE, ActivityWatch
+from vault.core.audit import AuditLog
+from vault.core.batch import Load
+from vault.model import AuditDraft, Origin, Outcome
+from vault.store import activity, sinks
+from vault.store.ledger import read_head
+from vault.store.tables import audit_sinks, credential_activity
+
+if TYPE_CHECKING:
+    from vault.store.engine import Database
+
+__all__ = ["database"]
+
+A, B = "acme/activity/a", "acme/activity/b"
+Told = dict[str, tuple[str, str]]
+
+
+class Vault:
+    """A log, and those who watch what is used."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
+        self.watch = ActivityWatch(database, SystemClock())
+
+    async def record(self, identity: str, action: str, name: str, *, refused: bool = False) -> None:
+        draft = AuditDraft("acme", identity, action, name, Outcome.GRANTED, Origin())
+        await self.log.record(dataclasses.replace(draft, outcome=Outcome.REFUSED) if refused else draft)
+
+    async def told(self) -> Told:
+        """By name: who last used it, and who it was last revealed to."""
+        async with self.database.read() as connection:
+            rows = (await connection.execute(select(credential_activity))).all()
+        for row in rows:
+            assert (row.last_used_time is None) == (row.last_used_by is None)
+            assert row.tenant == "acme"
+        return {row.name: (row.last_used_by or "", row.last_revealed_by or "") for row in rows}
+
+
+@pytest.fixture
+async def vault(database: Database) -> Vault:
+    await sinks.enrol(database, PLACE, begin=0)
+    return Vault(database)
+
+
+async def test_the_newest_of_each_kind_stands_and_nothing_else_counts(vault: Vault) -> None:
+    for identity, action, name in (
+        ("one", "session.reveal", A),
+        ("two", "session.use.hmac", A),
+        ("three", "session.use.sign_jws", A),
+        ("four", "session.break_glass", A),
+        ("five", "session.open", A),
+        ("six", "credential.get", A),
+        ("seven", "session.close", B),
+    ):
+        await vault.record(identity, action, name)
+    await vault.record("eight", "session.reveal", A, refused=True)
+    await vault.record("nine", "session.use.hmac", B, refused=True)
+    await vault.watch.look()
+    assert await vault.told() == {A: ("three", "four")}
+    await vault.record("ten", "session.use.totp", B)
+    await vault.watch.look()
+    assert await vault.told() == {A: ("three", "four"), B: ("ten", "")}
+
+
+async def test_what_was_taken_in_before_or_comes_late_changes_nothing(vault: Vault) -> None:
+    await vault.record("one", "session.reveal", A)
+    async with vault.database.read() as connection:
+        first = (await read_head(connection)).size
+    await vault.record("two", "session.reveal", A)
+    for begin, end in ((0, first + 1), (0, first), (0, first + 1), (first, first + 1)):
+        await activity.absorb(vault.database, begin, end)
+        assert await vault.told() == {A: ("", "two")}
+
+
+async def test_whoever_takes_over_goes_on_where_the_other_was(vault: Vault) -> None:
+    await vault.record("one", "session.reveal", A)
+    await vault.watch.look()
+    other = ActivityWatch(vault.database, SystemClock())
+    await vault.record("two", "session.reveal", A)
+    await other.look()
+    assert await vault.told() == {A: ("", "one")}, "the lease is the first one's"
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+    async with vault.database.write() as connection:
+        await connection.execute(
+            update(audit_sinks).where(audit_sinks.c.name == PLACE).values(lease_time=past)
+        )
+    await other.look()
+    assert await vault.told() == {A: ("", "two")}
+
+
+async def test_it_is_made_again_from_the_log_if_it_is_lost(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vault.core.activity._STEP", 3)
+    for number in range(10):
+        await vault.record(f"user-{number}", "session.use.hmac", A if number % 2 else B)
+    await vault.watch.look()
+    before = await vault.told()
+    assert before == {A: ("user-9", ""), B: ("user-8", "")}
+    async with vault.database.write() as connection:
+        await connection.execute(delete(credential_activity))
+        await connection.execute(
+            update(audit_sinks).where(audit_sinks.c.name == PLACE).values(next_sequence=0, holder="")
+        )
+    again = ActivityWatch(vault.database, SystemClock())
+    async with vault.database.write() as connection:
+        await connection.execute(
+            update(audit_sinks)
+            .where(audit_sinks.c.name == PLACE)
+            .values(lease_time=datetime.datetime.fromtimestamp(0, datetime.UTC))
+        )
+    await again.look()
+    assert await vault.told() == before

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,6 +60,39 @@ def test_conditions_on_life_device_and_network_are_looked_at() -> None:
     assert granted("spiffe://ops.example/ops", "key.rotate:acme/keys", ip="10.1.2.3")
     assert not granted("spiffe://ops.example/ops", "key.rotate:acme/keys", ip="11.1.2.3")
     assert not granted("spiffe://ops.example/ops", "key.rotate:acme/keys", ip="")
+
+
+@pytest.mark.parametrize(
+    ("condition", "circumstances", "otherwise"),
+    [
+        ('context.purpose like "CHG-*"', {"purpose": "CHG-12"}, ({"purpose": "CHG12"}, {"purpose": ""})),
+        ("context.approvals >= 2", {"approvals": 2}, ({"approvals": 0}, {"approvals": 1})),
+        (
+            'context.time < datetime("2026-01-01T18:00:00Z")',
+            {"time": datetime.datetime(2026, 1, 1, 17, 59, 59, tzinfo=datetime.UTC)},
+            ({"time": datetime.datetime(2026, 1, 1, 18, tzinfo=datetime.UTC)},),
+        ),
+        (
+            'context.time.toTime() >= duration("8h") && context.time.toTime() < duration("18h")',
+            {"time": datetime.datetime(2026, 6, 1, 8, tzinfo=datetime.UTC)},
+            ({"time": datetime.datetime(2026, 6, 1, 7, 59, tzinfo=datetime.UTC)},),
+        ),
+    ],
+    ids=["purpose", "approvals", "moment", "time of day"],
+)
+def test_conditions_on_purpose_approvals_and_time_are_looked_at(
+    condition: str, circumstances: dict[str, Any], otherwise: tuple[dict[str, Any], ...]
+) -> None:
+    policy = Policy(f"permit (principal, action, resource) when {{ {condition} }};")
+    usual = Circumstances("", 60, "", "", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+
+    def allowed(changes: dict[str, Any]) -> bool:
+        seen = dataclasses.replace(usual, **changes)
+        (judged,) = policy.judge(PAYMENTS, [parse("session.reveal:acme/a")], seen)
+        return judged.allowed
+
+    assert allowed(circumstances)
+    assert not any(map(allowed, otherwise))
 
 
 @pytest.mark.parametrize("pattern", ["acme/**", "acme/*", "acme/*/live", "globex/**"])

@@ -144,7 +144,11 @@ async def postgres_cpu(url: str) -> float:
 def worker_of(site, known: set[int]) -> tuple[int, int]:
     """The one connection to the vault that is not known yet: its socket's inode, and the worker that has it."""
     port = f":{site.port:04X}"
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]
+    ]
     inodes = {int(row[9]) for row in rows if row[1].endswith(port) and row[3] == "01"} - known
     for pid in site.worker_pids():
         for opened in Path(f"/proc/{pid}/fd").iterdir():

@@ -243,7 +243,7 @@ class Edge:
         failure = as_vault_error(error)
         visit.reason = failure.reason.value
         if failure.reason is Reason.LIMIT_REACHED:
-            self._metrics.limit_reached(failure.metadata["limit"])
+            self._metrics.limit_reached(failure.metadata.get("limit", "other"))
         token = visit.caller.token if visit.caller else None
         draft = AuditDraft(
             tenant=token.tenant if token else "",

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from vault.core.health import PARTS
-from vault.errors import VaultError
 from vault.model import JobKind, JobState
 from vault.store import audit, measures
 from vault.store.ledger import read_head
@@ -61,8 +60,8 @@ class Measures:
         while True:
             try:
                 await self.look()
-            except VaultError as error:
-                log.warning("cannot measure", extra={"reason": error.reason.value})
+            except Exception as error:  # noqa: BLE001 - the next look may succeed
+                log.warning("cannot measure", extra={"error": type(error).__name__})
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -1,8 +1,8 @@
 """What a token costs, and how fast a revocation is:  python -m bench.tokens [--live 1000 1000000] [--trials 200] [--callers 4]
 
 The vault's own code in this process, on PostgreSQL (fsync on) and SoftHSM: verification of a token that is remembered
-and of one that is not, and issue, beside so many live tokens: as many records of issues in the log, and as many revoked
-ids in memory, the worst there can be; CPU of this process and of PostgreSQL. Then what those take of the worker's memory.
+and of one that is not, and issue, beside so many live tokens, which is as many records of issues in the log; at last with
+all of them revoked, the worst there can be, and what that takes of a worker's memory. CPU of this process and of PostgreSQL.
 Then, over the wire and under load, how long after the answer to Revoke another worker than the one that revoked still lets
 the token in: two clients with one connection each, which are seen to be served by different processes.
 """
@@ -91,32 +91,38 @@ async def costs(config_file: Path, counts: list[int]) -> None:
         async def issue() -> None:
             await asyncio.gather(*(tokens.issue(caller, "acme", wish) for _ in range(32)))
 
-        there = 0
         print(
-            f"{'live tokens':>12}{'cached us':>11}{'uncached us':>13}{'issue us':>10}{'PostgreSQL us':>15}"
-            f"{'revocations MB':>16}"
+            f"{'live tokens':>12}{'revoked':>10}{'cached us':>11}{'uncached us':>13}{'issue us':>10}"
+            f"{'PostgreSQL us':>15}{'memory MB':>11}"
         )
         before = resident_mb()
-        for count in counts:
-            while there < count:
-                drafts = [
-                    AuditDraft("acme", certificate.identity, "token.issue", secrets.token_urlsafe(16),
-                               Outcome.GRANTED, caller.origin, after_state="{}")
-                    for _ in range(min(RECORDS, count - there))
-                ]  # fmt: skip
-                await base.log.record(*drafts)
-                there += len(drafts)
-                for draft in drafts:
-                    follower._revoked.add(Revocation(Kind.TOKEN, "acme", draft.resource, now, now + day))
+
+        async def measure(revoked: int) -> None:
             await follower.look()
-            figures = [await each(cached, 2000), await each(uncached, 200)]
+            figures = [await each(cached, 5000), await each(uncached, 500)]
             spent = await postgres_cpu(config.database.url)
-            figures.append(await each(issue, 10) / 32)
-            figures.append(1e6 * (await postgres_cpu(config.database.url) - spent) / (5 * 10 * 32))
+            figures.append(await each(issue, 20) / 32)
+            figures.append(1e6 * (await postgres_cpu(config.database.url) - spent) / (5 * 20 * 32))
             row = "".join(
                 f"{value:>{width}.1f}" for value, width in zip(figures, (11, 13, 10, 15), strict=True)
             )
-            print(f"{count:>12}{row}{resident_mb() - before:>16.1f}")
+            print(f"{len(ids):>12}{revoked:>10}{row}{resident_mb() - before:>11.1f}", flush=True)
+
+        ids: list[str] = []
+        for count in counts:
+            while len(ids) < count:
+                drafts = [
+                    AuditDraft("acme", certificate.identity, "token.issue", secrets.token_urlsafe(16),
+                               Outcome.GRANTED, caller.origin, after_state="{}")
+                    for _ in range(min(RECORDS, count - len(ids)))
+                ]  # fmt: skip
+                await base.log.record(*drafts)
+                ids.extend(draft.resource for draft in drafts)
+            await measure(0)
+        before = resident_mb()
+        for token_id in ids:
+            follower._revoked.add(Revocation(Kind.TOKEN, "acme", token_id, now, now + day))
+        await measure(len(ids))
 
 
 def _stat(pid: int) -> list[str]:

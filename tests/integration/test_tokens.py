@@ -473,6 +473,28 @@ def test_every_claim_is_what_the_vault_writes(
     assert inside.verify(text, claims["cnf"]["x5t#S256"]) == "TOKEN_INVALID"
 
 
+OPTIONAL = {"max_sessions": 5, "narrowing_key": "A" * 43, "ancestors": [["A" * 22, 1_700_000_000, 0]]}
+ANY_TYPE: tuple[Any, ...] = (None, True, False, 5, -1, 0.5, "x", "", [], ["x"], [[]], {}, {"x": 5})
+
+
+@pytest.mark.parametrize(
+    "claim",
+    ["iss", "sub", "client_id", "aud", "iat", "exp", "jti", "tenant", "scope", "cnf", "policy", *OPTIONAL],
+)
+def test_each_claim_is_there_once_and_of_its_type(inside: Inside, claims: dict[str, Any], claim: str) -> None:
+    thumbprint = claims["cnf"]["x5t#S256"]
+    kind = type({**OPTIONAL, **claims}[claim])
+    bad = [{**claims, claim: value} for value in ANY_TYPE if type(value) is not kind]
+    if claim not in OPTIONAL:
+        bad.append({name: value for name, value in claims.items() if name != claim})
+    once = canonical({**claims, claim: {**OPTIONAL, **claims}[claim]})
+    again = canonical({claim: json.loads(once)[claim]})[1:-1]
+    bad += [b"{" + again + b"," + once[1:], once[:-1] + b"," + again + b"}"]
+    inside.look()
+    for spoilt in bad:
+        assert inside.verify(inside.sign(inside.header, spoilt), thumbprint) == "TOKEN_INVALID", spoilt
+
+
 # For its own time.
 
 

@@ -6,12 +6,14 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -27,13 +29,13 @@ from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.integration.wire import Stream
     from tests.support.postgres import Postgres
 
 NAME = "acme/ends/login"
 GONE = "acme/ends/gone"
+LARGE = "acme/ends/large"
 AT_MOST = 1.0
 
 
@@ -51,7 +53,7 @@ class World:
                 f"WHERE session_id = '{session_id}' AND action_type = 'session.close'"
             )
 
-        (record,) = until(look)
+        (record,) = until(look, seconds=30)
         return record  # type: ignore[no-any-return]
 
 
@@ -256,6 +258,38 @@ def test_its_credential_gone(world: World, way: str) -> None:
     if way == "destroyed":
         with world.site.client() as client:
             client.put(GONE, {"password": "p"}, kind="bank_login")
+
+
+def test_a_caller_that_does_not_read_loses_its_session_and_nobody_elses(world: World) -> None:
+    with world.site.client() as client:
+        client.put(LARGE, {"value": "x" * 60_000}, kind="generic")
+    with (
+        Wire(world.site.profile("payments")) as wire,
+        wire.stream(timeout=60) as stream,
+        Wire(world.site.profile("ledger")) as other,
+        other.stream() as reading,
+    ):
+        session_id = opened(stream, LARGE)
+        opened(reading)
+        pids = world.site.worker_pids()
+        before = resident(pids)
+        cause = time.time()
+        for number in range(2, 500):
+            stream.send(operation_id=number, reveal=pb.RevealOperation(name=LARGE))
+        record = world.record_of_end(session_id)
+        assert 9 < record["created_at"].timestamp() - cause < 25, "ten seconds for a message to be taken"
+        receipt = json.loads(record["after_state"])
+        assert (receipt["reason"], receipt["buffers_wiped"]) == ("failed", 2)
+        assert receipt["reveals"] < 400, "what was asked beyond what could be answered was not begun"
+        assert resident(pids) - before < 20_000, "30 MB of answers did not pile up"
+        asked = reading.ask(operation_id=2, reveal=pb.RevealOperation(name=NAME))
+        assert asked.WhichOneof("message") == "reveal"
+
+
+def resident(pids: list[int]) -> int:
+    """KB of memory that processes have."""
+    sizes = (re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0] for pid in pids)
+    return sum(map(int, sizes))
 
 
 def test_the_policy_changed(world: World) -> None:

@@ -175,6 +175,9 @@ class _Stream:
     def _done(self, operation: asyncio.Task[None]) -> None:
         self._operations.discard(operation)
         self._room.release()
+        if not operation.cancelled() and operation.exception() is not None:
+            # Its answer could not be written: the caller does not read. Nothing piles up for it.
+            self._session.end(CloseReason.FAILED)
 
     async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
         answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)

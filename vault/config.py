@@ -255,6 +255,8 @@ class Audit(_Section):
     post_quantum_signature: bool = False
     anchor_file: Path | None = None
     anchors: tuple[Anchor, ...] = ()
+    archive_folder: Path | None = None
+    retention_months: int = Field(default=12, ge=12, le=1200)
     sinks: tuple[Sink, ...] = ()
 
     @model_validator(mode="after")

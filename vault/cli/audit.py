@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vault.cli import export, verification
+from vault.cli import archives, export, verification
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.filters import (
     Action,
@@ -21,7 +21,7 @@ from vault.cli.filters import (
     Until,
     filters,
 )
-from vault.cli.output import Format, Output, show, show_all, show_dict
+from vault.cli.output import Format, Output, show, show_all, show_dict, show_rows
 
 if TYPE_CHECKING:
     from vault.v1.audit_pb2 import AuditRecord
@@ -47,12 +47,18 @@ def search(
     device: Device = "",
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Newest first.")] = False,
     most: Annotated[int, typer.Option(help="At most so many.")] = 1000,
+    archive: archives.ArchivePath = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Search the records: those that meet every condition given, oldest first."""
     wanted = filters(tenant, identity, credential, action, outcome, network, device, since=since, until=until)
+    if archive is not None:
+        if newest_first:
+            raise typer.BadParameter("an archive is read oldest first")
+        show_rows(output, archives.search(archive, wanted, most), _ROW)
+        return
     wanted["newest_first"] = newest_first
     with client(profile, token_file) as vault:
         found = vault.audit_records(most=most, **wanted)
@@ -134,6 +140,7 @@ def sinks(
     show_all(output, found, ("name", "required", "next_sequence", "behind", "error", "failing_since"))
 
 
+app.command()(archives.archive)
 app.command()(export.export)
 app.command()(verification.verify)
 app.command()(verification.prove)

@@ -163,11 +163,14 @@ def _from_vault(profile: Path, token_file: Path | None, out: TextIO) -> None:
         size = checkpoints[-1].size
         task = bar.add_task("exporting", total=size)
         origin = newest.note.partition("\n")[0]
-        out.write(form.header_line(form.Header(origin, (newest.verifier_key,), merkle.EMPTY)))
-        waiting = iter(checkpoints)
+        request = audit_pb2.AuditServiceListRequest(page_size=1)
+        done = vault.audit_page(request).records[0].sequence
+        by_size = {checkpoint.size: checkpoint.frontier for checkpoint in checkpoints}
+        start = merkle.decode_frontier(by_size[done]) if done else merkle.EMPTY
+        out.write(form.header_line(form.Header(origin, (newest.verifier_key,), start)))
+        waiting = iter([checkpoint for checkpoint in checkpoints if checkpoint.size > done])
         checkpoint = next(waiting)
         request = audit_pb2.AuditServiceListRequest(page_size=_PAGE)
-        done = 0
         while done < size:
             page = vault.audit_page(request)
             for record in page.records[: size - done]:

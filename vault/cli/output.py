@@ -57,7 +57,11 @@ def show_line(output: Format, message: Message, columns: Sequence[str]) -> None:
 
 def show_all(output: Format, messages: Iterable[Message], columns: Sequence[str]) -> None:
     """Show a list: all of it as JSON, these columns as a table."""
-    rows = [as_dict(message) for message in messages]
+    show_rows(output, [as_dict(message) for message in messages], columns)
+
+
+def show_rows(output: Format, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Show a list of plain values: all of them as JSON, these columns as a table."""
     if output is Format.JSON:
         print(json.dumps(rows, indent=2))
         return

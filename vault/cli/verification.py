@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vault.cli.archives import ArchivePath, verify_folder
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.output import Format, Output, show_dict
 
@@ -35,7 +36,8 @@ OutFile = Annotated[Path | None, typer.Option("--out", help="Write it to this fi
 
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="An export. Neither vault, database nor HSM is needed.")
+        Path | None,
+        typer.Argument(help="An export, or a folder of archives. Neither vault, database nor HSM is needed."),
     ] = None,
     *,
     key: Keys = None,
@@ -44,18 +46,28 @@ def verify(
     ] = None,
     origin: Annotated[str, typer.Option(help="The log's origin. Default: the name in the key.")] = "",
     config: ServerConfig = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="With --config: the folder of the archives, to verify everything from record 0."),
+    ] = None,
     state: Annotated[bool, typer.Option(help="Also hold every row of the database against the log.")] = True,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Verify the whole log: an export, the database, or by asking the vault. Exit code 5 if it does not verify."""
+    """Verify the whole log: an export, the database, or by asking the vault. Exit code 5 if it does not verify.
+
+    If the beginning of the log is archived, the database is verified from there on: `first` says so.
+    """
+    if archive is not None and config is None:
+        raise typer.BadParameter("--archive goes with --config; a folder alone is verified as the argument")
     anchors = [(f"anchor {path.name}", path.read_text()) for path in anchor or ()]
     keys = read_keys(key)
     if file is not None:
-        result = _shown(_verify_file(file, keys, origin, anchors))
+        judge = verify_folder if file.is_dir() else _verify_file
+        result = _shown(judge(file, keys, origin, anchors))
     elif config is not None:
-        result = _shown(asyncio.run(_verify_database(config, keys, anchors, state=state)))
+        result = _shown(asyncio.run(_verify_database(config, keys, anchors, state=state, folder=archive)))
     else:
         result = _ask(profile, token_file)
     show_dict(output, result)
@@ -67,14 +79,22 @@ def prove(
     sequence: Annotated[int, typer.Argument(min=0, help="The record's place in the log.")],
     *,
     size: Annotated[int, typer.Option(min=0, help="Prove it in the checkpoint of this size.")] = 0,
+    archive: ArchivePath = None,
     out: OutFile = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
 ) -> None:
     """Prove that a record is in the log, in a text (C2SP tlog-proof) that `verify-proof` verifies without the vault."""
     from vault.cli.export import row_of  # noqa: PLC0415
-    from vault.core import evidence  # noqa: PLC0415
+    from vault.core import archives, evidence  # noqa: PLC0415
+    from vault.crypto.errors import FormatError  # noqa: PLC0415
 
+    if archive is not None:
+        try:
+            _write(out, archives.prove(archive, sequence))
+        except FormatError as error:
+            raise typer.BadParameter(str(error), param_hint=str(archive)) from None
+        return
     with client(profile, token_file) as vault:
         proof = vault.inclusion_proof(sequence, size=size)
     _write(out, evidence.inclusion_text(row_of(proof.record), proof.path, proof.checkpoint.note))
@@ -166,7 +186,7 @@ def _verify_file(file: Path, keys: list[str], origin: str, anchors: list[tuple[s
 
 
 async def _verify_database(
-    file: Path, keys: list[str], anchors: list[tuple[str, str]], *, state: bool
+    file: Path, keys: list[str], anchors: list[tuple[str, str]], *, state: bool, folder: Path | None
 ) -> Report:
     from vault import config as configuration  # noqa: PLC0415
     from vault.clock import SystemClock  # noqa: PLC0415
@@ -189,6 +209,7 @@ async def _verify_database(
                 SystemClock().now(),
                 anchors=anchors,
                 state=state,
+                folder=folder,
                 watch=lambda done, of: bar.update(task, completed=done, total=of),
             )
     finally:
@@ -205,6 +226,7 @@ def _ask(profile: Path, token_file: Path | None) -> dict[str, Any]:
 def _shown(report: Report) -> dict[str, Any]:
     return {
         "valid": not report.findings,
+        "first": report.first,
         "records": report.records,
         "checkpoints": report.checkpoints,
         "signed_size": report.signed_size,

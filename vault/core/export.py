@@ -6,14 +6,17 @@ end. `verify_file` judges it with nothing but public keys: no database, no HSM, 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.core.verification import Report, Verification
 from vault.crypto import merkle
-from vault.crypto.errors import FormatError
+from vault.crypto.errors import CryptoError, FormatError
+from vault.errors import Reason, VaultError
 from vault.store import audit
+from vault.store.archives import first_sequence
 from vault.store.ledger import read_head
 
 if TYPE_CHECKING:
@@ -53,15 +56,38 @@ class Source(NamedTuple):
 
 
 async def of_database(database: Database, origin: str, keys: Iterable[str]) -> Source:
-    """The log in a database, up to its newest checkpoint; to its head if there is none."""
+    """The log in a database, up to its newest checkpoint; to its head if there is none.
+
+    If its beginning is archived, from where the archive ends. Raises `STORED_DATA_DAMAGED`.
+    """
     async with database.read() as connection:
         newest = await audit.latest_checkpoint(connection)
         size = newest.size if newest else (await read_head(connection)).size
+        first = await first_sequence(connection)
+        cut = await audit.get_checkpoint(connection, first)
+    return part_of(database, Header(origin, tuple(keys), frontier_at(first, cut)), size)
+
+
+def part_of(database: Database, header: Header, end: int) -> Source:
+    """The log in a database from where the header says to before `end`, with the checkpoints within."""
+    first = header.start.size
     return Source(
-        size,
-        Header(origin, tuple(keys), merkle.EMPTY),
-        audit.stream_rows(database, 0, size),
-        audit.stream_checkpoints(database, size),
+        end,
+        header,
+        audit.stream_rows(database, first, end),
+        audit.stream_checkpoints(database, end, after=first),
+    )
+
+
+def frontier_at(size: int, checkpoint: Checkpoint | None) -> merkle.Frontier:
+    """The tree of the first `size` records, by the checkpoint of that size. Raises `STORED_DATA_DAMAGED`."""
+    with contextlib.suppress(CryptoError):
+        if not size:
+            return merkle.EMPTY
+        if checkpoint is not None:
+            return merkle.decode_frontier(checkpoint.frontier)
+    raise VaultError(
+        Reason.STORED_DATA_DAMAGED, f"the log begins with record {size}, and no checkpoint stands there"
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vault.core.export import COLUMNS
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Mapping
 
 OCSF_VERSION = "1.3.0"
@@ -25,9 +26,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A record's columns as JSON has them: moments in RFC 3339 with microseconds, bytes in hexadecimal."""
     values = {name: row[name] for name in COLUMNS}
-    values["created_at"] = row["created_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    values["created_at"] = moment_text(row["created_at"])
     values["leaf_hash"] = row["leaf_hash"].hex()
     return values
+
+
+def moment_text(moment: datetime.datetime) -> str:
+    """RFC 3339 with microseconds, in UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,8 @@ ACCEPT_LOSS = "audit.accept_loss"
 class Report:
     """What a verification of the log found. No findings: it is whole."""
 
+    first: int = 0
+    """The record that the verification began with: what lies before it is archived, and was not looked at."""
     records: int = 0
     checkpoints: int = 0
     size: int = 0
@@ -78,14 +80,25 @@ class Verification:
     """
 
     def __init__(
-        self, origin: str, keys: Iterable[str], report: Report, *, start: merkle.Frontier = merkle.EMPTY
+        self,
+        origin: str,
+        keys: Iterable[str],
+        report: Report,
+        *,
+        start: merkle.Frontier = merkle.EMPTY,
+        learned: Sequence[str] = (),
     ) -> None:
+        """`start`: the tree of what comes before; `learned`: the keys that were introduced there. Both are believed."""
         self.report = report
+        report.first = start.size
         self.frontier = start
         self._origin = origin
         self._keys = list(dict.fromkeys(keys))
         self._only_quantum = bool(self._keys) and all(map(notes.is_post_quantum, self._keys))
-        self._quantum_from: int | None = None
+        self._keys += [key for key in learned if key not in self._keys]
+        self.learned = list(learned)
+        """The keys that the log has introduced so far."""
+        self._quantum_from = start.size if any(map(notes.is_post_quantum, learned)) else None
         self._introduced: list[tuple[int, str]] = []
         self._altered: dict[int, bytes] = {}
         self._next = start.size
@@ -93,9 +106,12 @@ class Verification:
         self._expected: list[tuple[int, bytes, str]] = []
 
     def expect(self, name: str, head: notes.CheckpointHead) -> None:
-        """Hold the log to a head that was anchored elsewhere."""
+        """Hold the log to a head that was anchored elsewhere, unless it lies before where this begins."""
+        if head.size < self.frontier.size:
+            return
         self._expected.append((head.size, head.root, name))
         self._expected.sort()
+        self._meet_expected()
 
     @property
     def next(self) -> int:
@@ -231,6 +247,7 @@ class Verification:
         for sequence, key in self._introduced:
             if sequence < size:
                 self._keys.append(key)
+                self.learned.append(key)
                 if notes.is_post_quantum(key) and self._quantum_from is None:
                     self._quantum_from = sequence
         self._introduced = [(sequence, key) for sequence, key in self._introduced if sequence >= size]

@@ -163,6 +163,13 @@ def subtree_root(span: Span, nodes: Mapping[tuple[int, int], bytes]) -> bytes:
     return Frontier(span.end - span.first, tuple(roots)).root()
 
 
+def frontier_within(frontier: Frontier, span: Span) -> Frontier:
+    """What a log's frontier says of one of the subtrees on the path of a later leaf: that subtree's own frontier."""
+    parts = zip(_complete(Span(0, frontier.size)), frontier.hashes, strict=True)
+    inside = [part for (height, position), part in parts if span.first <= position << height < span.end]
+    return Frontier(max(0, min(frontier.size, span.end) - span.first), tuple(inside))
+
+
 def _complete(span: Span) -> list[tuple[int, int]]:
     """The complete subtrees that a subtree consists of, as (height, position), largest first."""
     found, first = [], span.first

@@ -25,6 +25,7 @@ from vault.core import approvals, policy, suspicions, upkeep
 from vault.core.activity import ActivityWatch
 from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
 from vault.core.approvals import Approvals, ApprovalSettings
+from vault.core.archiving import ArchiveSettings, Archiving
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.core.capabilities import HsmCapabilities
@@ -332,7 +333,9 @@ class App:
             HttpsPost(calls, config.webhooks.development_ca_file),
             clock,
         )
-        _, paths, self._anchors, self._checkpoints = checkpointing(base, config)
+        checkpointing_ = checkpointing(base, config)
+        _, paths, self._anchors, self._checkpoints = checkpointing_
+        self._archiving = archiving(base, config, checkpointing_)
         self._proofs = Proofs(database, self._checkpoints, paths)
         self._policies.listen(self._sessions.regrant)
         self._erasures = Erasures(
@@ -442,6 +445,7 @@ class App:
             self._sinks.run(),
             self._schedules.run(),
             upkeep.run(self._base.database, self._base.clock),
+            *((self._archiving.run(),) if self._archiving else ()),
         ):
             self._background.append(asyncio.create_task(_forever(work)))
         if self._config.metrics.listen:
@@ -567,6 +571,22 @@ def checkpointing(base: Foundation, config: Config) -> Checkpointing:
     )
     return Checkpointing(
         keys, paths, anchors, Checkpoints(keys, anchors, recovery_of(config), database, base.log, clock)
+    )
+
+
+def archiving(base: Foundation, config: Config, parts: Checkpointing) -> Archiving | None:
+    """What archives the log, if it is configured."""
+    section = config.audit
+    if section.archive_folder is None:
+        return None
+    return Archiving(
+        ArchiveSettings(section.archive_folder, section.retention_months),
+        parts.keys,
+        parts.checkpoints,
+        parts.anchors,
+        base.database,
+        base.log,
+        base.clock,
     )
 
 

@@ -120,6 +120,7 @@ class AuditService:
             root_hash=report.root,
             findings=report.findings,
             accepted=report.accepted,
+            first_sequence=report.first,
         )
 
     async def list_checkpoints(

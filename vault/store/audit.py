@@ -220,9 +220,10 @@ async def stray_checkpoints(connection: AsyncConnection) -> list[int]:
     return list((await connection.execute(statement.limit(10))).scalars())
 
 
-async def stream_checkpoint_rows(database: Database, size: int, *, page: int = 500) -> AsyncIterator[Row]:
+async def stream_checkpoint_rows(
+    database: Database, size: int, *, after: int = 0, page: int = 500
+) -> AsyncIterator[Row]:
     """The rows of the checkpoints up to a size, in the order of their sizes; `lenient.Unreadable` is in them."""
-    after = 0
     while True:
         async with database.read() as connection:
             found = await lenient.read(connection, _checkpoints_after(after).limit(page))
@@ -235,9 +236,9 @@ async def stream_checkpoint_rows(database: Database, size: int, *, page: int = 5
         after = found[-1]["size"]
 
 
-async def stream_checkpoints(database: Database, size: int) -> AsyncIterator[Checkpoint]:
-    """The checkpoints up to a size, in the order of their sizes. Raises `STORED_DATA_DAMAGED`."""
-    async for row in stream_checkpoint_rows(database, size):
+async def stream_checkpoints(database: Database, size: int, *, after: int = 0) -> AsyncIterator[Checkpoint]:
+    """The checkpoints beyond one size up to another, in the order of sizes. Raises `STORED_DATA_DAMAGED`."""
+    async for row in stream_checkpoint_rows(database, size, after=after):
         yield _checkpoint_from(row)
 
 

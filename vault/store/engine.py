@@ -142,7 +142,7 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
     return Database(engine)
 
 
-def _in_network(address: str, network: str) -> bool:
+def in_network(address: str, network: str) -> bool:
     """PostgreSQL's function of the same name, for SQLite. What is no address lies in no network."""
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
@@ -158,7 +158,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-        connection.create_function("in_network", 2, _in_network, deterministic=True)
+        connection.create_function("in_network", 2, in_network, deterministic=True)
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:

@@ -103,6 +103,8 @@ class Commit:
     result: Any = None
     urgent: bool = False
     """Whether every other worker is woken to hear of it at once."""
+    vouched: tuple[Write, ...] = ()
+    """Rows that the records vouch for as they are, without a write: they must be among what was read."""
 
 
 class Unit(NamedTuple):
@@ -164,7 +166,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
                 results.append(error)
                 continue
             rows.apply(commit.writes)
-            digests = _row_digests(commit.writes)
+            digests = _row_digests((*commit.writes, *commit.vouched))
             for draft in commit.records:
                 audit_rows.append(_seal(draft, head.size + len(audit_rows), now, digests))
             results.append(commit.result)

@@ -126,6 +126,21 @@ class Comparison:
             ),
         )
 
+    def last_write(self, key: str) -> tuple[int, bytes] | None:
+        """By which record a row was last written, and its digest then."""
+        found: tuple[int, bytes] | None
+        found = self._file.execute("SELECT sequence, digest FROM last WHERE key = ?", (key,)).fetchone()
+        return found
+
+    def not_since(self, end: int) -> list[str]:
+        """Keys of rows that are there and of which no record from `end` on tells. The first ten."""
+        found = self._file.execute(
+            "SELECT key FROM written w GROUP BY key HAVING max(sequence) < ? AND EXISTS "
+            "(SELECT 1 FROM found f WHERE f.key = w.key) LIMIT 10",
+            (end,),
+        )
+        return [row[0] for row in found]
+
     def last_digest(self, key: str) -> bytes | None:
         """The digest of the row that was last written under a key."""
         found = self._file.execute("SELECT digest FROM last WHERE key = ?", (key,)).fetchone()
@@ -153,6 +168,12 @@ def digest(name: str, row: Row) -> bytes:
         return row_digest(name, row)
     except TypeError:
         return b""
+
+
+async def row_keys(database: Database, name: str) -> AsyncIterator[list[RowKey]]:
+    """Which rows a table has, in pages."""
+    async for rows in _pages(database, name, 2000):
+        yield [RowKey(name, tuple(row[column] for column in KEY_COLUMNS[name])) for row in rows]
 
 
 async def get_rows(database: Database, name: str, wanted: Sequence[str]) -> dict[str, Row]:

@@ -498,8 +498,18 @@ checkpoints = Table(
     C("create_time", UtcDateTime, nullable=False),
 )
 
+# The archives that hold the beginning of the log: a signed statement about each (`core/archives.py`).
+audit_archives = Table(
+    "audit_archives",
+    metadata,
+    C("end_sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    C("first_sequence", BigInteger, nullable=False),
+    C("note", Text, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+)
+
 # The roots of the log's complete subtrees of 256, 65,536, ... records: level 1, 2, ... Written with the checkpoint that
-# first covers them.
+# first covers them. At level 0 the last leaves of what was archived, which no whole subtree holds.
 tree_nodes = Table(
     "tree_nodes",
     metadata,

@@ -29,17 +29,19 @@ async def look_up(
         by_level[level].append(position)
     found: dict[tuple[int, int], bytes] = {}
     for level, positions in by_level.items():
+        kept = select(tree_nodes.c.position, tree_nodes.c.hash).where(
+            tree_nodes.c.level == level, tree_nodes.c.position.in_(positions)
+        )
         statement = (
-            select(tree_nodes.c.position, tree_nodes.c.hash).where(
-                tree_nodes.c.level == level, tree_nodes.c.position.in_(positions)
-            )
+            kept
             if level
             else select(
                 audit_records.c.sequence.label("position"), audit_records.c.leaf_hash.label("hash")
             ).where(audit_records.c.sequence.in_(positions))
         )
-        rows = await lenient.read(connection, statement)
-        found |= {(level, row["position"]): row["hash"] for row in rows if isinstance(row["hash"], bytes)}
+        for part in (statement,) if level else (kept, statement):
+            rows = await lenient.read(connection, part)
+            found |= {(level, row["position"]): row["hash"] for row in rows if isinstance(row["hash"], bytes)}
     return found
 
 

@@ -117,20 +117,22 @@ class AuditServiceVerifyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditServiceVerifyResponse(_message.Message):
-    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings", "accepted")
+    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings", "accepted", "first_sequence")
     VALID_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     ROOT_HASH_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     valid: bool
     records: int
     checkpoints: int
     root_hash: bytes
     findings: _containers.RepeatedScalarFieldContainer[str]
     accepted: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ...) -> None: ...
+    first_sequence: int
+    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ..., first_sequence: _Optional[int] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("size", "note", "frontier", "create_time")

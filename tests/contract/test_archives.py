@@ -25,6 +25,7 @@ from vault.crypto import merkle, notes
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Checkpoint, Origin, Outcome
 from vault.store import audit as store
+from vault.store import sinks as leases
 from vault.store.archives import first_sequence, months_before
 from vault.store.engine import connect
 from vault.store.ledger import Commit, Unit, read_head
@@ -417,3 +418,15 @@ async def test_one_worker_does_it_by_itself(embedded: Site, monkeypatch: pytest.
     finally:
         task.cancel()
     assert (await embedded.inspect(folder=embedded.folder)).findings == []
+
+
+async def test_what_a_sink_has_still_to_get_stays(embedded: Site) -> None:
+    now = embedded.clock.time
+    await leases.enrol(embedded.database, "siem")
+    await leases.claim(embedded.database, "siem", "me", now, now + datetime.timedelta(minutes=1))
+    await embedded.execute("UPDATE audit_sinks SET next_sequence = 280 WHERE name = 'siem'")
+    (archive,) = await embedded.archiving.archive()
+    assert archive.end == 270, "the checkpoint before what it has still to get"
+    embedded.clock.time = now + datetime.timedelta(days=40)
+    (archive,) = await embedded.archiving.archive()
+    assert archive.end >= 300, "nobody has served it for a month"

@@ -61,8 +61,8 @@ log = logging.getLogger("strongroom.archiving")
 ARCHIVE = "audit.archive"
 CARRY = "audit.carry_rows"
 _RESOURCE = f"{SYSTEM_TENANT}/audit"
-_LEASE_NAME = "(archive)"
 _LEASE = timedelta(hours=2)
+_FORGOTTEN_READER = timedelta(days=31)
 _AFTER_SECONDS = 60.0
 _EVERY_SECONDS = 6 * 3600.0
 _ROWS_A_RECORD = 200
@@ -119,11 +119,14 @@ class Archiving:
     async def plan(self) -> Plan:
         """What is to be done. Raises `STORED_DATA_DAMAGED` if the statement about an archive does not verify."""
         sealed = await self._sealed()
-        before = store.months_before(self._clock.now(), self._settings.months)
+        now = self._clock.now()
+        before = store.months_before(now, self._settings.months)
         async with self._database.read() as connection:
             first = await store.first_sequence(connection)
             pending = sealed[-1] if sealed and sealed[-1].end > first else None
-            return Plan(pending, None if pending else await store.due(connection, before))
+            return Plan(
+                pending, None if pending else await store.due(connection, before, now - _FORGOTTEN_READER)
+            )
 
     async def archive(self) -> list[Archive]:
         """Do it, unless another worker does; gives what was removed from the database.
@@ -131,15 +134,15 @@ class Archiving:
         Raises `STORED_DATA_DAMAGED` if the log, a row or an archive does not verify, `STORAGE_UNAVAILABLE`,
         `HSM_UNAVAILABLE`, `OSError` of the folder.
         """
-        await leases.enrol(self._database, _LEASE_NAME)
+        await leases.enrol(self._database, store.LEASE)
         now = self._clock.now()
-        if await leases.claim(self._database, _LEASE_NAME, self._holder, now, now + _LEASE) is None:
+        if await leases.claim(self._database, store.LEASE, self._holder, now, now + _LEASE) is None:
             return []
         try:
             return await self._archive()
         finally:
             with contextlib.suppress(VaultError):
-                await leases.release(self._database, _LEASE_NAME, self._holder, self._clock.now())
+                await leases.release(self._database, store.LEASE, self._holder, self._clock.now())
 
     async def _archive(self) -> list[Archive]:
         removed: list[Archive] = []

@@ -14,6 +14,7 @@ from vault.store.tables import (
     audit_archives,
     audit_head,
     audit_records,
+    audit_sinks,
     checkpoints,
     cosignatures,
     tree_nodes,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 FLOOR_MONTHS = 12
 """So many whole months before the current one are never removed (PCI DSS 10.5.1), whatever the configuration says."""
+
+
+LEASE = "(archive)"
+"""The name under which the one worker that archives holds its lease, among those of sinks."""
 
 
 class Due(NamedTuple):
@@ -55,8 +60,14 @@ async def rows(connection: AsyncConnection) -> list[Row]:
     return await lenient.read(connection, select(audit_archives).order_by(audit_archives.c.end_sequence))
 
 
-async def due(connection: AsyncConnection, before: datetime.datetime) -> Due | None:
-    """What was recorded before that moment, up to the last checkpoint that covers nothing younger."""
+async def due(
+    connection: AsyncConnection, before: datetime.datetime, served_since: datetime.datetime
+) -> Due | None:
+    """What was recorded before that moment, up to the last checkpoint that covers nothing younger.
+
+    Nor anything that a reader of the log (a sink, a webhook's endpoint) has still to get, unless nobody has served that
+    reader since a moment.
+    """
     first = await first_sequence(connection)
     sequence, size = audit_records.c.sequence, checkpoints.c.size
     younger = select(sequence).where(audit_records.c.created_at >= before).order_by(sequence).limit(1)
@@ -64,6 +75,12 @@ async def due(connection: AsyncConnection, before: datetime.datetime) -> Due | N
     covered = select(func.max(size)).where(size > first)
     if end is not None:
         covered = covered.where(size <= end)
+    readers = select(func.min(audit_sinks.c.next_sequence)).where(
+        audit_sinks.c.lease_time >= served_since, audit_sinks.c.name != LEASE
+    )
+    slowest = (await connection.execute(readers)).scalar()
+    if slowest is not None:
+        covered = covered.where(size <= slowest)
     cut = (await connection.execute(covered)).scalar()
     return None if cut is None else Due(first, cut)
 

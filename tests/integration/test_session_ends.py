@@ -1,4 +1,4 @@
-"""The ten ways a session ends: each within a second of its cause, wiped, and in the log with its reason and receipt."""
+"""The ways a session ends: each within a second of its cause, wiped, and in the log with its reason and receipt."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ NAME = "acme/ends/login"
 GONE = "acme/ends/gone"
 LARGE = "acme/ends/large"
 AT_MOST = 1.0
+IDLE = 13
+"""Seconds: longer than anything here takes between two operations."""
 
 
 class World:
@@ -45,6 +47,8 @@ class World:
     def __init__(self, site: VaultSite) -> None:
         self.site = site
         self.books = Books(site)
+        self.left_alone = ""
+        self.left_at = 0.0
 
     def record_of_end(self, session_id: str) -> dict[str, Any]:
         def look() -> list[dict[str, Any]]:
@@ -62,7 +66,10 @@ def world(
     softhsm: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("vault-ends")
-    settings: dict[str, dict[str, object]] = {"tls": {"client_crl_file": "pki/crl.pem"}}
+    settings: dict[str, dict[str, object]] = {
+        "tls": {"client_crl_file": "pki/crl.pem"},
+        "sessions": {"idle_seconds": IDLE},
+    }
     site = VaultSite(folder, postgres.create_database("vault_ends"), softhsm[0], softhsm[1], settings)
     site.prepare()
     (folder / "policy.cedar").write_text(BASE)
@@ -74,17 +81,23 @@ def world(
         for name in (NAME, GONE):
             client.put(name, {"password": "p", "username": "u"}, kind="bank_login")
     made = World(site)
-    yield made
+    # Opened now and left alone, so that no test has to wait for it.
+    with Wire(site.profile("payments")) as wire, wire.stream(timeout=300) as stream:
+        made.left_alone = opened(stream)
+        made.left_at = time.time()
+        yield made
     made.books.close()
     if site.process is not None and site.process.poll() is None:
         site.stop()
 
 
-def opened(stream: Stream, name: str = NAME) -> str:
+def opened(stream: Stream, name: str = NAME, seconds: int = 0) -> str:
     """Open a session, reveal once, and give its id."""
     start = pb.SessionStart(
         credentials=[pb.CredentialSelector(name=name)], purpose="t", recipient_key=Recipient().public_bytes
     )
+    if seconds:
+        start.ttl.seconds = seconds
     session_id: str = stream.ask(start=start).opened.session_id
     stream.send(operation_id=1, reveal=pb.RevealOperation(name=name))
     assert next_of(stream).WhichOneof("message") == "reveal"
@@ -99,14 +112,16 @@ def next_of(stream: Stream) -> Any:
     return message
 
 
-def holds(world: World, session_id: str, cause: float, reason: str, reveals: int = 1) -> dict[str, Any]:
+def holds(
+    world: World, session_id: str, cause: float, reason: str, *, late: float = AT_MOST
+) -> dict[str, Any]:
     """What the log says of the end, held against its cause (seconds since 1970) and how it must be."""
     record = world.record_of_end(session_id)
     receipt: dict[str, Any] = json.loads(record["after_state"])
-    late = record["created_at"].timestamp() - cause
-    assert -0.05 <= late <= AT_MOST, f"recorded {late:.3f} s after its cause"
+    after = record["created_at"].timestamp() - cause
+    assert -0.05 <= after <= late, f"recorded {after:.3f} s after its cause"
     assert receipt["reason"] == reason
-    assert (receipt["reveals"], receipt["uses"]) == (reveals, 0)
+    assert (receipt["reveals"], receipt["uses"]) == (1, 0)
     assert receipt["buffers"] == receipt["buffers_wiped"] == 2
     assert receipt["milliseconds"] >= 0
     return receipt
@@ -201,6 +216,15 @@ def test_its_token_expired(world: World) -> None:
             holds(world, session_id, issued.expire_time.ToNanoseconds() / 1e9, "token-ended")
 
 
+def test_its_own_time_over(world: World) -> None:
+    with Wire(world.site.profile("payments")) as wire, wire.stream() as stream:
+        began = time.time()
+        session_id = opened(stream, seconds=2)
+        told(stream, session_id, world, pb.CLOSE_REASON_EXPIRED)
+        receipt = holds(world, session_id, began + 2, "expired", late=1.5)
+        assert 2000 <= receipt["milliseconds"] < 3000
+
+
 def test_its_token_revoked(world: World) -> None:
     with Wire(world.site.profile("payments")) as wire:
         issued = wire.issue("session.reveal:acme/**")
@@ -284,6 +308,10 @@ def test_a_caller_that_does_not_read_loses_its_session_and_nobody_elses(world: W
         assert resident(pids) - before < 20_000, "30 MB of answers did not pile up"
         asked = reading.ask(operation_id=2, reveal=pb.RevealOperation(name=NAME))
         assert asked.WhichOneof("message") == "reveal"
+
+
+def test_left_alone_for_too_long(world: World) -> None:
+    holds(world, world.left_alone, world.left_at + IDLE, "idle")
 
 
 def resident(pids: list[int]) -> int:

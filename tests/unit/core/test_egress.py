@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import socket
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vault.core.egress import connectors
@@ -87,6 +88,43 @@ def test_a_secret_is_found_in_every_spelling(spelling: str, text: str) -> None:
     secret = text.encode()
     answer = b'{"echo": "' + SPELLINGS[spelling](secret) + b'"}'
     assert leaks(answer, [b"another-secret-0123456789", secret])
+
+
+TWICE = {name: SPELLINGS[name] for name in (
+    "as it is", "percent", "JSON escapes", "HTML numbers", "hex", "HEX", "UTF-16", "base64 at 0", "base64 at 1",
+    "base64url at 2", "base64 in lines",
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    # HTML cannot say NUL.
+    [pair for pair in itertools.product(TWICE, TWICE) if pair != ("HTML numbers", "UTF-16")],
+)
+@given(
+    st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+/=", min_size=12, max_size=40)
+)
+@settings(max_examples=10)
+def test_a_secret_is_found_in_one_spelling_within_another(outer: str, inner: str, text: str) -> None:
+    secret = text.encode()
+    answer = b'{"echo": "' + TWICE[outer](TWICE[inner](secret)) + b'"}'
+    assert leaks(answer, [secret])
+
+
+@pytest.mark.parametrize("secret", ["pässwört-für-die-bank", "\U0001f511-key-of-the-bank", "пароль-от-банка"])
+def test_a_secret_beyond_ascii_is_found_too(secret: str) -> None:
+    for answer in (
+        secret.encode(),
+        json.dumps(secret).encode(),
+        json.dumps(json.dumps(secret)).encode(),
+        quote(secret).encode(),
+        secret.encode("utf-16"),
+        "".join(f"&#{ord(letter)};" for letter in secret).encode(),
+        base64.b64encode(b"x" + secret.encode() + b"y"),
+        base64.b64encode(json.dumps(secret).encode()),
+    ):
+        assert leaks(b'{"echo": "' + answer + b'"}', [secret.encode()]), answer
+    assert leaks("pässwört-für-die-bank".encode("latin-1"), ["pässwört-für-die-bank".encode()])
 
 
 @given(st.binary(max_size=300))

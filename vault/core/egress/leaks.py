@@ -1,13 +1,14 @@
 """Whether a provider's answer shows a secret, in any spelling: as it is, or encoded, or encoded twice.
 
-The answer is decoded (percent, JSON, HTML), each way and each way again, and in every form the secret is looked for as
-it is, in base64 at each of its three alignments, in hex, and in UTF-16.
+The answer is decoded (percent, JSON, HTML, base64, hex, UTF-16), each way and each way again, and in every form the
+secret is looked for as it is, in base64 at each of its three alignments, in hex, and in UTF-16.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import html
 import re
 from urllib.parse import unquote_to_bytes
@@ -15,8 +16,11 @@ from urllib.parse import unquote_to_bytes
 LEAST = 8
 """A shorter secret cannot be told from chance, so a request that injects one is not made."""
 
-_JSON_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|([\"\\/bfnrt]))")
+_JSON_ESCAPE = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)|\\([\"\\/bfnrt])")
 _SIMPLE = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{11,}")
+_HEX = re.compile(rb"[0-9a-fA-F]{16,}")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def leaks(answer: bytes, secrets: list[bytes]) -> bool:
@@ -32,8 +36,10 @@ def leaks(answer: bytes, secrets: list[bytes]) -> bool:
 
 def _patterns(secret: bytes) -> list[bytes]:
     found = [secret]
-    for text in (secret.decode("latin-1"),):
-        found += [text.encode("utf-16-le"), text.encode("utf-16-be")]
+    for encoding in ("latin-1", "utf-8"):
+        for other in ("utf-16-le", "utf-16-be", "latin-1"):
+            with contextlib.suppress(UnicodeError):
+                found.append(secret.decode(encoding).encode(other))
     for offset in range(3):
         # The first and last characters of an encoding depend on what stands around the secret: they are left out.
         encoded = base64.b64encode(bytes(offset) + secret)
@@ -45,12 +51,11 @@ def _patterns(secret: bytes) -> list[bytes]:
 
 
 def _forms(answer: bytes) -> set[bytes]:
-    forms = {answer}
-    for _ in range(2):
-        forms |= {decode(form) for form in forms for decode in (_percent, _json, _html)}
     # Line breaks in the middle of an encoding, as MIME has them.
-    forms |= {form.translate(None, b"\r\n") for form in forms}
-    return forms
+    forms = {answer, answer.translate(None, b"\r\n")}
+    for _ in range(2):
+        forms |= {decode(form) for form in forms for decode in _DECODERS}
+    return forms | {form.translate(None, b"\r\n") for form in forms}
 
 
 def _percent(data: bytes) -> bytes:
@@ -60,7 +65,8 @@ def _percent(data: bytes) -> bytes:
 def _json(data: bytes) -> bytes:
     def plain(match: re.Match[bytes]) -> bytes:
         if match[1]:
-            return chr(int(match[1], 16)).encode("utf-8", "surrogatepass")
+            units = bytes.fromhex(match[1].replace(b"\\u", b"").decode())
+            return units.decode("utf-16-be", "surrogatepass").encode("utf-8", "surrogatepass")
         return _SIMPLE.get(match[2], match[2])
 
     return _JSON_ESCAPE.sub(plain, data) if b"\\" in data else data
@@ -68,3 +74,27 @@ def _json(data: bytes) -> bytes:
 
 def _html(data: bytes) -> bytes:
     return html.unescape(data.decode("latin-1")).encode("utf-8", "replace") if b"&" in data else data
+
+
+def _base64(data: bytes) -> bytes:
+    """Whatever could be base64, decoded from each of the places where a group of four may begin."""
+    runs = [run[0][start:] for run in _BASE64.finditer(data.translate(_URL_SAFE)) for start in range(4)]
+    return b"\n".join(binascii.a2b_base64(_whole(run) + b"=" * (-len(_whole(run)) % 4)) for run in runs)
+
+
+def _whole(run: bytes) -> bytes:
+    """A run without a last character that could not be one of base64."""
+    return run[:-1] if len(run) % 4 == 1 else run
+
+
+def _hex(data: bytes) -> bytes:
+    runs = [run[0][start:] for run in _HEX.finditer(data) for start in range(2)]
+    return b"\n".join(binascii.unhexlify(run[: len(run) // 2 * 2]) for run in runs)
+
+
+def _narrow(data: bytes) -> bytes:
+    """UTF-16, either end first, of what is ASCII."""
+    return data.translate(None, b"\0")
+
+
+_DECODERS = (_percent, _json, _html, _base64, _hex, _narrow)

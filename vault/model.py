@@ -209,6 +209,49 @@ class StoredVersion:
     envelope: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class HsmObject:
+    """Where an object of an HSM is found."""
+
+    backend: str
+    label: str
+    object_id: bytes
+
+
+class CredentialKeyState(enum.StrEnum):
+    """Whether the key pair of a credential's version is in the HSM."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialKey:
+    """A key pair that was made in the HSM for one version of a credential; the private half stays there."""
+
+    key_id: str
+    """The id of its object in the HSM, in hex."""
+    tenant: str
+    name: str
+    version: int
+    state: CredentialKeyState
+    algorithm: str
+    kid: str
+    backend: str
+    label: str
+    public_key: bytes
+    """SubjectPublicKeyInfo in DER; empty while it is pending."""
+    create_time: datetime.datetime
+    created_by: str
+    destroy_time: datetime.datetime | None
+
+    @property
+    def place(self) -> HsmObject:
+        """Where it is found."""
+        return HsmObject(self.backend, self.label, bytes.fromhex(self.key_id))
+
+
 class HandoverState(enum.StrEnum):
     """Whether a hand-over still holds its secret. It does while it waits, and only then."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CANARY = "canary-7f3a9c51e0"
 NAME = "acme/bad-input/login"
 DELETED = "acme/bad-input/deleted"
+SIGNER = "acme/bad-input/signer"
 ABSENT = "acme/bad-input/absent"
 FOREIGN = "globex/bad-input/login"
 KIND = "bank_login"
@@ -184,6 +185,7 @@ class World:
                     client.put(name, values, kind=kind)
         self.wires["acme"].call("/vault.v1.CredentialService/Delete", name=DELETED)
         wire = self.wires["acme"]
+        wire.call("/vault.v1.CredentialService/CreateKey", name=SIGNER, algorithm="ES256", etag="new")
         jwks = wire.call("/vault.v1.TokenService/GetJwks").response.jwks
         signed = wire.call("/vault.v1.CredentialService/GetIngestKey").response.signed_key
         self.ingest_key = sealing.verify_ingest_key(signed, jwks)
@@ -285,6 +287,18 @@ HOMES = (
     ("in an HSM that there is not", {"backends": ["third"]}, F),
     ("in the same HSM twice", {"backends": ["first", "first"]}, F),
     ("in three HSMs", {"backends": ["first", "second", "third"]}, F),
+)
+LABELS = (
+    ("33", {f"l{n}": "" for n in range(33)}, F),
+    ("an empty key", {"": "a"}, F),
+    ("an upper-case key", {"Team": "a"}, F),
+    ("a key of 64", {"a" * 64: "a"}, F),
+    ("a key with NUL", {"team\0": "a"}, F),
+    ("a key in another alphabet", {"te\u0430m": "a"}, F),
+    ("a value of 129", {"team": "a" * 129}, F),
+    ("a value with a newline", {"team": "a\nb"}, F),
+    ("a value with NUL", {"team": "\0"}, F),
+    ("a value that is not ASCII", {"team": "\u00e9"}, F),
 )
 REQUEST_IDS = each(BAD_REQUEST_IDS, F)
 ETAGS = (
@@ -539,6 +553,7 @@ GOOD: dict[str, Good] = {
             ),
             "kind": (
                 ("another than before", "generic", "SEALED_PAYLOAD_INVALID"),
+                ("one that only the HSM makes", "hsm_signing_key", F),
                 ("upper case", "Bank", F),
                 ("64 characters", "a" * 64, F),
                 ("NUL", "bank\0", F),
@@ -546,18 +561,7 @@ GOOD: dict[str, Good] = {
                 ("a dash", "bank-login", F),
                 ("a star", "*", F),
             ),
-            "labels": (
-                ("33", {f"l{n}": "" for n in range(33)}, F),
-                ("an empty key", {"": "a"}, F),
-                ("an upper-case key", {"Team": "a"}, F),
-                ("a key of 64", {"a" * 64: "a"}, F),
-                ("a key with NUL", {"team\0": "a"}, F),
-                ("a key in another alphabet", {"te\u0430m": "a"}, F),
-                ("a value of 129", {"team": "a" * 129}, F),
-                ("a value with a newline", {"team": "a\nb"}, F),
-                ("a value with NUL", {"team": "\0"}, F),
-                ("a value that is not ASCII", {"team": "\u00e9"}, F),
-            ),
+            "labels": LABELS,
             "sealed": (
                 ("missing", b"", F),
                 ("98,305 bytes", b"\0" * 98_305, F),
@@ -648,6 +652,44 @@ GOOD: dict[str, Good] = {
             ),
             "etag": ETAGS,
             "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.CredentialService/CreateKey": Good(
+        lambda _: {"name": SIGNER, "algorithm": "ES256", "labels": {"team": "a"}},
+        {
+            "name": (
+                *NAMES,
+                ("deleted", DELETED, "CREDENTIAL_DELETED"),
+                ("of another kind", NAME, F),
+            ),
+            "algorithm": (
+                ("missing", "", F),
+                ("one for software keys", "PS256", F),
+                ("none", "none", F),
+                ("lower case", "es256", F),
+                ("NUL", "ES256\0", F),
+            ),
+            "labels": LABELS,
+            "kid": (
+                ("129 characters", "a" * 129, F),
+                ("a quote", 'a"b', F),
+                ("a newline", "a\nb", F),
+                ("another alphabet", "\u0430", F),
+            ),
+            "formats": (
+                ("unknown", ["jwt"], F),
+                ("two in one", ["jws raw", "jwt"], F),
+                ("NUL", ["\0"], F),
+            ),
+            "etag": (*ETAGS, ("new, of what exists", "new", "ETAG_MISMATCH")),
+            "request_id": REQUEST_IDS,
+        },
+    ),
+    "/vault.v1.CredentialService/GetPublicKey": Good(
+        lambda _: {"name": SIGNER},
+        {
+            "name": (*KNOWN, ("of another kind", NAME, "SECRET_UNSUITABLE")),
+            "version": VERSIONS,
         },
     ),
     "/vault.v1.CredentialService/Delete": Good(

@@ -142,6 +142,11 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
     site = tenants.site
     names = [f"t{place:05}" for place in range(number)]
     held: list[tuple[int, int, int]] = []
+
+    def look(count: int) -> None:
+        held.append((count, tenants.memory(), tenants.handles()))
+        print(f"{count:6} tenants: {held[-1][1] / 2**20:.1f} MiB, {held[-1][2]} session objects", flush=True)
+
     try:
         began = time.monotonic()
         for start in range(0, number, number // 5):
@@ -149,12 +154,12 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
             tenants.side_by_side(tenants.create, part)
             tenants.side_by_side(tenants.put, part)
             tenants.side_by_side(tenants.reveal, part)
-            held.append((start + len(part), tenants.memory(), tenants.handles()))
+            look(start + len(part))
         print(f"{number} tenants made, written and read in {time.monotonic() - began:.0f} s")
         began = time.monotonic()
         tenants.side_by_side(tenants.reveal, names[::-1])
         print(f"all read again in {time.monotonic() - began:.0f} s")
-        held.append((number, tenants.memory(), tenants.handles()))
+        look(number)
 
         stop, failures = threading.Event(), []
 
@@ -174,9 +179,7 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
         reader.join(60)
         assert failures == []
         tenants.side_by_side(tenants.reveal, names[:: max(1, number // 500)])
-        held.append((number, tenants.memory(), tenants.handles()))
-        for count, memory, handles in held:
-            print(f"{count:6} tenants: {memory / 2**20:.1f} MiB, {handles} session objects")
+        look(number)
         assert max(handles for _, _, handles in held) <= cached + SPARE
         assert max(memory for _, memory, _ in held) - held[0][1] < growth
         with site.system() as system:

@@ -32,6 +32,8 @@ BY_NAME: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.CredentialService/ListVersions": lambda name: {"name": name},
     "/vault.v1.CredentialService/Watch": lambda name: {"prefix": name},
     "/vault.v1.CredentialService/SetStanding": lambda name: {"name": name},
+    "/vault.v1.CredentialService/CreateKey": lambda name: {"name": name, "algorithm": "ES256"},
+    "/vault.v1.CredentialService/GetPublicKey": lambda name: {"name": name},
     "/vault.v1.CredentialService/Delete": lambda name: {"name": name},
     "/vault.v1.CredentialService/Undelete": lambda name: {"name": name},
     "/vault.v1.CredentialService/DestroyVersion": lambda name: {"name": name, "version": 1},

@@ -89,6 +89,53 @@ def list_(
     )
 
 
+@app.command("create-key")
+def create_key(
+    name: Name,
+    *,
+    algorithm: Annotated[Literal["ES256", "EdDSA"], typer.Option(help="How it signs.")] = "ES256",
+    kid: Annotated[
+        str, typer.Option(help="How verifiers know it; by default its thumbprint (RFC 7638).")
+    ] = "",
+    signs: Annotated[
+        list[str], typer.Option(help="Only this: jws, client_assertion, http or raw. Repeat it.")
+    ] = [],  # noqa: B006
+    label: Annotated[list[str], typer.Option(help="NAME=VALUE, not secret. Repeat it.")] = [],  # noqa: B006
+    etag: Annotated[
+        str, typer.Option(help="Only if this is the current etag; `new`: only if there is none.")
+    ] = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Have a signing key made in the HSM, as a new version of a credential. It never leaves the HSM."""
+    labels = read_pairs(label, "=", "--label")
+    with client(profile, token_file) as vault:
+        made = vault.create_key(name, algorithm=algorithm, labels=labels, kid=kid, formats=signs, etag=etag)
+    show(output, made)
+
+
+@app.command("public-key")
+def public_key(
+    name: Name,
+    *,
+    version: Annotated[int, typer.Option(min=0, help="The version; 0: the newest.")] = 0,
+    form: Annotated[
+        Literal["", "pem", "jwk"], typer.Option("--form", help="Only the key itself, in this form.")
+    ] = "",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the public half of a credential's key in the HSM."""
+    with client(profile, token_file) as vault:
+        found = vault.public_key(name, version)
+    if form:
+        typer.echo(getattr(found, form).strip())
+    else:
+        show(output, found)
+
+
 @app.command("set-standing")
 def set_standing(
     name: Name,

@@ -109,6 +109,29 @@ class AsyncClient:
         wanted = operations.standing(standing)
         return await self._run(self._operations.set_standing(name, wanted, note, expire_time, etag))
 
+    async def create_key(
+        self,
+        name: str,
+        *,
+        algorithm: str = "ES256",
+        labels: Mapping[str, str] | None = None,
+        kid: str = "",
+        formats: Sequence[str] = (),
+        etag: str = "",
+        request_id: str = "",
+    ) -> credential_pb2.PublicKey:
+        """Have a key pair made in the HSM (`ES256` or `EdDSA`), as a credential's new version, to sign on sessions.
+
+        Gives the public half; the private one leaves the HSM never. `kid` is by default its thumbprint; `formats` holds
+        it to some of `jws`, `client_assertion`, `http` and `raw`. `etag="new"` makes it only if there is no credential.
+        """
+        steps = self._operations.create_key(name, algorithm, labels, kid, formats, etag, request_id)
+        return await self._run(steps)
+
+    async def public_key(self, name: str, version: int = 0) -> credential_pb2.PublicKey:
+        """The public half of a version's key in the HSM, by default of the newest: as PEM and as JWK."""
+        return await self._run(self._operations.public_key(name, version))
+
     async def create_webhook_endpoint(
         self, url: str, events: Sequence[str], *, credential: str
     ) -> webhook_pb2.WebhookEndpoint:

@@ -278,6 +278,41 @@ class Operations:
         )
         return response.credential
 
+    def create_key(
+        self,
+        name: str,
+        algorithm: str,
+        labels: Mapping[str, str] | None,
+        kid: str,
+        formats: Sequence[str],
+        etag: str,
+        request_id: str,
+    ) -> Steps[credential_pb2.PublicKey]:
+        """Have a key pair made in the HSM, as a new version of a credential."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/CreateKey",
+            credential_pb2.CredentialServiceCreateKeyRequest(
+                name=name,
+                algorithm=algorithm,
+                labels=labels or {},
+                kid=kid,
+                formats=formats,
+                etag=etag,
+                request_id=request_id or random.token_urlsafe(16),
+            ),
+            credential_pb2.CredentialServiceCreateKeyResponse,
+        )
+        return response.public_key
+
+    def public_key(self, name: str, version: int) -> Steps[credential_pb2.PublicKey]:
+        """The public half of a key in the HSM."""
+        response = yield from self.authorised(
+            "/vault.v1.CredentialService/GetPublicKey",
+            credential_pb2.CredentialServiceGetPublicKeyRequest(name=name, version=version),
+            credential_pb2.CredentialServiceGetPublicKeyResponse,
+        )
+        return response.public_key
+
     def create_webhook_endpoint(
         self, url: str, events: Sequence[str], credential: str
     ) -> Steps[webhook_pb2.WebhookEndpoint]:

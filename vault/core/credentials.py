@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import audit, fields, requests, standing
 from vault.core.batch import Batcher, Load
-from vault.crypto import bundle, envelope, memory, scopes
+from vault.crypto import bundle, envelope, kinds, memory, scopes
 from vault.crypto.contexts import put_info
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -106,10 +106,32 @@ class Credentials:
         kind = put.kind or (known.kind if known else "")
         if not kind:
             raise invalid_field("kind", "is required for a new credential")
+        if kind == kinds.HSM_SIGNING_KEY:
+            raise invalid_field("kind", "is made by the HSM: see CreateKey")
         with await self._ingest.open(
             put.ingest_key_id, put_info(put.name, kind, put.ingest_key_id), put.sealed
         ) as plaintext:
             return await self._store(caller, put, known, kind, plaintext, repeat)
+
+    async def metadata(self, name: str) -> Credential | None:
+        """A credential's metadata, for the vault's own use."""
+        return await self._metadata(name)
+
+    async def store_made(
+        self,
+        caller: Caller,
+        put: Put,
+        known: Credential | None,
+        plaintext: LockedBuffer,
+        repeat: requests.Repeat,
+        beside: Beside,
+    ) -> Credential:
+        """Store a version that the vault itself made, as `put.kind`. Raises as `put`."""
+        return await self._store(caller, put, known, put.kind, plaintext, repeat, beside)
+
+    def answered(self, answer: str, now: datetime.datetime) -> Credential:
+        """The credential of an earlier answer that was remembered by its request id."""
+        return _credential_of_answer(answer, now)
 
     async def keep(
         self,

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
+    from vault.core.credential_keys import CredentialKeys
     from vault.core.envelopes import Envelopes
     from vault.core.hsm import Hsm, OneHsm
     from vault.core.keys import Keyring
@@ -104,6 +105,8 @@ class Erasures:
         envelopes: Envelopes,
         checkpoints: Checkpoints,
         approvals: Approvals,
+        *,
+        credential_keys: CredentialKeys,
     ) -> None:
         self._database = database
         self._hsm = hsm
@@ -113,6 +116,7 @@ class Erasures:
         self._envelopes = envelopes
         self._checkpoints = checkpoints
         self._approvals = approvals
+        self._credential_keys = credential_keys
 
     async def describe(self, caller: Caller, tenant: str, name: str) -> Description:
         """What would be erased: the operation to be approved, and how many credentials and versions go.
@@ -155,6 +159,8 @@ class Erasures:
         await self._prove(erasure, destroyed, proof)
         async for names in self._names(erasure):
             await self._empty(caller, names)
+        if not subject_id:
+            await self._credential_keys.sweep(tenant)
         return await self._certify(caller, erasure, destroyed, proof)
 
     def _operation(self, caller: Caller, tenant: str, name: str) -> Operation:
@@ -354,6 +360,7 @@ class Erasures:
     async def _certify(
         self, caller: Caller, erasure: Erasure, destroyed: Sequence[Key], proof: _Proof
     ) -> Erasure:
+        signing = [] if erasure.subject_id else await self._credential_keys.of_tenant(erasure.tenant)
         async with self._database.read() as connection:
             head = await read_head(connection)
         values: dict[str, Any] = {
@@ -373,6 +380,16 @@ class Erasures:
                     "version": key.version,
                 }
                 for key in destroyed
+            ]
+            + [
+                {
+                    "backend": key.backend,
+                    "label": key.label,
+                    "object_id": key.key_id,
+                    "purpose": "signing",
+                    "version": key.version,
+                }
+                for key in signing
             ],
             "requested_by": erasure.requested_by,
             "approved_by": list(erasure.approved_by),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from hsm import Health, HsmBackend, KeyInfo
-    from vault.model import AuditRecord, Key, KeyHome
+    from vault.model import AuditRecord, HsmObject, Key, KeyHome
 
 __all__ = [
     "Hsm",
@@ -267,7 +267,7 @@ class Hsm:
 
     # -- keys ----------------------------------------------------------------------------------------
 
-    async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
+    async def sign(self, key: Key | HsmObject, algorithm: str, message: bytes) -> bytes:
         """Sign a message. Raises `HSM_UNAVAILABLE`."""
         return await self.one(key.backend).sign(key, algorithm, message)
 
@@ -276,7 +276,7 @@ class Hsm:
         one = self.one(key.backend)
         return await one.call(one.backend.mac, ref(key), data)
 
-    async def public_key(self, key: Key) -> bytes:
+    async def public_key(self, key: Key | HsmObject) -> bytes:
         """The public half of a signing key, as DER. Raises `HSM_UNAVAILABLE`."""
         one = self.one(key.backend)
         return await one.call(one.backend.public_key, ref(key))

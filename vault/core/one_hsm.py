@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hsm import HsmBackend
-    from vault.model import Key
+    from vault.model import HsmObject, Key
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Rewrapping(NamedTuple):
 class Signing(NamedTuple):
     """A message to be signed."""
 
-    key: Key
+    key: Key | HsmObject
     algorithm: str
     message: bytes
 
@@ -171,7 +171,7 @@ class OneHsm:
                 return WrappedKey(ref(key), KeyRef(home.root_label, home.root_object_id), home.wrapped)
         return ref(key)
 
-    async def sign(self, key: Key, algorithm: str, message: bytes) -> bytes:
+    async def sign(self, key: Key | HsmObject, algorithm: str, message: bytes) -> bytes:
         """Sign a message. Raises `HSM_UNAVAILABLE`."""
         return await self._signs(Signing(key, algorithm, message))
 
@@ -374,7 +374,7 @@ def _reason(outcome: object) -> str:
     return outcome.reason.value if isinstance(outcome, VaultError) else "OK"
 
 
-def ref(key: Key) -> KeyRef:
+def ref(key: Key | HsmObject) -> KeyRef:
     """How the HSM knows a key."""
     return KeyRef(key.label, key.object_id)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vault.core import audit, requests, standing
 from vault.core.uses.material import Material, Surroundings, unknown_field
 from vault.core.uses.table import USES
-from vault.crypto import bundle, contexts
+from vault.crypto import bundle, contexts, kinds
 from vault.crypto.bundle import UnknownField
 from vault.crypto.stream import SessionSealer
 from vault.errors import Reason, VaultError
@@ -186,6 +186,7 @@ class Session:
     async def reveal(self, name: str, field_names: tuple[str, ...]) -> StreamReveal:
         """Seal fields of a credential of the session to the caller, by the session key."""
         content = self._use(REVEAL, name)
+        refuse_kept(content.stored)
         names = requests.field_names(field_names)
         with select(content.buffer.view, names) as selected:
             opened = opened_of(content.stored, bundle.field_names(selected.view))
@@ -319,6 +320,12 @@ def opened_of(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Op
     """How a version is named to its caller: with these of its fields, or with all."""
     version = stored.version
     return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
+
+
+def refuse_kept(stored: StoredVersion) -> None:
+    """Raise `NOT_REVEALABLE` for what the vault itself cannot show."""
+    if stored.kind == kinds.HSM_SIGNING_KEY:
+        raise VaultError(Reason.NOT_REVEALABLE, "the HSM gives this private key out to nobody")
 
 
 def select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:

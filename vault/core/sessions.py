@@ -22,6 +22,7 @@ from vault.core.session import (
     Session,
     new_session_id,
     opened_of,
+    refuse_kept,
     select,
 )
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
@@ -123,6 +124,8 @@ class Sessions:
         suite = _suite(hpke_suite)
         selected = [requests.field_names(item.field_names) for item in wanted]
         stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
+        for one in stored:
+            refuse_kept(one)
         session_id = new_session_id()
         buffers = await self._envelopes.open_all(stored)
         try:

@@ -120,6 +120,9 @@ _SIGNING = {
     ),
 }
 
+HSM_SIGNING_KEY = "hsm_signing_key"
+"""The kind whose private key is in the HSM. The vault makes it; its field `private_key` says where the key is found."""
+
 KINDS: dict[str, Kind] = {
     "plaid_app": Kind(
         {
@@ -234,6 +237,20 @@ KINDS: dict[str, Kind] = {
         {"private_key": _TLS_KEY, "certificate": _CERTIFICATE}, (("private_key",), ("certificate",))
     ),
     "signing_key": Kind({**_SIGNING, "certificate": _CERTIFICATE}, (("private_key",),)),
+    HSM_SIGNING_KEY: Kind(
+        {
+            "private_key": Field(
+                frozenset({SIGN}),
+                re.compile(rb"\{[ -~]{1,500}\}"),
+                "is where the HSM's key is found",
+                secret=False,
+            ),
+            "algorithm": _choice("ES256", "EdDSA"),
+            "kid": _SIGNING["kid"],
+            "formats": _SIGNING["formats"],
+        },
+        (("private_key",), ("algorithm",)),
+    ),
 }
 
 _FORBIDDEN = re.compile(

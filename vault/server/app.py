@@ -32,6 +32,7 @@ from vault.core.capabilities import HsmCapabilities
 from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
 from vault.core.compliance import Compliance
+from vault.core.credential_keys import CredentialKeys
 from vault.core.credentials import Credentials
 from vault.core.egress import connectors
 from vault.core.egress.calls import Calls
@@ -296,6 +297,9 @@ class App:
         self._credentials = Credentials(
             database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
         )
+        self._credential_keys = CredentialKeys(
+            database, hsm, log_, keyring, self._credentials, config.hsm.deployment, clock
+        )
         self._standings = Standings(database, log_, clock)
         calls = Calls()
         self._outside = Outside(
@@ -321,7 +325,7 @@ class App:
             self._approvals,
             base.load,
             clock,
-            surroundings=Surroundings(now=clock.now, reach=self._outside),
+            surroundings=Surroundings(now=clock.now, reach=self._outside, sign=self._credential_keys.sign),
         )
         self._watches = Watches(database, log_, self._follower, clock)
         self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
@@ -339,7 +343,15 @@ class App:
         self._proofs = Proofs(database, self._checkpoints, paths)
         self._policies.listen(self._sessions.regrant)
         self._erasures = Erasures(
-            database, hsm, log_, keyring, self._subjects, envelopes, self._checkpoints, self._approvals
+            database,
+            hsm,
+            log_,
+            keyring,
+            self._subjects,
+            envelopes,
+            self._checkpoints,
+            self._approvals,
+            credential_keys=self._credential_keys,
         )
         self._jobs = Jobs(database, log_, keyring, clock)
         self._lanes = Lanes(
@@ -384,7 +396,14 @@ class App:
             (token_pb2.DESCRIPTOR, TokenService(self._tokens, self._signing_keys, self._base.log)),
             (
                 credential_pb2.DESCRIPTOR,
-                CredentialService(self._credentials, self._watches, self._standings, self._ingest, pages),
+                CredentialService(
+                    self._credentials,
+                    self._credential_keys,
+                    self._watches,
+                    self._standings,
+                    self._ingest,
+                    pages,
+                ),
             ),
             (session_pb2.DESCRIPTOR, SessionService(self._sessions, self._base.metrics)),
             (handover_pb2.DESCRIPTOR, HandoverService(self._handovers)),
@@ -437,6 +456,7 @@ class App:
             self._handovers.run(),
             self._standings.run(),
             ActivityWatch(self._base.database, self._base.clock).run(),
+            self._credential_keys.run(),
             self._outgoing.run(),
             self._checkpoints.run(
                 seconds=self._config.audit.checkpoint_seconds, records=self._config.audit.checkpoint_records

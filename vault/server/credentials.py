@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from vault.core import requests
+from vault.core.credential_keys import CreateKey
 from vault.core.credentials import Put
 from vault.server import wire
 from vault.v1 import credential_pb2 as pb
@@ -13,6 +14,7 @@ from vault.v1 import credential_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from vault.core.credential_keys import CredentialKeys
     from vault.core.credentials import Credentials
     from vault.core.ingest import IngestKeys
     from vault.core.standing import Standings
@@ -27,12 +29,14 @@ class CredentialService:
     def __init__(
         self,
         credentials: Credentials,
+        keys: CredentialKeys,
         watches: Watches,
         standings: Standings,
         ingest: IngestKeys,
         pages: Pages,
     ) -> None:
         self._credentials = credentials
+        self._keys = keys
         self._watches = watches
         self._standings = standings
         self._ingest = ingest
@@ -102,6 +106,31 @@ class CredentialService:
             if len(found) > size
             else "",
         )
+
+    async def create_key(
+        self, request: pb.CredentialServiceCreateKeyRequest, caller: Caller
+    ) -> pb.CredentialServiceCreateKeyResponse:
+        """See the proto."""
+        wanted = CreateKey(
+            name=request.name,
+            algorithm=request.algorithm,
+            labels=dict(request.labels),
+            kid=request.kid,
+            formats=tuple(request.formats),
+            etag=request.etag,
+            request_id=request.request_id,
+        )
+        made = await self._keys.create(caller, wanted)
+        return pb.CredentialServiceCreateKeyResponse(
+            credential=wire.credential(made.credential), public_key=wire.public_key(made.key)
+        )
+
+    async def get_public_key(
+        self, request: pb.CredentialServiceGetPublicKeyRequest, caller: Caller
+    ) -> pb.CredentialServiceGetPublicKeyResponse:
+        """See the proto."""
+        found = await self._keys.public(caller, request.name, request.version)
+        return pb.CredentialServiceGetPublicKeyResponse(public_key=wire.public_key(found))
 
     async def delete(
         self, request: pb.CredentialServiceDeleteRequest, caller: Caller

@@ -37,6 +37,8 @@ RULES: dict[str, Rule] = {
     "/vault.v1.CredentialService/ListVersions": Rule("credential.list_versions", "name"),
     "/vault.v1.CredentialService/Watch": Rule("credential.watch", "prefix"),
     "/vault.v1.CredentialService/SetStanding": Rule("credential.set_standing", "name"),
+    "/vault.v1.CredentialService/CreateKey": Rule("credential.create_key", "name"),
+    "/vault.v1.CredentialService/GetPublicKey": Rule("credential.get_public_key", "name"),
     "/vault.v1.CredentialService/Delete": Rule("credential.delete", "name"),
     "/vault.v1.CredentialService/Undelete": Rule("credential.undelete", "name"),
     "/vault.v1.CredentialService/DestroyVersion": Rule("credential.destroy_version", "name"),

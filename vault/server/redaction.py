@@ -49,6 +49,8 @@ MESSAGES: dict[str, Fields] = {
     "CredentialServiceListVersionsRequest": Fields(("name",), _PAGE),
     "CredentialServiceWatchRequest": Fields(("prefix",), ("cursor",)),
     "CredentialServiceSetStandingRequest": Fields(("name", "standing", "note", "expire_time"), _WRITE),
+    "CredentialServiceCreateKeyRequest": Fields(("name", "algorithm"), ("labels", "kid", "formats", *_WRITE)),
+    "CredentialServiceGetPublicKeyRequest": Fields(("name", "version")),
     "CredentialServiceDeleteRequest": Fields(("name",), _WRITE),
     "CredentialServiceUndeleteRequest": Fields(("name",), _WRITE),
     "CredentialServiceDestroyVersionRequest": Fields(("name", "version"), _WRITE),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from vault.core import credential_keys
 from vault.core.keys import Homes
 from vault.crypto import suites
 from vault.errors import invalid_field
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         AuditRecord,
         Checkpoint,
         Credential,
+        CredentialKey,
         JobProgress,
         Key,
         KeySchedule,
@@ -189,6 +191,20 @@ def version(value: Version) -> credential_pb2.CredentialVersion:
         field_names=value.field_names,
         create_time=timestamp(value.create_time),
         created_by=value.created_by,
+        destroy_time=timestamp(value.destroy_time),
+    )
+
+
+def public_key(value: CredentialKey) -> credential_pb2.PublicKey:
+    """The public half of a key in the HSM."""
+    return credential_pb2.PublicKey(
+        name=value.name,
+        version=value.version,
+        algorithm=value.algorithm,
+        kid=value.kid,
+        pem=credential_keys.pem(value),
+        jwk=credential_keys.jwk(value),
+        create_time=timestamp(value.create_time),
         destroy_time=timestamp(value.destroy_time),
     )
 

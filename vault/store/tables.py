@@ -89,6 +89,32 @@ Index(
     sqlite_where=text("state = 'active'"),
 )
 
+# Key pairs that were made in the HSM for a credential's version.
+credential_keys = Table(
+    "credential_keys",
+    metadata,
+    C("key_id", String(32), primary_key=True),
+    C("tenant", String(63), nullable=False),
+    C("name", String(512), nullable=False),
+    C("version", Integer, nullable=False),
+    C("state", String(16), nullable=False),
+    C("algorithm", String(16), nullable=False),
+    C("kid", String(128), nullable=False),
+    C("backend", String(128), nullable=False),
+    C("label", String(64), nullable=False),
+    C("public_key", LargeBinary, nullable=False),
+    C("create_time", UtcDateTime, nullable=False),
+    C("created_by", String(512), nullable=False),
+    C("destroy_time", UtcDateTime),
+)
+Index("credential_keys_by_name", credential_keys.c.name, credential_keys.c.version)
+Index(
+    "credential_keys_alive",
+    credential_keys.c.tenant,
+    postgresql_where=text("state != 'destroyed'"),
+    sqlite_where=text("state != 'destroyed'"),
+)
+
 # Data subjects by pseudonym. An erased one has no key.
 subjects = Table(
     "subjects",

@@ -329,3 +329,70 @@ class CredentialServiceSetStandingResponse(_message.Message):
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
     credential: Credential
     def __init__(self, credential: _Optional[_Union[Credential, _Mapping]] = ...) -> None: ...
+
+class CredentialServiceCreateKeyRequest(_message.Message):
+    __slots__ = ("name", "algorithm", "labels", "kid", "formats", "etag", "request_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    KID_FIELD_NUMBER: _ClassVar[int]
+    FORMATS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    algorithm: str
+    labels: _containers.ScalarMap[str, str]
+    kid: str
+    formats: _containers.RepeatedScalarFieldContainer[str]
+    etag: str
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., algorithm: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., kid: _Optional[str] = ..., formats: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class CredentialServiceCreateKeyResponse(_message.Message):
+    __slots__ = ("credential", "public_key")
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    credential: Credential
+    public_key: PublicKey
+    def __init__(self, credential: _Optional[_Union[Credential, _Mapping]] = ..., public_key: _Optional[_Union[PublicKey, _Mapping]] = ...) -> None: ...
+
+class CredentialServiceGetPublicKeyRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class CredentialServiceGetPublicKeyResponse(_message.Message):
+    __slots__ = ("public_key",)
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    public_key: PublicKey
+    def __init__(self, public_key: _Optional[_Union[PublicKey, _Mapping]] = ...) -> None: ...
+
+class PublicKey(_message.Message):
+    __slots__ = ("name", "version", "algorithm", "kid", "pem", "jwk", "create_time", "destroy_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    KID_FIELD_NUMBER: _ClassVar[int]
+    PEM_FIELD_NUMBER: _ClassVar[int]
+    JWK_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DESTROY_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    algorithm: str
+    kid: str
+    pem: str
+    jwk: str
+    create_time: _timestamp_pb2.Timestamp
+    destroy_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., algorithm: _Optional[str] = ..., kid: _Optional[str] = ..., pem: _Optional[str] = ..., jwk: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -23,6 +23,12 @@ GOOD: dict[str, dict[str, bytes]] = {
         "private_key": b"-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----\n",
         "certificate": b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n",
     },
+    "hsm_signing_key": {
+        "private_key": b'{"backend":"pkcs11:1","label":"sr/sign/a","object_id":"00"}',
+        "algorithm": b"ES256",
+        "kid": b"bank-1",
+        "formats": b"http",
+    },
     "signing_key": {
         "private_key": b"-----BEGIN EC PRIVATE KEY-----\nAA\n-----END EC PRIVATE KEY-----\n",
         "algorithm": b"ES256", "formats": b"jws http", "kid": b"key-1",

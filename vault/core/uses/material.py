@@ -12,7 +12,7 @@ from vault.model import Standing
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from vault.core.uses.outside import Outside
     from vault.model import Caller
@@ -76,6 +76,8 @@ class Surroundings:
     checked_keys: set[bytes] = dataclasses.field(default_factory=set)
     """Digests of private keys that were found sound by this worker."""
     reach: Outside | None = None
+    sign: Callable[[str, str, bytes], Awaitable[bytes]] | None = None
+    """Signs in the HSM: by the key that a field refers to, with a JOSE algorithm, a message."""
 
     def outside(self) -> Outside:
         """The way to providers."""

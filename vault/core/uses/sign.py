@@ -1,4 +1,4 @@
-"""Signing with a private key that stays in the vault. Four formats, each with a scope of its own.
+"""Signing with a private key that stays in the vault, or in the HSM. Four formats, each with a scope of its own.
 
 None can be passed off as another: a JWS never holds the claims of a JWT, a client assertion holds nothing but what the
 vault puts in it, and what RFC 9421 signs begins with a quotation mark, which no JWS does. Only `raw` signs whatever it
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from vault.core.uses.material import Done, message, unsuitable
@@ -54,6 +54,12 @@ _METHOD = re.compile(r"[A-Z]{1,16}")
 _LABEL = re.compile(r"[a-z*][a-z0-9_.*-]{0,31}")
 _TAG = re.compile(r"[ !#-\[\]-~]{0,64}")
 _URI = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?:[/?][!-\"$-~]{0,4096})?")
+
+
+class _InHsm(NamedTuple):
+    """A private key that the HSM holds, by what the credential says of where it is found."""
+
+    reference: str
 
 
 class _Algorithm(NamedTuple):
@@ -140,7 +146,7 @@ async def jws(material: Material, request: SignJws, surroundings: Surroundings) 
     header = _header(request.header, algorithm, kid, unencoded=request.unencoded)
     protected = _b64(_json(header))
     signed = protected.encode() + b"." + (payload if request.unencoded else _b64(payload).encode())
-    signature = _sign(key, algorithm, signed)
+    signature = await _sign(surroundings, key, algorithm, signed)
     return _done(
         request.field_name, "jws", Signed(algorithm.name, kid, signature, f"{protected}..{_b64(signature)}")
     )
@@ -162,7 +168,7 @@ async def client_assertion(material: Material, request: ClientAssertion, surroun
         "exp": now + ASSERTION_SECONDS, "jti": secrets.token_urlsafe(16),
     }  # fmt: skip
     signed = f"{_b64(_json(header))}.{_b64(_json(claims))}"
-    signature = _sign(key, algorithm, signed.encode())
+    signature = await _sign(surroundings, key, algorithm, signed.encode())
     result = Signed(algorithm.name, kid, signature, f"{signed}.{_b64(signature)}")
     return _done(request.field_name, "client_assertion", result, audience=request.audience)
 
@@ -182,7 +188,7 @@ async def http(material: Material, request: SignHttp, surroundings: Surroundings
         headers["content-digest"] = f"sha-256=:{digest}:"
         made.append(("content-digest", headers["content-digest"]))
     base, parameters = signature_base(request, headers, created, kid)
-    signature = _sign(key, algorithm, base)
+    signature = await _sign(surroundings, key, algorithm, base)
     encoded = base64.b64encode(signature).decode()
     made.append(("signature-input", f"{request.label}={parameters}"))
     made.append(("signature", f"{request.label}=:{encoded}:"))
@@ -194,9 +200,8 @@ async def raw(material: Material, request: SignRaw, surroundings: Surroundings) 
     """Sign any message. ECDSA signatures are in DER, as X9.62 and certificates have them."""
     key, algorithm, kid = _key(material, request.field_name, "raw", surroundings)
     data = message("message", request.message, least=1)
-    return _done(
-        request.field_name, "raw", Signed(algorithm.name, kid, _sign(key, algorithm, data, der=True))
-    )
+    signature = await _sign(surroundings, key, algorithm, data, der=True)
+    return _done(request.field_name, "raw", Signed(algorithm.name, kid, signature))
 
 
 def signature_base(
@@ -296,11 +301,14 @@ def _holds_claims(payload: bytes) -> bool:
 
 def _key(
     material: Material, field_name: str, form: str, surroundings: Surroundings
-) -> tuple[PrivateKey, _Algorithm, str]:
+) -> tuple[PrivateKey | _InHsm, _Algorithm, str]:
     formats = material.public_text("formats")
     if formats and form not in formats.split(" "):
         raise unsuitable("the credential's key is not for this format")
     view = material.field(field_name, kinds.SIGN)
+    if material.kind == kinds.HSM_SIGNING_KEY:
+        algorithm = _ALGORITHMS[material.public_text("algorithm")]
+        return _InHsm(str(view, "ascii")), algorithm, material.public_text("kid")
     # OpenSSL takes 50 ms and more to check the primes of an RSA key, so each key is checked once.
     digest = hashlib.sha256(view).digest()
     try:
@@ -337,7 +345,16 @@ def _algorithm(key: object, wanted: str) -> _Algorithm:
     return _ALGORITHMS[chosen]
 
 
-def _sign(key: PrivateKey, algorithm: _Algorithm, data: bytes, *, der: bool = False) -> bytes:
+async def _sign(
+    surroundings: Surroundings,
+    key: PrivateKey | _InHsm,
+    algorithm: _Algorithm,
+    data: bytes,
+    *,
+    der: bool = False,
+) -> bytes:
+    if isinstance(key, _InHsm):
+        return await _sign_in_hsm(surroundings, key, algorithm, data, der=der)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(data)
     assert algorithm.hash is not None
@@ -349,6 +366,18 @@ def _sign(key: PrivateKey, algorithm: _Algorithm, data: bytes, *, der: bool = Fa
         return signature
     r, s = decode_dss_signature(signature)
     return r.to_bytes(algorithm.half, "big") + s.to_bytes(algorithm.half, "big")
+
+
+async def _sign_in_hsm(
+    surroundings: Surroundings, key: _InHsm, algorithm: _Algorithm, data: bytes, *, der: bool
+) -> bytes:
+    if surroundings.sign is None:
+        raise RuntimeError("these surroundings have no HSM")
+    signature = await surroundings.sign(key.reference, algorithm.name, data)
+    if not der or not algorithm.half:
+        return signature
+    halves = signature[: algorithm.half], signature[algorithm.half :]
+    return encode_dss_signature(*(int.from_bytes(half, "big") for half in halves))
 
 
 def _done(field_name: str, form: str, signed: Signed, **more: object) -> Done:

@@ -142,6 +142,7 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
     site = tenants.site
     names = [f"t{place:05}" for place in range(number)]
     held: list[tuple[int, int, int]] = []
+    stop = threading.Event()
 
     def look(count: int) -> None:
         held.append((count, tenants.memory(), tenants.handles()))
@@ -155,13 +156,13 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
             tenants.side_by_side(tenants.put, part)
             tenants.side_by_side(tenants.reveal, part)
             look(start + len(part))
-        print(f"{number} tenants made, written and read in {time.monotonic() - began:.0f} s")
+        print(f"{number} tenants made, written and read in {time.monotonic() - began:.0f} s", flush=True)
         began = time.monotonic()
         tenants.side_by_side(tenants.reveal, names[::-1])
-        print(f"all read again in {time.monotonic() - began:.0f} s")
+        print(f"all read again in {time.monotonic() - began:.0f} s", flush=True)
         look(number)
 
-        stop, failures = threading.Event(), []
+        failures = []
 
         def read_on() -> None:
             while not stop.is_set():
@@ -174,7 +175,7 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
         reader.start()
         began = time.monotonic()
         assert tenants.rotate_root() == number
-        print(f"under a new root in {time.monotonic() - began:.0f} s, while others read")
+        print(f"under a new root in {time.monotonic() - began:.0f} s, while others read", flush=True)
         stop.set()
         reader.join(60)
         assert failures == []
@@ -186,5 +187,6 @@ def test_tenants_without_number_in_a_bounded_hsm_and_flat_memory(
             report = system.verify_audit()
         assert report.valid, report.findings
     finally:
+        stop.set()
         assert site.stop() == 0
     assert "Traceback" not in site.log()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CANARY = "canary-7f3a9c51e0"
 NAME = "acme/bad-input/login"
 DELETED = "acme/bad-input/deleted"
-SIGNER = "acme/bad-input/signer"
+IN_HSM = "acme/bad-input/in-hsm"
 ABSENT = "acme/bad-input/absent"
 FOREIGN = "globex/bad-input/login"
 KIND = "bank_login"
@@ -185,7 +185,7 @@ class World:
                     client.put(name, values, kind=kind)
         self.wires["acme"].call("/vault.v1.CredentialService/Delete", name=DELETED)
         wire = self.wires["acme"]
-        wire.call("/vault.v1.CredentialService/CreateKey", name=SIGNER, algorithm="ES256", etag="new")
+        wire.call("/vault.v1.CredentialService/CreateKey", name=IN_HSM, algorithm="ES256", etag="new")
         jwks = wire.call("/vault.v1.TokenService/GetJwks").response.jwks
         signed = wire.call("/vault.v1.CredentialService/GetIngestKey").response.signed_key
         self.ingest_key = sealing.verify_ingest_key(signed, jwks)
@@ -655,7 +655,7 @@ GOOD: dict[str, Good] = {
         },
     ),
     "/vault.v1.CredentialService/CreateKey": Good(
-        lambda _: {"name": SIGNER, "algorithm": "ES256", "labels": {"team": "a"}},
+        lambda _: {"name": IN_HSM, "algorithm": "ES256", "labels": {"team": "a"}},
         {
             "name": (
                 *NAMES,
@@ -686,7 +686,7 @@ GOOD: dict[str, Good] = {
         },
     ),
     "/vault.v1.CredentialService/GetPublicKey": Good(
-        lambda _: {"name": SIGNER},
+        lambda _: {"name": IN_HSM},
         {
             "name": (*KNOWN, ("of another kind", NAME, "SECRET_UNSUITABLE")),
             "version": VERSIONS,

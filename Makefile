@@ -54,6 +54,7 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run; writes bench/results
 	deploy/setup.sh system test
 	$(PY) -m bench
 	$(PY) -m bench.audit
+	$(PY) -m bench.hsm
 
 lock: ## Choose the newest dependencies that fit and write requirements.lock.
 	$(PY) -m pip install --quiet uv

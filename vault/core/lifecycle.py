@@ -54,6 +54,9 @@ ACTOR = "strongroom"
 RETIRE, QUARANTINE, RESTORE, DESTROY = "key.retire", "key.quarantine", "key.restore", "key.destroy"
 DELAY = datetime.timedelta(days=7)
 MAX_DELAY = datetime.timedelta(days=90)
+ANNOUNCED = datetime.timedelta(minutes=10)
+"""How long a key may be announced and not in use: far longer than making it takes."""
+_AT_ONCE = 100
 _EMPTYING = (KeyState.DECRYPT_ONLY, KeyState.QUARANTINED, KeyState.SEALED_OFF)
 
 
@@ -202,6 +205,24 @@ class Lifecycle:
             except VaultError as error:
                 log.warning("a key was not destroyed", extra={"reason": error.reason.value})
 
+    async def clear_announced(self) -> None:
+        """Destroy what a crash left between the two steps of making a tenant's key: announced, and never in use.
+
+        Nobody knows in which HSM it was made, if in any, so it is looked for in all.
+        """
+        if self._hsm.has_second and self._hsm.second is None:
+            return
+        before = self._clock.now() - ANNOUNCED
+        async with self._database.read() as connection:
+            found = await store.announced(
+                connection, before, purposes=(KeyPurpose.KEK, KeyPurpose.SUBJECT), limit=_AT_ONCE
+            )
+        for key in found:
+            for name in self._hsm.names:
+                one = self._hsm.one(name)
+                await one.call(_erase, one, key)
+            await self._log.commit(_clear_unit(key))
+
     async def _destroy(self, order: KeyDestruction) -> None:
         key = await self._keyring.version(order.tenant, order.purpose, order.version)
         await self._refuse_in_use(key)
@@ -303,6 +324,22 @@ def _end_unit(draft: AuditDraft, order: KeyDestruction, to: KeyState) -> Unit:
         return Commit((_changed(draft, before, after, ordered_by=order.ordered_by),), writes)
 
     return Unit((own, ending), decide)
+
+
+def _clear_unit(key: Key) -> Unit:
+    """The unit that ends a key that was only announced."""
+    own = _row_key(key)
+    draft = AuditDraft(key.tenant, ACTOR, "key.clear", f"{key.tenant}/keys", Outcome.GRANTED, Origin())
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        row = rows.get(own.table, *own.key)
+        before = store.key_from(row) if row else key
+        after = dataclasses.replace(before, state=KeyState.DESTROYED)
+        if before.state is not KeyState.PENDING:  # another worker was first
+            return Commit((dataclasses.replace(draft, before_state=_state(before)),))
+        return Commit((_changed(draft, before, after),), (Write("keys", store.key_row(after)),))
+
+    return Unit((own,), decide)
 
 
 def _row_key(key: Key) -> RowKey:

@@ -112,7 +112,12 @@ class Schedules:
     async def run(self) -> None:
         """Count, rotate and destroy, again and again, until cancelled."""
         while True:
-            for work in (self.count, self.rotate_due, self._lifecycle.carry_out):
+            for work in (
+                self.count,
+                self.rotate_due,
+                self._lifecycle.carry_out,
+                self._lifecycle.clear_announced,
+            ):
                 try:
                     await work()
                 except Exception as error:  # noqa: BLE001 - the next look may succeed

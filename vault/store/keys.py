@@ -219,6 +219,22 @@ async def list_destructions(
     return [destruction_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
+async def announced(
+    connection: AsyncConnection, before: datetime.datetime, *, purposes: Sequence[KeyPurpose], limit: int
+) -> list[Key]:
+    """Keys of these purposes that were announced before a moment and are not in use."""
+    statement = (
+        select(keys)
+        .where(
+            keys.c.state == KeyState.PENDING.value,
+            keys.c.purpose.in_([purpose.value for purpose in purposes]),
+            keys.c.create_time < before,
+        )
+        .limit(limit)
+    )
+    return [key_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
 async def due_keys(
     connection: AsyncConnection, now: datetime.datetime, *, worn_out: int
 ) -> list[tuple[Key, bool]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import asyncpg
 
 from bench.site import running_vault
-from tests.integration.test_tokens import approvals_of, policies_of
+from tests.integration.test_tokens import approvals_of, people_of, policies_of
 from tests.integration.wire import Wire
 from vault import config as configuration
 from vault.core.follower import Follower
@@ -68,8 +68,9 @@ async def costs(config_file: Path, counts: list[int]) -> None:
             base.log,
             follower,
             policies_of(base, config),
-            approvals_of(base),
+            approvals_of(base, config),
             base.clock,
+            people=people_of(base, config),
         )
         await follower.start()
         await keys.start()
@@ -82,11 +83,11 @@ async def costs(config_file: Path, counts: list[int]) -> None:
         issued = await tokens.issue(caller, "acme", wish)
 
         async def cached() -> None:
-            await tokens.verify(issued.text, certificate)
+            await tokens.verify(issued.text, certificate, certificate.identity)
 
         async def uncached() -> None:
             tokens._verified.clear()
-            await tokens.verify(issued.text, certificate)
+            await tokens.verify(issued.text, certificate, certificate.identity)
 
         async def issue() -> None:
             await asyncio.gather(*(tokens.issue(caller, "acme", wish) for _ in range(32)))

@@ -17,6 +17,12 @@ from vault.errors import StartError
 from vault.model import Placement
 
 Seconds = Annotated[float, Field(gt=0)]
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_SEGMENT = r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9_-]+)*"
+# A SPIFFE ID or a DNS name in which a whole segment, or a DNS name's first label, may be `*`.
+_PERSONAL = (
+    rf"^(?:spiffe://{_LABEL}(?:\.{_LABEL})*(?:/(?:\*|{_SEGMENT}))+|(?:\*|{_LABEL})\.{_LABEL}(?:\.{_LABEL})*)$"
+)
 
 
 class _Section(BaseModel):
@@ -44,9 +50,17 @@ class Tls(_Section):
 
 
 class Identity(_Section):
-    """`[identity]`: whose certificates are accepted."""
+    """`[identity]`: whose certificates are accepted, and which of them are people's (`core/people.py`)."""
 
     trust_domains: tuple[str, ...] = Field(min_length=1)
+    personal: tuple[Annotated[str, Field(max_length=255, pattern=_PERSONAL)], ...] = ()
+
+    @model_validator(mode="after")
+    def _of_a_trust_domain(self) -> Identity:
+        for pattern in self.personal:
+            if pattern.startswith("spiffe://") and pattern.split("/")[2] not in self.trust_domains:
+                raise ValueError("a pattern of personal names a trust domain that is not accepted")
+        return self
 
 
 class Hsm(_Section):

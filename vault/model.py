@@ -49,7 +49,10 @@ class Ancestor:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A verified token's claims."""
+    """A verified token's claims.
+
+    `identity` is whom it was issued to, as may be written: a person's pseudonym.
+    """
 
     token_id: str
     identity: str
@@ -68,6 +71,8 @@ class Token:
     """The public key that it can be narrowed by without the vault; empty if it cannot."""
     narrowed: int = 0
     """How many times it was narrowed without the vault."""
+    principal: str = ""
+    """Who it was issued to, by true identity: for policy to judge, never to be written."""
 
     @property
     def issued_id(self) -> str:
@@ -102,16 +107,29 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, from where, and with which token, all verified."""
+    """Who calls, from where, and with which token, all verified.
+
+    `identity` and `origin` are what may be written; of a person they are a pseudonym, and what is kept of the rest
+    (`core/people.py`). For policy to judge there are `certificate.identity` and `observed`.
+    """
 
     certificate: Certificate
     origin: Origin
     token: Token | None = None
+    pseudonym: str = ""
+    """Of a person; empty for what is none."""
+    unwritten: Origin | None = None
+    """Where a person's call came from."""
 
     @property
     def identity(self) -> str:
-        """The identity, as the certificate says."""
-        return self.certificate.identity
+        """Who calls, as may be written."""
+        return self.pseudonym or self.certificate.identity
+
+    @property
+    def observed(self) -> Origin:
+        """Where the call came from, never to be written of a person."""
+        return self.unwritten or self.origin
 
 
 class CredentialState(enum.StrEnum):

@@ -951,6 +951,7 @@ GOOD: dict[str, Good] = {
         {
             "tenant": (*each(BAD_TENANTS, F), ("the vault's own", "system", F)),
             "subject": (("unknown", "nobody", "SCOPE_DENIED"),),
+            "identity": (("beside a tenant", "person:" + "A" * 22, F),),
         },
         tenant="system",
     ),
@@ -959,6 +960,7 @@ GOOD: dict[str, Good] = {
         {
             "tenant": (*each(BAD_TENANTS, F), ("the vault's own", "system", F)),
             "subject": (("of another scope", "nobody", "SCOPE_DENIED"),),
+            "identity": (("beside a tenant", "person:" + "A" * 22, F),),
             "approval_id": (("none", "", "APPROVAL_REQUIRED"), ("unknown", "A" * 22, "APPROVAL_NOT_FOUND")),
         },
         tenant="system",
@@ -1117,6 +1119,24 @@ GOOD: dict[str, Good] = {
             "standard": each({"missing": "", "unknown": "iso-9001", "a path": "../gdpr", "NUL": "gdpr\0"}, F),
             "period": SPANS,
             "cryptoperiod": SPANS,
+        },
+        tenant="system",
+    ),
+    "/vault.v1.AuditService/Identify": Good(
+        lambda _: {"pseudonyms": ["person:" + "A" * 22]},
+        {
+            "pseudonyms": each(
+                {
+                    "none": [],
+                    "too many": ["person:" + "A" * 22] * 101,
+                    "an identity": ["spiffe://a/people/b"],
+                    "too short": ["person:A"],
+                    "a path": ["person:../../etc/passwd/aaaaaa"],
+                    "NUL": ["person:" + "A" * 21 + "\0"],
+                    "empty": [""],
+                },
+                F,
+            ),
         },
         tenant="system",
     ),

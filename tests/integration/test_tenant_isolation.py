@@ -106,6 +106,7 @@ WITHOUT_OBJECT = {
     "/vault.v1.AuditService/GetInclusionProof",
     "/vault.v1.AuditService/GetConsistencyProof",
     "/vault.v1.AuditService/AcceptLoss",
+    "/vault.v1.AuditService/Identify",
 }
 
 

@@ -22,8 +22,10 @@ from vault.clock import SystemClock
 from vault.core import policy
 from vault.core.approvals import ACTIONS, Approvals, ApprovalSettings
 from vault.core.follower import Follower
+from vault.core.people import People
 from vault.core.policies import Policies
 from vault.core.signing import SigningKeys
+from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
 from vault.errors import VaultError
 from vault.model import SYSTEM_TENANT, Certificate, KeyPurpose
@@ -67,9 +69,21 @@ class Jumped(SystemClock):
         return super().now() + self._by
 
 
-def approvals_of(base: Foundation) -> Approvals:
+def people_of(base: Foundation, config: configuration.Config) -> People:
+    subjects = Subjects(base.database, base.hsm, base.log, base.keyring)
+    return People(
+        config.identity.personal,
+        config.identity.trust_domains,
+        base.database,
+        base.log,
+        base.keyring,
+        subjects,
+    )
+
+
+def approvals_of(base: Foundation, config: configuration.Config) -> Approvals:
     settings = ApprovalSettings(dict.fromkeys(ACTIONS, 1), datetime.timedelta(days=1))
-    return Approvals(settings, base.database, base.log, base.clock)
+    return Approvals(settings, base.database, base.log, people_of(base, config), base.clock)
 
 
 def policies_of(base: Foundation, config: configuration.Config) -> Policies:
@@ -79,7 +93,8 @@ def policies_of(base: Foundation, config: configuration.Config) -> Policies:
         base.hsm,
         base.keyring,
         base.log,
-        approvals_of(base),
+        approvals_of(base, config),
+        people_of(base, config),
         base.clock,
         ignore_stored=True,
     )
@@ -103,8 +118,9 @@ class Inside:
             self.base.log,
             self._follower,
             policies_of(self.base, config),
-            approvals_of(self.base),
+            approvals_of(self.base, config),
             self.base.clock,
+            people=people_of(self.base, config),
         )
         self._runner.run(self._follower.start())
         self._runner.run(keys.start())
@@ -132,7 +148,7 @@ class Inside:
         year = datetime.timedelta(days=365)
         certificate = Certificate(f"spiffe://{TRUST_DOMAIN}/payments", thumbprint, now - year, now + year)
         try:
-            return self._runner.run(self.tokens.verify(text, certificate))
+            return self._runner.run(self.tokens.verify(text, certificate, certificate.identity))
         except VaultError as error:
             return error.reason.value
 

@@ -78,6 +78,7 @@ def scopes_of(tenant: str) -> tuple[str, ...]:
             "tenant.delete:system/tenants/*",
             "audit.read:system/audit",
             "audit.verify:system/audit",
+            "audit.identify:system/audit",
             "policy.read:system/policy",
             "policy.write:system/policy",
             "threat.read:system/threats",

@@ -1,4 +1,4 @@
-"""`strongroom tenant` and `strongroom erasure`."""
+"""`strongroom tenant`, `strongroom person` and `strongroom erasure`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,26 @@ from vault.cli.output import Format, Output, show, show_dict
 from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
 
 tenant_app = typer.Typer(help="Delete a tenant, or one data subject of it, for ever.", no_args_is_help=True)
+person_app = typer.Typer(
+    help="The people who call: whom a pseudonym stands for, and erasing one.", no_args_is_help=True
+)
 app = typer.Typer(help="Certificates of erasures.", no_args_is_help=True)
 
 Tenant = Annotated[str, typer.Argument(help="The tenant.")]
 Subject = Annotated[
     str, typer.Option(help="Only this data subject, by the name given with the data. Else the whole tenant.")
 ]
+Person = Annotated[
+    str, typer.Argument(help="The person, by identity or pseudonym; by pseudonym once it has begun.")
+]
+ApprovalId = Annotated[
+    str, typer.Option("--approval", help="The approval's id. To go on with an erasure it is not needed.")
+]
+AskFor = Annotated[
+    str, typer.Option("--purpose", help="Ask for the approval now, saying why, and do nothing else.")
+]
+Out = Annotated[Path | None, typer.Option(help="Write the certificate to this file.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _LONG_SECONDS = 3600.0
 
 
@@ -42,19 +56,72 @@ def delete(
     tenant: Tenant,
     *,
     subject: Subject = "",
-    approval: Annotated[
-        str, typer.Option(help="The approval's id. To go on with an erasure it is not needed.")
-    ] = "",
-    purpose: Annotated[
-        str, typer.Option(help="Ask for the approval now, saying why, and do nothing else.")
-    ] = "",
-    out: Annotated[Path | None, typer.Option(help="Write the certificate to this file.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    approval: ApprovalId = "",
+    purpose: AskFor = "",
+    out: Out = None,
+    yes: Yes = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Erase a subject, or the tenant: its keys are destroyed in the HSM. No way leads back, not by a backup either."""
+    whom = {"tenant": tenant, "subject": subject}
+    _erase(whom, approval, purpose, out, profile, token_file, output, yes=yes)
+
+
+@person_app.command("describe-erasure")
+def describe_person(
+    person: Person,
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell which operation is to be approved to erase a person, and by which pseudonym the log knows them."""
+    with client(profile, token_file) as vault:
+        show(output, vault.describe_erasure(identity=person))
+
+
+@person_app.command("erase")
+def erase_person(
+    person: Person,
+    *,
+    approval: ApprovalId = "",
+    purpose: AskFor = "",
+    out: Out = None,
+    yes: Yes = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Erase a person: nothing tells any more whom the pseudonym in the log stands for. The log still verifies."""
+    _erase({"identity": person}, approval, purpose, out, profile, token_file, output, yes=yes)
+
+
+@person_app.command()
+def identify(
+    pseudonyms: Annotated[list[str], typer.Argument(help="As they stand in the log: person:...")],
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Say whom pseudonyms stand for. Needs the scope `audit.identify`, and is itself in the log."""
+    with client(profile, token_file) as vault:
+        show_dict(output, dict(zip(pseudonyms, vault.identify(pseudonyms), strict=True)))
+
+
+def _erase(
+    whom: dict[str, str],
+    approval: str,
+    purpose: str,
+    out: Path | None,
+    profile: Path,
+    token_file: Path | None,
+    output: Format,
+    *,
+    yes: bool,
+) -> None:
     from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
     from vault.crypto.approvals import Operation  # noqa: PLC0415
 
@@ -62,16 +129,19 @@ def delete(
         if token_file is not None:
             vault.use_token(token_file.read_text().strip())
         if purpose:
-            found = vault.describe_erasure(tenant, subject)
+            found = vault.describe_erasure(**whom)
             operation = Operation(found.action, found.resource, dict(found.arguments))
             show(output, vault.request_approval(operation, purpose=purpose))
             return
         if not yes:
-            found = vault.describe_erasure(tenant, subject)
+            found = vault.describe_erasure(**whom)
             typer.confirm(
-                f"Erase {found.credentials} credentials with {found.versions} versions for ever?", abort=True
+                f"Erase {found.credentials} credentials with {found.versions} versions for ever?"
+                if "tenant" in whom
+                else "Erase this person for ever?",
+                abort=True,
             )
-        certificate = vault.erase(tenant, subject, approval_id=approval)
+        certificate = vault.erase(**whom, approval_id=approval)
     if out is not None:
         out.write_text(certificate)
     show_dict(output, {**_content(certificate), **({} if out else {"certificate": certificate})})

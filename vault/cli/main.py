@@ -65,6 +65,7 @@ app.add_typer(compliance.app, name="compliance")
 app.add_typer(hsm.app, name="hsm")
 app.add_typer(imports.app, name="import")
 app.add_typer(erasures.tenant_app, name="tenant")
+app.add_typer(erasures.person_app, name="person")
 app.add_typer(erasures.app, name="erasure")
 
 _NEXT = {

@@ -82,9 +82,11 @@ def diff(
     from vault.core.policy import Policy, read  # noqa: PLC0415
 
     text = read(files)
-    new = Policy(text)
     with client(profile, token_file) as vault:
         stored = vault.get_policy()
+        # As it would be stored, if the caller may know: people by pseudonym.
+        text = vault.written_policy(text) or text
+    new = Policy(text)
     old = Policy(stored.text)
     before, after = ({rule.name: rule.text for rule in policy.rules} for policy in (old, new))
     for name in sorted({*before, *after}):
@@ -126,7 +128,7 @@ def apply(
             return
         if found := vault.validate_policy(text):
             raise StartError(f"policy: {found[0]}")
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(vault.written_policy(text).encode()).hexdigest()
         operation = Operation("policy.write", "system/policy", {"base_version": str(base), "sha256": digest})
         asked = vault.request_approval(operation, purpose=comment)
     values = as_dict(asked)

@@ -432,7 +432,12 @@ class AsyncClient:
 
     async def validate_policy(self, text: str) -> list[str]:
         """What is wrong with a policy; nothing if it can be put in force."""
-        return await self._run(self._operations.validate_policy(text))
+        return list((await self._run(self._operations.validate_policy(text))).problems)
+
+    async def written_policy(self, text: str) -> str:
+        """A valid policy as it would be stored, for who may change it: people by pseudonym. Its SHA-256 is approved."""
+        response = await self._run(self._operations.validate_policy(text))
+        return response.text
 
     async def apply_policy(
         self, text: str, *, base_version: int, comment: str, approval_id: str
@@ -465,14 +470,23 @@ class AsyncClient:
         return await self._run(self._operations.approve(approval))
 
     async def describe_erasure(
-        self, tenant: str, subject: str = ""
+        self, tenant: str = "", subject: str = "", *, identity: str = ""
     ) -> erasure_pb2.ErasureServiceDescribeResponse:
-        """What it would take to erase a subject of a tenant, or the tenant, and what is to be approved for it."""
-        return await self._run(self._operations.describe_erasure(tenant, subject))
+        """What it would take to erase a subject of a tenant, the tenant, or a person who calls, and what to approve."""
+        return await self._run(self._operations.describe_erasure(tenant, subject, identity))
 
-    async def erase(self, tenant: str, subject: str = "", *, approval_id: str = "") -> str:
-        """Erase a subject of a tenant, or the tenant; gives the certificate. What was interrupted is taken up."""
-        return await self._run(self._operations.erase(tenant, subject, approval_id))
+    async def erase(
+        self, tenant: str = "", subject: str = "", *, identity: str = "", approval_id: str = ""
+    ) -> str:
+        """Erase a subject of a tenant, the tenant, or a person who calls; gives the certificate.
+
+        What was interrupted is taken up; a person is then named by the pseudonym.
+        """
+        return await self._run(self._operations.erase(tenant, subject, identity, approval_id))
+
+    async def identify(self, pseudonyms: Sequence[str]) -> list[str]:
+        """Whom pseudonyms of people stand for, in order; empty for who was erased. Needs `audit.identify`."""
+        return await self._run(self._operations.identify(pseudonyms))
 
     async def get_approval(self, approval_id: str) -> approval_pb2.Approval:
         """One approval."""

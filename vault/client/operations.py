@@ -711,14 +711,13 @@ class Operations:
             if not page.next_page_token:
                 return found
 
-    def validate_policy(self, text: str) -> Steps[list[str]]:
-        """What is wrong with a policy."""
-        response = yield from self.authorised(
+    def validate_policy(self, text: str) -> Steps[policy_pb2.PolicyServiceValidateResponse]:
+        """What is wrong with a policy, and how it would be stored."""
+        return self.authorised(
             "/vault.v1.PolicyService/Validate",
             policy_pb2.PolicyServiceValidateRequest(text=text),
             policy_pb2.PolicyServiceValidateResponse,
         )
-        return list(response.problems)
 
     def apply_policy(
         self, text: str, base_version: int, comment: str, approval_id: str
@@ -796,24 +795,35 @@ class Operations:
         return response.approval
 
     def describe_erasure(
-        self, tenant: str, subject: str
+        self, tenant: str, subject: str, identity: str
     ) -> Steps[erasure_pb2.ErasureServiceDescribeResponse]:
         """What an erasure would take, and what is to be approved for it."""
         return self.authorised(
             "/vault.v1.ErasureService/Describe",
-            erasure_pb2.ErasureServiceDescribeRequest(tenant=tenant, subject=subject),
+            erasure_pb2.ErasureServiceDescribeRequest(tenant=tenant, subject=subject, identity=identity),
             erasure_pb2.ErasureServiceDescribeResponse,
         )
 
-    def erase(self, tenant: str, subject: str, approval_id: str) -> Steps[str]:
+    def erase(self, tenant: str, subject: str, identity: str, approval_id: str) -> Steps[str]:
         """Erase; gives the certificate."""
         response = yield from self.authorised(
             "/vault.v1.ErasureService/Erase",
-            erasure_pb2.ErasureServiceEraseRequest(tenant=tenant, subject=subject, approval_id=approval_id),
+            erasure_pb2.ErasureServiceEraseRequest(
+                tenant=tenant, subject=subject, identity=identity, approval_id=approval_id
+            ),
             erasure_pb2.ErasureServiceEraseResponse,
         )
         certificate: str = response.certificate
         return certificate
+
+    def identify(self, pseudonyms: Sequence[str]) -> Steps[list[str]]:
+        """Whom pseudonyms stand for."""
+        response = yield from self.authorised(
+            "/vault.v1.AuditService/Identify",
+            audit_pb2.AuditServiceIdentifyRequest(pseudonyms=pseudonyms),
+            audit_pb2.AuditServiceIdentifyResponse,
+        )
+        return list(response.identities)
 
     def get_approval(self, approval_id: str) -> Steps[approval_pb2.Approval]:
         """One approval."""

@@ -431,7 +431,12 @@ class Client:
 
     def validate_policy(self, text: str) -> list[str]:
         """What is wrong with a policy; nothing if it can be put in force."""
-        return self._run(self._operations.validate_policy(text))
+        return list((self._run(self._operations.validate_policy(text))).problems)
+
+    def written_policy(self, text: str) -> str:
+        """A valid policy as it would be stored, for who may change it: people by pseudonym. Its SHA-256 is approved."""
+        response = self._run(self._operations.validate_policy(text))
+        return response.text
 
     def apply_policy(
         self, text: str, *, base_version: int, comment: str, approval_id: str
@@ -463,13 +468,22 @@ class Client:
         """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
         return self._run(self._operations.approve(approval))
 
-    def describe_erasure(self, tenant: str, subject: str = "") -> erasure_pb2.ErasureServiceDescribeResponse:
-        """What it would take to erase a subject of a tenant, or the tenant, and what is to be approved for it."""
-        return self._run(self._operations.describe_erasure(tenant, subject))
+    def describe_erasure(
+        self, tenant: str = "", subject: str = "", *, identity: str = ""
+    ) -> erasure_pb2.ErasureServiceDescribeResponse:
+        """What it would take to erase a subject of a tenant, the tenant, or a person who calls, and what to approve."""
+        return self._run(self._operations.describe_erasure(tenant, subject, identity))
 
-    def erase(self, tenant: str, subject: str = "", *, approval_id: str = "") -> str:
-        """Erase a subject of a tenant, or the tenant; gives the certificate. What was interrupted is taken up."""
-        return self._run(self._operations.erase(tenant, subject, approval_id))
+    def erase(self, tenant: str = "", subject: str = "", *, identity: str = "", approval_id: str = "") -> str:
+        """Erase a subject of a tenant, the tenant, or a person who calls; gives the certificate.
+
+        What was interrupted is taken up; a person is then named by the pseudonym.
+        """
+        return self._run(self._operations.erase(tenant, subject, identity, approval_id))
+
+    def identify(self, pseudonyms: Sequence[str]) -> list[str]:
+        """Whom pseudonyms of people stand for, in order; empty for who was erased. Needs `audit.identify`."""
+        return self._run(self._operations.identify(pseudonyms))
 
     def get_approval(self, approval_id: str) -> approval_pb2.Approval:
         """One approval."""

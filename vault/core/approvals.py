@@ -22,9 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vault.clock import UTC, micros
-from vault.core import audit, requests
+from vault.core import audit, people, requests
 from vault.crypto import approvals as signing
 from vault.crypto import scopes
+from vault.crypto.errors import CryptoError
+from vault.crypto.people import PREFIX
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import Approval, ApprovalSignature, ApprovalState
 from vault.store import approvals
@@ -32,10 +34,11 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from vault.clock import Clock
     from vault.core.audit import AuditLog
+    from vault.core.people import People
     from vault.crypto.approvals import Operation
     from vault.model import Caller
     from vault.store.engine import Database
@@ -72,7 +75,10 @@ class ApprovalSettings:
 class Approvals:
     """Asks for, collects and consumes approvals."""
 
-    def __init__(self, settings: ApprovalSettings, database: Database, log: AuditLog, clock: Clock) -> None:
+    def __init__(
+        self, settings: ApprovalSettings, database: Database, log: AuditLog, people: People, clock: Clock
+    ) -> None:
+        self._people = people
         self._settings = settings
         self._database = database
         self._log = log
@@ -80,7 +86,7 @@ class Approvals:
 
     async def request(self, caller: Caller, operation: Operation, purpose: str, request_id: str) -> Approval:
         """Ask for an approval. Raises `FIELD_INVALID`, `SCOPE_DENIED`, `REQUEST_ID_REUSED`."""
-        _check_operation(operation)
+        operation = self._as_written(caller, operation)
         token = requests.require(caller, operation.action, operation.resource)
         requests.printable("purpose", purpose, required=True)
         repeat = requests.repeat(caller, "approval.request", request_id, operation.digest, purpose)
@@ -122,9 +128,12 @@ class Approvals:
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             before = _open(rows, approval_id, now)
             mine = ApprovalSignature(caller.identity, caller.certificate.der, signature, now)
-            after = dataclasses.replace(before, signatures=(*before.signatures, mine))
-            if _people(after) != len(after.signatures):
+            signed = self.opened(before).signatures
+            if _people(dataclasses.replace(before, signatures=(*signed, mine))) != len(signed) + 1:
                 raise VaultError(Reason.APPROVER_UNSUITABLE, "this person has approved already")
+            after = dataclasses.replace(
+                before, signatures=(*before.signatures, self._seal_evidence(caller, mine))
+            )
             record = audit.granted(
                 caller, "approval.approve", approval_id, before=summary(before), after=summary(after)
             )
@@ -210,10 +219,11 @@ class Approvals:
         if approval.operation.digest != operation.digest or approval.requested_by != caller.identity:
             raise VaultError(Reason.APPROVAL_MISMATCH, "the approval is for something else")
         # Once more, since the row lay in the database meanwhile: what does not verify was never signed.
-        if not all(_signed(approval, item.certificate, item.signature) for item in approval.signatures):
+        opened = self.opened(approval)
+        if not all(_signed(approval, item.certificate, item.signature) for item in opened.signatures):
             raise VaultError(Reason.STORED_DATA_DAMAGED, "a stored approval does not verify")
         required = max(self._settings.required[operation.action], approval.required)
-        people = _people(approval)
+        people = _people(opened)
         if people < required:
             raise _required(required)
         return people
@@ -221,7 +231,52 @@ class Approvals:
     def is_approved(self, approval: Approval) -> bool:
         """Whether enough people have signed."""
         required = max(self._settings.required[approval.operation.action], approval.required)
-        return _people(approval) >= required
+        return _people(self.opened(approval)) >= required
+
+    def _as_written(self, caller: Caller, operation: Operation) -> Operation:
+        """The operation as it is stored and signed for: a person's own certificate by what stands for it."""
+        _check_operation(operation)
+        own = caller.certificate.thumbprint
+        if not caller.pseudonym or own not in operation.arguments.values():
+            return operation
+        alias = self._people.present(caller).certificate(own)
+        arguments = {name: alias if value == own else value for name, value in operation.arguments.items()}
+        return dataclasses.replace(operation, arguments=arguments)
+
+    def opened(self, approval: Approval) -> Approval:
+        """An approval with the evidence of its people opened. Who was erased since has signed no longer.
+
+        Raises `STORED_DATA_DAMAGED`.
+        """
+        known = (item for item in approval.signatures if not self._is_unknown(item))
+        return dataclasses.replace(approval, signatures=tuple(map(self._open_evidence, known)))
+
+    def shown(self, caller: Caller, approval: Approval) -> Approval:
+        """An approval as a caller may see it: people's evidence, which names them, only with `audit.identify`."""
+        may = people.may_identify(caller)
+        return dataclasses.replace(
+            approval,
+            signatures=tuple(
+                dataclasses.replace(item, certificate=b"", signature=b"")
+                if item.identity.startswith(PREFIX) and (not may or self._is_unknown(item))
+                else self._open_evidence(item)
+                for item in approval.signatures
+            ),
+        )
+
+    def _is_unknown(self, item: ApprovalSignature) -> bool:
+        return item.identity.startswith(PREFIX) and self._people.known(item.identity) is None
+
+    def _open_evidence(self, item: ApprovalSignature) -> ApprovalSignature:
+        person = self._people.known(item.identity)
+        try:
+            return item if person is None else _with_evidence(item, person.open)
+        except CryptoError:
+            raise VaultError(Reason.STORED_DATA_DAMAGED, "a stored approval does not verify") from None
+
+    def _seal_evidence(self, caller: Caller, item: ApprovalSignature) -> ApprovalSignature:
+        """As it is stored: certificate and signature lead to a person, and so die with the person's key."""
+        return _with_evidence(item, self._people.present(caller).seal) if caller.pseudonym else item
 
     async def _stored(self, tenant: str, approval_id: str) -> Approval:
         async with self._database.read() as connection:
@@ -332,6 +387,14 @@ def _signed(approval: Approval, certificate: bytes, signature: bytes) -> bool:
         approval.approval_id, approval.operation, approval.requested_by, micros(approval.expire_time)
     )
     return signing.verifies(x509.load_der_x509_certificate(certificate).public_key(), signature, message)
+
+
+def _with_evidence(item: ApprovalSignature, change: Callable[[str, bytes], bytes]) -> ApprovalSignature:
+    return dataclasses.replace(
+        item,
+        certificate=change("certificate", item.certificate),
+        signature=change("signature", item.signature),
+    )
 
 
 def _write(approval: Approval) -> Write:

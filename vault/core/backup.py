@@ -219,7 +219,7 @@ async def load_subjects(hsm: Hsm, log: AuditLog, file: IO[bytes]) -> None:
         async for name, columns, rows in _tables(_opened(source, chunks)):
             for values in rows:
                 row = dict.fromkeys(COLUMNS[name]) | dict(zip(columns, values, strict=True))
-                if name in ("subjects", "erasures") or (
+                if name in ("subjects", "people", "erasures") or (
                     name == "keys" and row["purpose"] == KeyPurpose.SUBJECT
                 ):
                     await log.commit(_newer(Write(name, row)))
@@ -236,8 +236,8 @@ def _newer(write: Write) -> Unit:
         record = AuditDraft(
             SYSTEM_TENANT, "strongroom restore", "backup.restore_newer", resource, Outcome.GRANTED, Origin()
         )
-        # A subject that came after the older backup has nothing in it.
-        if found == write.row or (found is None and key.table == "subjects"):
+        # A subject or person that came after the older backup has nothing in it.
+        if found == write.row or (found is None and key.table in ("subjects", "people")):
             return Commit((record,))
         if key.table == "subjects" and found is not None and found["create_time"] != write.row["create_time"]:
             # Erased and come back since, with another key: what the older backup holds is what was erased.

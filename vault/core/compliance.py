@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import audit
+from vault.core import audit, people
 from vault.crypto import notes, suites
 from vault.crypto.errors import IntegrityError
 from vault.errors import Reason, VaultError, invalid_field
@@ -322,6 +322,11 @@ async def _subjects(source: Source) -> Evidence:
     return Evidence("Data subjects with a key of their own", ("tenant", "state", "how many"), _texts(found))
 
 
+async def _people(source: Source) -> Evidence:
+    actions = (people.CREATE, people.IDENTIFY, people.ERASE, people.ERASED)
+    return await _events(source, "People who call: entered, identified, erased", actions=actions)
+
+
 async def _sessions(source: Source) -> Evidence:
     async with source.database.read() as connection:
         found = await store.tally(connection, source.since, source.now, ("action_type", "outcome", "reason"))
@@ -359,6 +364,7 @@ GATHERERS: dict[str, Callable[[Source], Awaitable[Evidence]]] = {
     "suites": _suites,
     "credentials": _credentials,
     "subjects": _subjects,
+    "people": _people,
     "sessions": _sessions,
     "reviews": _reviews,
 }

@@ -1,7 +1,8 @@
-"""Crypto-shredding: a tenant, or one data subject of it, is made unreadable for ever, and that is proved.
+"""Crypto-shredding: a tenant, a data subject of it, or a person who calls is unreadable for ever, and that is proved.
 
 What the data hangs on is destroyed in the HSM: for a tenant all its keys, for a subject the tenant's subject key,
-after those who stay were wrapped by a new one. A backup from before holds the wrapped keys, and nothing opens them.
+after those who stay were wrapped by a new one. A backup from before holds the wrapped keys, and nothing opens them. A
+person who calls is a subject of the vault's own tenant (`core/people.py`).
 
 The steps, each of which may be interrupted and is taken up by the next call:
 
@@ -28,12 +29,17 @@ from hsm import HsmIntegrityError, KeyNotFound
 from vault.core import approvals as approving
 from vault.core import audit, requests
 from vault.core.hsm import ref
+from vault.core.people import ERASE, is_pseudonym
+from vault.core.people import RESOURCE as PEOPLE
+from vault.core.revocations import EVERY_TENANT, REVOKE, Kind
 from vault.core.subjects import wrap_aad
+from vault.core.tokens import Target
 from vault.crypto import copies, envelope, memory, notes, suites
 from vault.crypto.approvals import Operation
 from vault.crypto.envelope import DEK_BYTES
 from vault.crypto.errors import FormatError, IntegrityError
-from vault.errors import Reason, VaultError
+from vault.crypto.people import PREFIX
+from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
     SYSTEM_TENANT,
     CredentialState,
@@ -50,6 +56,7 @@ from vault.model import (
 from vault.store import credentials as stored_credentials
 from vault.store import erasures as store
 from vault.store import keys as stored_keys
+from vault.store import people as stored_people
 from vault.store import subjects as stored_subjects
 from vault.store.approvals import approval_from
 from vault.store.ledger import Commit, Unit, read_head
@@ -66,13 +73,28 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.hsm import Hsm, OneHsm
     from vault.core.keys import Keyring
+    from vault.core.people import People
     from vault.core.subjects import Subjects
+    from vault.core.tokens import Tokens
     from vault.model import AuditDraft, Caller, Key
     from vault.store.engine import Database
     from vault.store.ledger import Rows
 
 SIGNED_AS = "strongroom/erasure/v1"
 _PAGE = 100
+
+
+class Whom(NamedTuple):
+    """What to erase: a tenant, a subject of it, or a person who calls, by identity or pseudonym."""
+
+    tenant: str = ""
+    subject: str = ""
+    identity: str = ""
+
+    @property
+    def of(self) -> str:
+        """The tenant whose keys it concerns."""
+        return SYSTEM_TENANT if self.identity else self.tenant
 
 
 class Description(NamedTuple):
@@ -93,7 +115,7 @@ class _Proof:
 
 
 class Erasures:
-    """Erases tenants and subjects."""
+    """Erases tenants, subjects, and people who call."""
 
     def __init__(
         self,
@@ -107,7 +129,11 @@ class Erasures:
         approvals: Approvals,
         *,
         credential_keys: CredentialKeys,
+        people: People,
+        tokens: Tokens,
     ) -> None:
+        self._people = people
+        self._tokens = tokens
         self._database = database
         self._hsm = hsm
         self._log = log
@@ -118,13 +144,13 @@ class Erasures:
         self._approvals = approvals
         self._credential_keys = credential_keys
 
-    async def describe(self, caller: Caller, tenant: str, name: str) -> Description:
+    async def describe(self, caller: Caller, whom: Whom) -> Description:
         """What would be erased: the operation to be approved, and how many credentials and versions go.
 
         Raises `TENANT_NOT_FOUND`, `SUBJECT_NOT_FOUND`.
         """
-        operation = self._operation(caller, tenant, name)
-        subject_id = operation.arguments.get("subject_id", "")
+        operation = await self._operation(caller, whom)
+        tenant, subject_id = whom.of, operation.arguments.get("subject_id", "")
         if subject_id and await self._subjects.get(tenant, subject_id) is None:
             raise not_found()
         if not subject_id:
@@ -134,13 +160,13 @@ class Erasures:
         await self._log.record(audit.granted(caller, "tenant.describe_erasure", operation.resource))
         return Description(operation, credentials, versions)
 
-    async def erase(self, caller: Caller, tenant: str, name: str, approval_id: str) -> Erasure:
-        """Erase a subject, or with an empty name the whole tenant; what was interrupted is taken up.
+    async def erase(self, caller: Caller, whom: Whom, approval_id: str) -> Erasure:
+        """Erase; what was interrupted is taken up. A person whose erasure has begun is named by the pseudonym.
 
         Raises `TENANT_NOT_FOUND`, `SUBJECT_NOT_FOUND`, `APPROVAL_*`, `HSM_UNAVAILABLE`.
         """
-        operation = self._operation(caller, tenant, name)
-        subject_id = operation.arguments.get("subject_id", "")
+        operation = await self._operation(caller, whom)
+        tenant, subject_id = whom.of, operation.arguments.get("subject_id", "")
         async with self._database.read() as connection:
             versions = await stored_keys.list_keys(connection, tenant, _purposes(subject_id)[0])
         erasure: Erasure = await self._log.commit(
@@ -149,6 +175,8 @@ class Erasures:
         self._keyring.forget_tenant(tenant)
         if erasure.state is ErasureState.DONE:
             return erasure
+        if tenant == SYSTEM_TENANT:
+            await self._send_away(caller, PREFIX + subject_id)
         if subject_id:
             await self._move_others(caller, erasure)
         proof = _Proof()
@@ -163,15 +191,29 @@ class Erasures:
             await self._credential_keys.sweep(tenant)
         return await self._certify(caller, erasure, destroyed, proof)
 
-    def _operation(self, caller: Caller, tenant: str, name: str) -> Operation:
-        requests.customer_tenant(tenant)
-        if name:
-            # The scope first: who may not erase learns no pseudonym.
+    async def _operation(self, caller: Caller, whom: Whom) -> Operation:
+        # The scope first: who may not erase learns no pseudonym.
+        if whom.identity:
+            if whom.tenant or whom.subject:
+                raise invalid_field("identity", "stands alone: people are no tenant's")
+            requests.require(caller, approving.DELETE_TENANT, PEOPLE)
+            pseudonym = await self._people.sought(requests.identity(whom.identity))
+            if not is_pseudonym(pseudonym):
+                raise not_found()
+            return Operation(approving.DELETE_TENANT, PEOPLE, {"subject_id": pseudonym.removeprefix(PREFIX)})
+        tenant = requests.customer_tenant(whom.tenant)
+        if whom.subject:
             requests.require(caller, approving.DELETE_TENANT, f"{tenant}/subjects")
-            subject_id = self._subjects.pseudonym(tenant, name)
+            subject_id = self._subjects.pseudonym(tenant, whom.subject)
             return Operation(approving.DELETE_TENANT, f"{tenant}/subjects", {"subject_id": subject_id})
         requests.require(caller, approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
         return Operation(approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
+
+    async def _send_away(self, caller: Caller, pseudonym: str) -> None:
+        """End what a person has here: tokens, and with them sessions; and forget whom the pseudonym stands for."""
+        self._people.forget(pseudonym)
+        draft = dataclasses.replace(audit.granted(caller, REVOKE, pseudonym), tenant=SYSTEM_TENANT)
+        await self._tokens.withdraw(draft, Target(Kind.IDENTITY, pseudonym, EVERY_TENANT))
 
     def _start(
         self,
@@ -192,9 +234,9 @@ class Erasures:
             reads.append(_key_row(active))
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            record = audit.granted(caller, _action(subject_id), _resource(tenant, subject_id))
+            record = audit.granted(caller, _action(tenant, subject_id), _resource(tenant, subject_id))
             tenant_row = rows.get(tenant_key.table, *tenant_key.key)
-            if tenant_row is None:
+            if tenant_row is None and tenant != SYSTEM_TENANT:
                 raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
             subject_row = rows.get("subjects", tenant, subject_id) if subject_id else None
             if subject_id and subject_row is None:
@@ -232,8 +274,8 @@ class Erasures:
             else:
                 writes.append(Write("keys", {**current, "state": KeyState.DECRYPT_ONLY.value}))
                 # No key has version 0: nothing is sealed for this tenant any more.
-                writes.append(Write("tenants", {**tenant_row, "kek_version": 0}))
-            return Commit((record,), tuple(writes), erasure)
+                writes.append(Write("tenants", {**(tenant_row or {}), "kek_version": 0}))
+            return Commit((record,), tuple(writes), erasure, urgent=tenant == SYSTEM_TENANT)
 
         return Unit(tuple(reads), decide)
 
@@ -363,8 +405,13 @@ class Erasures:
         signing = [] if erasure.subject_id else await self._credential_keys.of_tenant(erasure.tenant)
         async with self._database.read() as connection:
             head = await read_head(connection)
+            number = (
+                await stored_people.number_of(connection, erasure.subject_id)
+                if erasure.tenant == SYSTEM_TENANT
+                else None
+            )
         values: dict[str, Any] = {
-            "erased": "subject" if erasure.subject_id else "tenant",
+            "erased": _action(erasure.tenant, erasure.subject_id).partition(".")[0],
             "tenant": erasure.tenant,
             "subject_id": erasure.subject_id,
             "credentials": proof.credentials,
@@ -404,7 +451,7 @@ class Erasures:
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             row = rows.get(*_flat(own))
             before = store.erasure_from(row) if row else erasure
-            action = _action(erasure.subject_id) + "d"
+            action = _action(erasure.tenant, erasure.subject_id) + "d"
             record = audit.granted(
                 caller,
                 action,
@@ -418,10 +465,15 @@ class Erasures:
             subject_row = rows.get(*_flat(subject_key)) if erasure.subject_id else None
             if subject_row is not None:
                 writes.append(Write("subjects", {**subject_row, "wrapped_key": b""}))
+            if number is not None:
+                row = stored_people.person_row(number, erasure.subject_id, b"")
+                writes.append(Write("people", row))
             return Commit((record,), tuple(writes), done)
 
-        reads = (own, subject_key) if erasure.subject_id else (own,)
-        done: Erasure = await self._log.commit(Unit(reads, decide))
+        reads = [own, subject_key] if erasure.subject_id else [own]
+        if number is not None:
+            reads.append(RowKey("people", (number,)))
+        done: Erasure = await self._log.commit(Unit(tuple(reads), decide))
         await self._checkpoints.sign()
         return done
 
@@ -449,11 +501,15 @@ def _purposes(subject_id: str) -> tuple[KeyPurpose, ...]:
     return (KeyPurpose.SUBJECT,) if subject_id else (KeyPurpose.KEK, KeyPurpose.SUBJECT)
 
 
-def _action(subject_id: str) -> str:
+def _action(tenant: str, subject_id: str) -> str:
+    if tenant == SYSTEM_TENANT:
+        return ERASE
     return "subject.erase" if subject_id else "tenant.erase"
 
 
 def _resource(tenant: str, subject_id: str) -> str:
+    if tenant == SYSTEM_TENANT:
+        return f"{PEOPLE}/{subject_id}"
     return f"{tenant}/subjects/{subject_id}" if subject_id else f"{tenant}/keys"
 
 

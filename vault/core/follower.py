@@ -40,6 +40,8 @@ FOLLOWED = (
     "credential.destroy_version",
     "credential.set_standing",
     "policy.apply",
+    "person.create",
+    "person.erase",
     "threat.find",
     "threat.release",
     "key.create_tenant",

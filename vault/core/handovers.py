@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.ingest import IngestKeys
     from vault.core.keys import Keyring
+    from vault.core.people import People
     from vault.model import Caller
     from vault.store.engine import Database
     from vault.store.ledger import Rows
@@ -88,8 +89,10 @@ class Handovers:
         keyring: Keyring,
         ingest: IngestKeys,
         envelopes: Envelopes,
+        people: People,
         clock: Clock,
     ) -> None:
+        self._people = people
         self._database = database
         self._log = log_
         self._keyring = keyring
@@ -107,6 +110,7 @@ class Handovers:
             life // datetime.timedelta(seconds=1),
         )  # fmt: skip
         info = contexts.wrap_info(wrap.name, wrap.recipient, wrap.ingest_key_id)
+        recipient = await self._people.written(wrap.recipient)
         with await self._ingest.open(wrap.ingest_key_id, info, wrap.sealed) as plaintext:
             names = fields.checked(plaintext)
             handover_id = secrets.token_urlsafe(16)
@@ -118,7 +122,7 @@ class Handovers:
                     name=wrap.name,
                     handover_id=handover_id,
                     sender=caller.identity,
-                    recipient=wrap.recipient,
+                    recipient=recipient,
                     state=HandoverState.WAITING,
                     suite=envelope.parse(sealed).suite,
                     kek_version=kek.version,

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import approvals, audit, requests
+from vault.core.people import ERASE
 from vault.core.policy import Circumstances, Policy, problems
 from vault.crypto import scopes
 from vault.crypto.approvals import Operation
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vault.core.audit import AuditLog
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
+    from vault.core.people import People
     from vault.core.policy import Judgement, Rule
     from vault.model import AuditRecord, Caller, Origin, Token
     from vault.store.engine import Database
@@ -83,10 +85,12 @@ class Policies:
         keyring: Keyring,
         audit_log: AuditLog,
         approvals_: Approvals,
+        people: People,
         clock: Clock,
         *,
         ignore_stored: bool,
     ) -> None:
+        self._people = people
         self._in_force = InForce(0, files)
         self._database = database
         self._hsm = hsm
@@ -117,7 +121,7 @@ class Policies:
 
     def notice(self, record: AuditRecord) -> None:
         """Take note of a change in the log: nothing is judged by the old policy any more."""
-        if record.action == APPLY:
+        if record.action in (APPLY, ERASE):
             self._fall_behind()
 
     async def run(self) -> None:
@@ -197,27 +201,29 @@ class Policies:
         """Put a policy in force. Raises `POLICY_INVALID`, `POLICY_CHANGED`, `APPROVAL_*`."""
         token = requests.require(caller, approvals.CHANGE_POLICY, RESOURCE)
         requests.printable("comment", comment, required=True)
-        if found := problems(text):
+        if found := self._problems(text):
             raise VaultError(Reason.POLICY_INVALID, f"{len(found)} problems; Validate says which")
-        policy = Policy(text)
+        # What is stored, and what is approved, names people by pseudonym.
+        policy, text = Policy(text), await self._people.hide(text)
+        digest = Policy(text).digest
         life = token.expire_time - token.issue_time
         circumstances = Circumstances(
             "",
             int(life.total_seconds()),
-            caller.origin.device_id,
-            caller.origin.ip_address,
+            caller.observed.device_id,
+            caller.observed.ip_address,
             self._clock.now(),
         )
         own = Scope(approvals.CHANGE_POLICY, tuple(RESOURCE.split("/")))
-        if not policy.judge(caller.identity, [own], circumstances)[0].allowed:
+        if not policy.judge(caller.certificate.identity, [own], circumstances)[0].allowed:
             raise VaultError(Reason.POLICY_INVALID, "it would not let you change the policy again")
-        repeat = requests.repeat(caller, APPLY, request_id, policy.digest, base_version, comment)
-        operation = change(base_version, policy.digest)
+        repeat = requests.repeat(caller, APPLY, request_id, digest, base_version, comment)
+        operation = change(base_version, digest)
         if base_version >= requests.MAX_VERSION:
             raise VaultError(Reason.POLICY_CHANGED, "another version is in force")
         version = base_version + 1
         key = await self._keyring.active(SYSTEM_TENANT, KeyPurpose.PAGE)
-        mac = await self._mac(key.version, version, policy.digest)
+        mac = await self._mac(key.version, version, digest)
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             if (earlier := repeat.earlier(rows)) is not None:
@@ -231,7 +237,7 @@ class Policies:
             new = StoredPolicy(
                 version=version,
                 text=text,
-                digest=policy.digest,
+                digest=digest,
                 mac=mac,
                 mac_key_version=key.version,
                 comment=comment,
@@ -241,7 +247,7 @@ class Policies:
             after = canonical_json(
                 {
                     "version": version,
-                    "sha256": policy.digest.hex(),
+                    "sha256": digest.hex(),
                     "comment": comment,
                     "approval": approval_id,
                 }
@@ -269,7 +275,7 @@ class Policies:
         found: StoredPolicy | None
         if version == 0 and in_force.version == 0:
             epoch = datetime.datetime.fromtimestamp(0, datetime.UTC)
-            files = in_force.policy
+            files = Policy(await self._people.hide(in_force.policy.text))
             found = StoredPolicy(0, files.text, files.digest, b"", 0, "the server's files", "", epoch)
         else:
             async with self._database.read() as connection:
@@ -287,11 +293,26 @@ class Policies:
         await self._log.record(audit.granted(caller, "policy.list", RESOURCE))
         return found
 
-    async def validate(self, caller: Caller, text: str) -> list[str]:
-        """What is wrong with a policy."""
-        requests.require(caller, "policy.read", RESOURCE)
+    async def validate(self, caller: Caller, text: str) -> tuple[list[str], str]:
+        """What is wrong with a policy; and if nothing is, for who may change it, the text that would be stored."""
+        token = requests.require(caller, "policy.read", RESOURCE)
         await self._log.record(audit.granted(caller, "policy.validate", RESOURCE))
-        return problems(text)
+        found = self._problems(text)
+        may_change = any(scopes.covers(scope, approvals.CHANGE_POLICY, RESOURCE) for scope in token.scopes)
+        return found, "" if found or not may_change else await self._people.hide(text)
+
+    async def written(self, rule: Rule) -> str:
+        """A rule's text as it may be told: people by pseudonym."""
+        return await self._people.hide(rule.text)
+
+    def _problems(self, text: str) -> list[str]:
+        """What is wrong with a policy, also as far as it names people."""
+        found = problems(text)
+        if not found and self._people.alluded(text):
+            found = [
+                "it names a person by the path alone: write the whole SPIFFE ID, so that a pseudonym can be stored"
+            ]
+        return found
 
     async def explain(
         self, caller: Caller, identity: str, wanted: str, circumstances: Circumstances
@@ -302,7 +323,8 @@ class Policies:
         _check_identity(identity)
         in_force = await self.in_force()
         (judged,) = in_force.policy.judge(identity, [scope], circumstances)
-        after = canonical_json({"identity": identity, "scope": wanted, "allowed": judged.allowed})
+        named = await self._people.written(identity)
+        after = canonical_json({"identity": named, "scope": wanted, "allowed": judged.allowed})
         await self._log.record(audit.granted(caller, "policy.explain", scope.segments[0], after=after))
         return in_force, judged
 
@@ -325,8 +347,13 @@ class Policies:
             )
         rules = in_force.policy.rules
         named = {identity for rule in rules for identity in rule.identities}
-        who = sorted({*further, *recent, *named} - {""})
-        found = await asyncio.to_thread(_reach, in_force.policy, name, who, circumstances)
+        # Whom the log knows by pseudonym is judged by name, as long as there is one, and told by pseudonym.
+        who = {identity: await self._people.written(identity) for identity in (*further, *named) if identity}
+        for pseudonym in recent:
+            if behind := await self._people.named(pseudonym):
+                who[behind] = pseudonym
+        reached = await asyncio.to_thread(_reach, in_force.policy, name, sorted(who), circumstances)
+        found = [item._replace(identity=who[item.identity]) for item in reached]
         await self._log.record(audit.granted(caller, "policy.list_reachers", name))
         opened = [rule for rule in rules if rule.permits and rule.open and _concerns_credentials(rule)]
         return found, opened
@@ -339,7 +366,8 @@ class Policies:
         if not newest:
             return self._in_force
         (stored,) = newest
-        if stored.version == self._in_force.version:
+        text = await self._people.show(stored.text)
+        if stored.version == self._in_force.version and text == self._in_force.policy.text:
             return self._in_force
         expected = await self._mac(stored.mac_key_version, stored.version, stored.digest)
         policy = None
@@ -348,7 +376,7 @@ class Policies:
         # What is older than what was in force was not stored by this vault as the newest.
         if policy is None or policy.digest != stored.digest or stored.version < self._in_force.version:
             raise VaultError(Reason.STORED_DATA_DAMAGED, "the stored policy is not what this vault stored")
-        return InForce(stored.version, policy)
+        return InForce(stored.version, Policy(text))
 
     async def _mac(self, key_version: int, version: int, digest: bytes) -> bytes:
         key = await self._keyring.version(SYSTEM_TENANT, KeyPurpose.PAGE, key_version)
@@ -368,7 +396,7 @@ def grants(policy: Policy, token: Token, origin: Origin) -> bool:
     """Whether a policy would grant this token today: as of its issue, from where it is used now."""
     life = int((token.expire_time - token.issue_time).total_seconds())
     circumstances = Circumstances("", life, origin.device_id, origin.ip_address, token.issue_time)
-    return all(item.allowed for item in policy.judge(token.identity, token.scopes, circumstances))
+    return all(item.allowed for item in policy.judge(token.principal, token.scopes, circumstances))
 
 
 def sees_rules(caller: Caller) -> bool:

@@ -55,13 +55,13 @@ class Rates:
                 self._purses.popitem(last=False)
         if not self._pay(purse):
             async with purse.asking:
-                if not self._pay(purse):
+                # Again, if the second ended while its budget was asked for.
+                while not self._pay(purse):
                     await self._fill(purse, subject, limit)
-                    paid = self._pay(purse)
-                else:
-                    paid = True
-            if not paid:
-                raise VaultError(Reason.LIMIT_REACHED, "too many calls in this second", limit=f"{kind}_rate")
+                    if purse.empty:
+                        raise VaultError(
+                            Reason.LIMIT_REACHED, "too many calls in this second", limit=f"{kind}_rate"
+                        )
 
     def _pay(self, purse: _Purse) -> bool:
         if purse.second != int(self._clock.now().timestamp()) or not purse.calls:

@@ -68,7 +68,10 @@ def ocsf(row: Mapping[str, Any]) -> dict[str, Any]:
         },
         "actor": {"user": {"uid": row["user_id"] or "unknown"}},
         "api": {"operation": action, "request": {"uid": row["request_id"]}},
-        "src_endpoint": {"ip": row["ip_address"]} if row["ip_address"] else {"svc_name": "strongroom"},
+        # Of a person's address the network is kept, and OCSF's `ip` takes none.
+        "src_endpoint": {"ip": row["ip_address"].partition("/")[0]}
+        if row["ip_address"]
+        else {"svc_name": "strongroom"},
         "unmapped": {
             name: values[name]
             for name in ("token_id", "before_state", "after_state", "rows_written", "leaf_hash")

@@ -220,7 +220,7 @@ class Sessions:
             self._open.add(session)
             self._look_after(session)
             self._end_if_revoked(session)
-            if self._policy and not policies.grants(self._policy, session.token, caller.origin):
+            if self._policy and not policies.grants(self._policy, session.token, caller.observed):
                 # It came into force while this session was made, and has not seen it.
                 session.end(CloseReason.POLICY_CHANGED)
             await self._begin(
@@ -294,7 +294,7 @@ class Sessions:
         self._policy = policy
         granted: dict[tuple[str, Origin], bool] = {}
         for session in self._open:
-            origin = dataclasses.replace(session.caller.origin, request_id="")
+            origin = dataclasses.replace(session.caller.observed, request_id="")
             key = (session.token.token_id, origin)
             if key not in granted:
                 granted[key] = policies.grants(policy, session.token, origin)

@@ -17,8 +17,9 @@ import hmac
 import os
 from typing import TYPE_CHECKING
 
+from hsm import KeyNotFound
 from vault.core import requests
-from vault.core.hsm import Unwrapping, Wrapping
+from vault.core.hsm import Unwrapping, Wrapping, ref
 from vault.crypto import memory
 from vault.crypto.encoding import encode
 from vault.errors import Reason, StartError, VaultError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import datetime
 
     from vault.core.audit import AuditLog
-    from vault.core.hsm import Hsm
+    from vault.core.hsm import Hsm, OneHsm
     from vault.core.keys import Keyring
     from vault.crypto.memory import LockedBuffer
     from vault.model import Key, Origin
@@ -118,6 +119,11 @@ class Subjects:
         aad = wrap_aad(subject.tenant, subject.subject_id, key.version)
         return await self._hsm.unwrap(Unwrapping(key, subject.wrapped_key, aad))
 
+    async def is_key_gone(self, subject: Subject) -> bool:
+        """Whether the HSM has no key any more that could open this subject's. Raises `HSM_UNAVAILABLE`."""
+        key = await self._keyring.version(subject.tenant, KeyPurpose.SUBJECT, subject.key_version)
+        return not any([await one.call(_has_key, one, key) for one in self._hsm.holders(key)])
+
     async def wrap(self, tenant: str, subject_id: str, key: Key, subject_key: LockedBuffer) -> bytes:
         """Wrap a subject's key by a version of the tenant's. Raises `HSM_UNAVAILABLE`."""
         return await self._hsm.wrap(Wrapping(key, subject_key, wrap_aad(tenant, subject_id, key.version)))
@@ -126,6 +132,14 @@ class Subjects:
 def wrap_aad(tenant: str, subject_id: str, key_version: int) -> bytes:
     """What the HSM binds a subject's wrapped key to."""
     return encode("strongroom/subject-key/v1", tenant, subject_id, key_version)
+
+
+def _has_key(one: OneHsm, key: Key) -> bool:
+    try:
+        one.backend.key_info(ref(key))
+    except KeyNotFound:
+        return False
+    return True
 
 
 def erased() -> VaultError:

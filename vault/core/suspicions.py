@@ -140,9 +140,9 @@ class Watcher:
 
     def _firsts(self, sighting: Sighting, habits: _Habits) -> list[Suspicion]:
         found = []
-        network = _network(sighting.ip_address)
+        seen_in = network(sighting.ip_address)
         for rule, value, known in (
-            ("new-network", network, habits.networks),
+            ("new-network", seen_in, habits.networks),
             ("new-device", sighting.device_id, habits.devices),
         ):
             if not value or value in known:
@@ -198,10 +198,10 @@ def _minute(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-def _network(address: str) -> str:
-    """The network that an address is taken to be in: /24, or /48 for IPv6."""
+def network(address: str) -> str:
+    """The network that an address is taken to be in: /24, or /48 for IPv6, which is all that is kept of a person's."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_interface(address).ip
     except ValueError:
         return ""
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))  # noqa: PLR2004

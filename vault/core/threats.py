@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from vault.clock import Clock
     from vault.core.audit import AuditLog
+    from vault.core.people import People
     from vault.core.suspicions import Suspicion, Thresholds
     from vault.core.tokens import Tokens
     from vault.model import AuditRecord, Caller
@@ -73,10 +74,12 @@ class Threats:
         database: Database,
         audit_log: AuditLog,
         tokens: Tokens,
+        people: People,
         clock: Clock,
         watch: Callable[[str], None],
     ) -> None:
         """`watch` is told the rule of every finding that this worker was the first to record."""
+        self._people = people
         self._settings = settings
         self._database = database
         self._log = audit_log
@@ -179,22 +182,23 @@ class Threats:
     async def blast_radius(
         self, caller: Caller, *, identity: str, token_id: str, certificate: str
     ) -> Sequence[Any]:
-        """Everything that an identity, a token or a certificate touched."""
+        """Everything that an identity, a token or a certificate touched. A person's name needs `audit.identify`."""
         token = requests.token_of(caller)
         requests.require(caller, "audit.read", f"{token.tenant}/audit")
+        certificates: list[str] = []
         if token_id:
             requests.token_id(token_id)
         elif certificate:
-            requests.thumbprint(certificate)
+            certificates = self._people.certificates(requests.thumbprint(certificate))
         else:
-            requests.identity(identity)
+            identity = await self._people.sought_by(caller, requests.identity(identity))
         async with self._database.read() as connection:
             found = await threats.touches(
                 connection,
                 _of(token.tenant),
                 identity=identity,
                 token_id=token_id,
-                certificate=certificate,
+                certificates=certificates,
                 limit=MAX_TOUCHES + 1,
             )
         await self._log.record(audit.granted(caller, "threat.blast_radius", token_id))

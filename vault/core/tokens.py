@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vault.core.approvals import Approvals
     from vault.core.audit import AuditLog
     from vault.core.follower import Follower
+    from vault.core.people import People
     from vault.core.policies import InForce, Policies
     from vault.core.signing import SigningKeys
     from vault.crypto.approvals import Operation
@@ -114,7 +115,10 @@ class Tokens:
         policies: Policies,
         approvals: Approvals,
         clock: Clock,
+        *,
+        people: People,
     ) -> None:
+        self._people = people
         self._settings = settings
         self._database = database
         self._keys = keys
@@ -134,21 +138,22 @@ class Tokens:
         granted = _parse_scopes(tenant, wish.scopes)
         life = self._life(wish, self._settings.max_life)
         now = self._clock.now().replace(microsecond=0)
-        operation, people = None, 0
+        operation, signed = None, 0
         if wish.approval_id:
-            operation = _operation(caller, tenant, wish, life)
-            people = await self._approvals.signed_for(caller, operation, wish.approval_id)
+            certificate = self._certificate(caller, caller.certificate.thumbprint)
+            operation = _operation(certificate, tenant, wish, life)
+            signed = await self._approvals.signed_for(caller, operation, wish.approval_id)
         in_force = await self._policies.in_force()
         in_force.policy.refuse_ungranted(
-            caller.identity,
+            caller.certificate.identity,
             granted,
             Circumstances(
                 wish.purpose,
                 int(life.total_seconds()),
-                caller.origin.device_id,
-                caller.origin.ip_address,
+                caller.observed.device_id,
+                caller.observed.ip_address,
                 now,
-                people,
+                signed,
             ),
         )
         token = Token(
@@ -163,13 +168,19 @@ class Tokens:
             max_sessions=wish.max_sessions,
             policy=in_force.policy.version,
         )
-        approved = {"approval": wish.approval_id, "approvals": people} if operation else {}
+        approved = {"approval": wish.approval_id, "approvals": signed} if operation else {}
         record = dataclasses.replace(
             audit.granted(
                 caller,
                 "token.issue",
                 token.token_id,
-                after=_summary(token, wish, policy=in_force.policy.version, **approved),
+                after=_summary(
+                    token,
+                    wish,
+                    self._certificate(caller, token.thumbprint),
+                    policy=in_force.policy.version,
+                    **approved,
+                ),
             ),
             tenant=tenant,
             token_id=token.token_id,
@@ -202,9 +213,16 @@ class Tokens:
             ancestors=_line(parent),
             policy=parent.policy,
         )
-        after = _summary(token, wish, parent=token.parent_id, root=token.root_id)
+        bound_to = self._certificate(caller, thumbprint)
+        after = _summary(token, wish, bound_to, parent=token.parent_id, root=token.root_id)
         record = audit.granted(caller, "token.exchange", token.token_id, after=after)
         return await self._hand_out(token, wish, record)
+
+    def _certificate(self, caller: Caller, thumbprint: str) -> str:
+        """What may be written of the certificate that a token is bound to."""
+        if not caller.pseudonym or thumbprint != caller.certificate.thumbprint:
+            return thumbprint
+        return self._people.present(caller).certificate(thumbprint)
 
     def _life(self, wish: Wish, longest: datetime.timedelta) -> datetime.timedelta:
         """What is common to every wish, checked; and the life."""
@@ -250,12 +268,15 @@ class Tokens:
             reads = (*reads, *self._approvals.reads(approval_id))
         await self._log.commit(Unit(reads, decide))
 
-    async def verify(self, text: str, certificate: Certificate) -> Token:
-        """The token, if it is good for this certificate now. Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`."""
+    async def verify(self, text: str, certificate: Certificate, holder: str) -> Token:
+        """The token, if it is good for this certificate now, which `holder` shows, as revocations name them.
+
+        Raises `TOKEN_*`, `REVOCATIONS_UNKNOWN`.
+        """
         token = await self._authenticate(text)
         if not hmac.compare_digest(token.thumbprint, certificate.thumbprint):
             raise VaultError(Reason.TOKEN_CERTIFICATE_MISMATCH, "the token is bound to another certificate")
-        self.recheck(token, certificate.identity)
+        self.recheck(token, holder)
         return token
 
     def recheck(self, token: Token, identity: str) -> None:
@@ -278,7 +299,8 @@ class Tokens:
         elif target.kind in (Kind.TOKEN, Kind.CHILDREN):
             raise invalid_field("tenant", "must be the token's")
         if target.kind is Kind.IDENTITY:
-            requests.identity(target.subject)
+            named = await self._people.written(requests.identity(target.subject))
+            target = dataclasses.replace(target, subject=named)
         if target.issued_until and target.issued_until > self._clock.now():
             raise invalid_field("issued_before", "must not be in the future")
         draft = dataclasses.replace(
@@ -374,7 +396,10 @@ class Tokens:
                 # Signed perhaps by a version so new that this worker has not heard of it.
                 await self._keys.look_again()
             token = self._parse(text)
-            self._verified[digest] = token
+            principal = await self._people.named(token.identity)
+            if principal is None:
+                raise VaultError(Reason.TOKEN_REVOKED, "the token was revoked")
+            token = self._verified[digest] = dataclasses.replace(token, principal=principal)
             if len(self._verified) > _CACHED:
                 self._verified.popitem(last=False)
         return token
@@ -474,13 +499,13 @@ class _Checks(NamedTuple):
     operation: Operation | None
 
 
-def _operation(caller: Caller, tenant: str, wish: Wish, life: datetime.timedelta) -> Operation:
+def _operation(certificate: str, tenant: str, wish: Wish, life: datetime.timedelta) -> Operation:
     """What others must have signed for: this token for this certificate. Raises `FIELD_INVALID`."""
     try:
         return issue_token(
             tenant,
             wish.scopes,
-            caller.certificate.thumbprint,
+            certificate,
             ttl_seconds=int(life.total_seconds()),
             purpose=wish.purpose,
             max_sessions=wish.max_sessions,
@@ -553,7 +578,7 @@ def _new_id() -> str:
     return b64(secrets.token_bytes(16))
 
 
-def _summary(token: Token, wish: Wish, **more: object) -> str:
+def _summary(token: Token, wish: Wish, certificate: str, **more: object) -> str:
     """What the record of a new token says of it."""
     if token.max_sessions:
         more["max_sessions"] = token.max_sessions
@@ -562,7 +587,7 @@ def _summary(token: Token, wish: Wish, **more: object) -> str:
             "scopes": list(wish.scopes),
             "expire_time": token.expire_time.isoformat(),
             "purpose": wish.purpose,
-            "certificate": token.thumbprint,
+            "certificate": certificate,
             **more,
         }
     )

@@ -48,6 +48,7 @@ ACTIONS = frozenset(
         "key.read",
         "audit.read",
         "audit.verify",
+        "audit.identify",
         "approval.approve",
         "approval.read",
         "key.destroy",

@@ -50,6 +50,7 @@ from vault.core.lanes import Lanes
 from vault.core.lifecycle import Lifecycle
 from vault.core.losses import Losses
 from vault.core.outgoing import Outgoing
+from vault.core.people import People
 from vault.core.policies import Policies
 from vault.core.proofs import Paths, Proofs
 from vault.core.rates import Rates
@@ -258,7 +259,12 @@ class App:
         self._follower.listen(hsm.forget)
         self._signing_keys = SigningKeys(keyring, hsm, clock)
         self._follower.listen(self._signing_keys.notice)
-        self._approvals = Approvals(_approval_settings(config), database, log_, clock)
+        self._subjects = Subjects(database, hsm, log_, keyring)
+        self._people = People(
+            config.identity.personal, config.identity.trust_domains, database, log_, keyring, self._subjects
+        )
+        self._follower.listen(self._people.notice)
+        self._approvals = Approvals(_approval_settings(config), database, log_, self._people, clock)
         self._policies = Policies(
             policy.load(config.policy.files),
             database,
@@ -266,6 +272,7 @@ class App:
             keyring,
             log_,
             self._approvals,
+            self._people,
             clock,
             ignore_stored=config.policy.ignore_stored,
         )
@@ -284,15 +291,21 @@ class App:
             self._policies,
             self._approvals,
             clock,
+            people=self._people,
         )
         self._threats = Threats(
-            _threat_settings(config), database, log_, self._tokens, clock, base.metrics.threat_found
+            _threat_settings(config),
+            database,
+            log_,
+            self._tokens,
+            self._people,
+            clock,
+            base.metrics.threat_found,
         )
         self._follower.listen(self._threats.notice)
         self._ingest = IngestKeys(
             config.tokens.issuer, database, hsm, keyring, log_, self._signing_keys, clock
         )
-        self._subjects = Subjects(database, hsm, log_, keyring)
         envelopes = Envelopes(hsm, keyring, self._subjects)
         self._credentials = Credentials(
             database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
@@ -328,7 +341,7 @@ class App:
             surroundings=Surroundings(now=clock.now, reach=self._outside, sign=self._credential_keys.sign),
         )
         self._watches = Watches(database, log_, self._follower, clock)
-        self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, clock)
+        self._handovers = Handovers(database, log_, keyring, self._ingest, envelopes, self._people, clock)
         self._outgoing = Outgoing(
             database,
             log_,
@@ -352,6 +365,8 @@ class App:
             self._checkpoints,
             self._approvals,
             credential_keys=self._credential_keys,
+            people=self._people,
+            tokens=self._tokens,
         )
         self._jobs = Jobs(database, log_, keyring, clock)
         self._lanes = Lanes(
@@ -374,6 +389,7 @@ class App:
             log_,
             base.load,
             base.metrics,
+            people=self._people,
             max_calls=config.server.max_concurrent_calls,
         )
         # A connection that has come of age takes no new call, and lives on for as long as a session on it may.
@@ -389,6 +405,7 @@ class App:
         await self._sinks.start()
         self._base.log.require(self._sinks)
         await self._follower.start()
+        await self._people.start()
         await self._policies.start()
         await self._threats.start()
         await self._checkpoints.start()
@@ -430,6 +447,7 @@ class App:
                     ),
                     pages,
                     self._base.log,
+                    people=self._people,
                 ),
             ),
         ):
@@ -449,6 +467,7 @@ class App:
         for work in (
             self._follower.run(),
             self._policies.run(),
+            self._people.run(),
             self._threats.run(),
             self._base.hsm.run(self._base.capabilities.admit),
             self._sessions.run(),

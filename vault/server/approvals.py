@@ -37,21 +37,21 @@ class ApprovalService:
         sent = request.operation
         operation = Operation(sent.action, sent.resource, dict(sent.arguments))
         found = await self._approvals.request(caller, operation, request.purpose, request.request_id)
-        return pb.ApprovalServiceRequestResponse(approval=self._wire(found))
+        return pb.ApprovalServiceRequestResponse(approval=self._wire(caller, found))
 
     async def approve(
         self, request: pb.ApprovalServiceApproveRequest, caller: Caller
     ) -> pb.ApprovalServiceApproveResponse:
         """See the proto."""
         found = await self._approvals.approve(caller, request.approval_id, request.signature)
-        return pb.ApprovalServiceApproveResponse(approval=self._wire(found))
+        return pb.ApprovalServiceApproveResponse(approval=self._wire(caller, found))
 
     async def get(
         self, request: pb.ApprovalServiceGetRequest, caller: Caller
     ) -> pb.ApprovalServiceGetResponse:
         """See the proto."""
         found = await self._approvals.get(caller, request.approval_id)
-        return pb.ApprovalServiceGetResponse(approval=self._wire(found))
+        return pb.ApprovalServiceGetResponse(approval=self._wire(caller, found))
 
     async def list(
         self, request: pb.ApprovalServiceListRequest, caller: Caller
@@ -66,7 +66,7 @@ class ApprovalService:
         page = found[:size]
         more = len(found) > size
         return pb.ApprovalServiceListResponse(
-            approvals=map(self._wire, page),
+            approvals=[self._wire(caller, item) for item in page],
             next_page_token=self._pages.token(caller, query, approvals.position(page[-1])) if more else "",
         )
 
@@ -75,9 +75,9 @@ class ApprovalService:
     ) -> pb.ApprovalServiceCancelResponse:
         """See the proto."""
         found = await self._approvals.cancel(caller, request.approval_id)
-        return pb.ApprovalServiceCancelResponse(approval=self._wire(found))
+        return pb.ApprovalServiceCancelResponse(approval=self._wire(caller, found))
 
-    def _wire(self, value: Approval) -> pb.Approval:
+    def _wire(self, caller: Caller, value: Approval) -> pb.Approval:
         return pb.Approval(
             approval_id=value.approval_id,
             operation=pb.Operation(
@@ -96,7 +96,7 @@ class ApprovalService:
                     signature=item.signature,
                     create_time=wire.timestamp(item.create_time),
                 )
-                for item in value.signatures
+                for item in self._approvals.shown(caller, value).signatures
             ],
             create_time=wire.timestamp(value.create_time),
             expire_time=wire.timestamp(value.expire_time),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vault.core import audit, reading, requests
 from vault.core.compliance import MAX_PERIOD
+from vault.core.people import DEVICE
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditQuery, Outcome
 from vault.server import wire
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vault.core.checkpoints import Checkpoints
     from vault.core.compliance import Compliance
     from vault.core.losses import Losses
+    from vault.core.people import People
     from vault.core.proofs import Proofs
     from vault.core.sinks import Sinks
     from vault.model import AuditRecord, Caller, Token
@@ -58,7 +60,10 @@ class AuditService:
         compliance: Compliance,
         pages: Pages,
         log: AuditLog,
+        *,
+        people: People,
     ) -> None:
+        self._people = people
         self._database = database
         self._checkpoints = checkpoints
         self._proofs = proofs
@@ -72,7 +77,7 @@ class AuditService:
         """See the proto."""
         token = requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
         tenant = _tenant(token, request.tenant)
-        query = _query(request, tenant)
+        query = await self._with_people(caller, _query(request, tenant))
         wait = _wait(request)
         size = requests.page_size(request.page_size)
         told = ("audit.list", repr(query))
@@ -95,6 +100,23 @@ class AuditService:
             next_page_token=self._pages.token(caller, told, str(found[size].sequence))
             if len(found) > size
             else "",
+        )
+
+    async def _with_people(self, caller: Caller, query: AuditQuery) -> AuditQuery:
+        """The query as the log knows people. Raises `SCOPE_DENIED` if a name is asked for that is not to be known."""
+        identity = await self._people.sought_by(caller, query.identity)
+        person = self._people.known(identity)
+        device_id = query.device_id
+        if person is not None and device_id and not device_id.startswith(DEVICE):
+            device_id = person.device(device_id)
+        return dataclasses.replace(query, identity=identity, device_id=device_id)
+
+    async def identify(
+        self, request: pb.AuditServiceIdentifyRequest, caller: Caller
+    ) -> pb.AuditServiceIdentifyResponse:
+        """See the proto."""
+        return pb.AuditServiceIdentifyResponse(
+            identities=await self._people.identify(caller, tuple(request.pseudonyms))
         )
 
     async def get_checkpoint(

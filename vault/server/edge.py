@@ -1,6 +1,6 @@
 """The edge: every call passes here, in this order, and only here do errors become statuses.
 
-1. the client certificate, against the profile;
+1. the client certificate, against the profile; and what may be written of whom it names;
 2. take it on, unless the worker is full, stopping, or the caller's deadline has passed;
 3. the token, unless the method needs none;
 4. the service;
@@ -30,7 +30,7 @@ from vault.crypto import scopes
 from vault.crypto.errors import LockedMemoryExhausted
 from vault.errors import Reason, VaultError, invalid_field
 from vault.metrics import CANCELLED, OK
-from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
+from vault.model import AuditDraft, Caller, Origin, Outcome
 from vault.server import status
 from vault.server.methods import RULES, UNKNOWN, Rule
 from vault.server.redaction import may_record
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
+    from vault.core.people import People
     from vault.core.policies import Policies
     from vault.core.rates import Rates
     from vault.core.threats import Threats
@@ -75,12 +76,14 @@ class Edge:
         load: Load,
         metrics: Metrics,
         *,
+        people: People,
         max_calls: int,
     ) -> None:
         self._identities = identities
         self._tokens = tokens
         self._policies = policies
         self._threats = threats
+        self._people = people
         self._rates = rates
         self._log = audit_log
         self._max_calls = max_calls
@@ -207,21 +210,32 @@ class Edge:
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
-        visit.origin = Origin(_address(context.peer()), "", _request_id(metadata))
-        visit.certificate = self._identities.accept(context.auth_context())
-        self._threats.refuse_frozen(visit.certificate.identity)
+        observed = visit.origin = Origin(_address(context.peer()), "", _request_id(metadata))
+        certificate = self._identities.accept(context.auth_context())
+        if self._people.is_personal(certificate.identity):
+            visit.origin = Origin("", "", observed.request_id)
+        person = await self._people.person(certificate.identity)
+        visit.identity = certificate.identity if person is None else person.pseudonym
+        visit.origin = observed if person is None else person.written(observed)
+        for identity in (certificate.identity, visit.identity):
+            self._threats.refuse_frozen(identity)
         self._refuse_if_stopping()
         if self._load.in_flight > self._max_calls:
             raise VaultError(Reason.OVERLOADED, "as many calls as the server takes are in flight")
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:  # type: ignore[redundant-expr]  # the stubs forget None
             raise VaultError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
-        visit.origin = dataclasses.replace(visit.origin, device_id=_device_id(metadata))
-        caller = Caller(visit.certificate, visit.origin)
+        observed = dataclasses.replace(observed, device_id=_device_id(metadata))
+        if person is None:
+            visit.origin = observed
+            caller = Caller(certificate, observed)
+        else:
+            visit.origin = person.written(observed)
+            caller = Caller(certificate, visit.origin, None, person.pseudonym, observed)
         await self._rates.spend("identity", caller.identity)
         if rule.needs_token:
-            token = await self._tokens.verify(_bearer(metadata), visit.certificate)
-            self._policies.refuse_outdated(token, visit.origin)
+            token = await self._tokens.verify(_bearer(metadata), certificate, caller.identity)
+            self._policies.refuse_outdated(token, observed)
             caller = dataclasses.replace(caller, token=token)
             await self._rates.spend("tenant", token.tenant)
         visit.caller = caller
@@ -247,7 +261,7 @@ class Edge:
         token = visit.caller.token if visit.caller else None
         draft = AuditDraft(
             tenant=token.tenant if token else "",
-            identity=visit.certificate.identity if visit.certificate else "",
+            identity=visit.identity,
             action=rule.action,
             resource=resource,
             outcome=Outcome.REFUSED,
@@ -276,10 +290,10 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
 
 @dataclasses.dataclass(slots=True)
 class _Visit:
-    """What is known of a caller so far, for the record of a refusal; and how the call ended."""
+    """What is known of a caller so far and may be written, for the record of a refusal; and how the call ended."""
 
     origin: Origin = dataclasses.field(default_factory=Origin)
-    certificate: Certificate | None = None
+    identity: str = ""
     caller: Caller | None = None
     reason: str = CANCELLED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vault.core.erasures import Whom
 from vault.v1 import erasure_pb2 as pb
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ErasureService:
-    """Erases tenants and data subjects."""
+    """Erases tenants, data subjects, and people who call."""
 
     def __init__(self, erasures: Erasures) -> None:
         self._erasures = erasures
@@ -21,7 +22,7 @@ class ErasureService:
         self, request: pb.ErasureServiceDescribeRequest, caller: Caller
     ) -> pb.ErasureServiceDescribeResponse:
         """See the proto."""
-        found = await self._erasures.describe(caller, request.tenant, request.subject)
+        found = await self._erasures.describe(caller, _whom(request))
         return pb.ErasureServiceDescribeResponse(
             action=found.operation.action,
             resource=found.operation.resource,
@@ -34,5 +35,9 @@ class ErasureService:
         self, request: pb.ErasureServiceEraseRequest, caller: Caller
     ) -> pb.ErasureServiceEraseResponse:
         """See the proto."""
-        done = await self._erasures.erase(caller, request.tenant, request.subject, request.approval_id)
+        done = await self._erasures.erase(caller, _whom(request), request.approval_id)
         return pb.ErasureServiceEraseResponse(certificate=done.certificate)
+
+
+def _whom(request: pb.ErasureServiceDescribeRequest | pb.ErasureServiceEraseRequest) -> Whom:
+    return Whom(request.tenant, request.subject, request.identity)

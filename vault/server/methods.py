@@ -91,4 +91,5 @@ RULES: dict[str, Rule] = {
     "/vault.v1.AuditService/GetInclusionProof": Rule("audit.get_inclusion_proof"),
     "/vault.v1.AuditService/GetConsistencyProof": Rule("audit.get_consistency_proof"),
     "/vault.v1.AuditService/AcceptLoss": Rule("audit.accept_loss"),
+    "/vault.v1.AuditService/Identify": Rule("audit.identify"),
 }

@@ -57,7 +57,8 @@ class PolicyService:
         self, request: pb.PolicyServiceValidateRequest, caller: Caller
     ) -> pb.PolicyServiceValidateResponse:
         """See the proto."""
-        return pb.PolicyServiceValidateResponse(problems=await self._policies.validate(caller, request.text))
+        problems, text = await self._policies.validate(caller, request.text)
+        return pb.PolicyServiceValidateResponse(problems=problems, text=text)
 
     async def apply(
         self, request: pb.PolicyServiceApplyRequest, caller: Caller
@@ -83,7 +84,7 @@ class PolicyService:
         )
         return pb.PolicyServiceExplainResponse(
             allowed=judged.allowed,
-            rules=[_rule(caller, rule) for rule in judged.rules],
+            rules=[await self._rule(caller, rule) for rule in judged.rules],
             failed=judged.failed,
             version=in_force.version,
         )
@@ -100,8 +101,12 @@ class PolicyService:
             reachers=[
                 pb.Reacher(identity=item.identity, actions=item.actions, rules=item.rules) for item in found
             ],
-            open_rules=[_rule(caller, rule) for rule in opened],
+            open_rules=[await self._rule(caller, rule) for rule in opened],
         )
+
+    async def _rule(self, caller: Caller, rule: Rule) -> pb.PolicyRule:
+        text = await self._policies.written(rule) if policies.sees_rules(caller) else ""
+        return pb.PolicyRule(name=rule.name, permits=rule.permits, text=text)
 
     async def _wire(self, value: StoredPolicy) -> pb.Policy:
         in_force = await self._policies.in_force()
@@ -114,11 +119,6 @@ class PolicyService:
             create_time=wire.timestamp(value.create_time) if value.version else None,
             in_force=value.version == in_force.version,
         )
-
-
-def _rule(caller: Caller, rule: Rule) -> pb.PolicyRule:
-    text = rule.text if policies.sees_rules(caller) else ""
-    return pb.PolicyRule(name=rule.name, permits=rule.permits, text=text)
 
 
 def _circumstances(sent: pb.PolicyCircumstances, now: datetime.datetime) -> Circumstances:

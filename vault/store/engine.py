@@ -145,9 +145,10 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
 def in_network(address: str, network: str) -> bool:
     """PostgreSQL's function of the same name, for SQLite. What is no address lies in no network."""
     try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
+        inner, outer = (ipaddress.ip_network(text, strict=False) for text in (address, network))
     except ValueError:
         return False
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]  # of one version
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

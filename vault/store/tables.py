@@ -129,6 +129,16 @@ subjects = Table(
 )
 Index("subjects_by_key", subjects.c.tenant, subjects.c.key_version)
 
+# The people who call, in the order in which they came. Each is a subject of the vault's own tenant, whose key seals the
+# identity here; of an erased one nothing is left but the pseudonym.
+people = Table(
+    "people",
+    metadata,
+    C("number", Integer, primary_key=True, autoincrement=False),
+    C("subject_id", String(22), nullable=False),
+    C("sealed", LargeBinary, nullable=False),
+)
+
 # The erasure of a subject, or with an empty subject of the whole tenant.
 erasures = Table(
     "erasures",

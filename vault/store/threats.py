@@ -92,9 +92,18 @@ async def get_threat(connection: AsyncConnection, threat_id: str) -> Threat | No
 
 
 async def touches(
-    connection: AsyncConnection, tenant: str, *, identity: str, token_id: str, certificate: str, limit: int
+    connection: AsyncConnection,
+    tenant: str,
+    *,
+    identity: str,
+    token_id: str,
+    certificates: Sequence[str],
+    limit: int,
 ) -> Sequence[Any]:
-    """What was touched: resource, action, whether granted, how often, first and last time."""
+    """What was touched: resource, action, whether granted, how often, first and last time.
+
+    `certificates` are the spellings of one, as tokens issued for it may be recorded.
+    """
     table = audit_records
     made = select(table.c.token_id).where(table.c.action_type.in_(_ISSUING))
     if identity:
@@ -113,7 +122,8 @@ async def touches(
             table.c.resource == token_id,
         )
     else:
-        bound = made.where(table.c.after_state.contains(f'"certificate":"{certificate}"', autoescape=True))
+        spelled = (f'"certificate":"{one}"' for one in certificates)
+        bound = made.where(or_(*(table.c.after_state.contains(text, autoescape=True) for text in spelled)))
         mine = table.c.token_id.in_(bound)
     granted = table.c.outcome == Outcome.GRANTED.value
     statement = select(

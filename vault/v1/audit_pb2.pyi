@@ -261,3 +261,15 @@ class AuditServiceReportResponse(_message.Message):
     note: str
     verifier_key: str
     def __init__(self, report: _Optional[str] = ..., note: _Optional[str] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+
+class AuditServiceIdentifyRequest(_message.Message):
+    __slots__ = ("pseudonyms",)
+    PSEUDONYMS_FIELD_NUMBER: _ClassVar[int]
+    pseudonyms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, pseudonyms: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuditServiceIdentifyResponse(_message.Message):
+    __slots__ = ("identities",)
+    IDENTITIES_FIELD_NUMBER: _ClassVar[int]
+    identities: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, identities: _Optional[_Iterable[str]] = ...) -> None: ...

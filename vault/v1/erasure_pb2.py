@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vault/v1/erasure.proto\x12\x08vault.v1\"@\n\x1d\x45rasureServiceDescribeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"\xe7\x01\n\x1e\x45rasureServiceDescribeResponse\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12J\n\targuments\x18\x03 \x03(\x0b\x32\x37.vault.v1.ErasureServiceDescribeResponse.ArgumentsEntry\x12\x13\n\x0b\x63redentials\x18\x04 \x01(\x04\x12\x10\n\x08versions\x18\x05 \x01(\x04\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x1a\x45rasureServiceEraseRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\"2\n\x1b\x45rasureServiceEraseResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t2\xc5\x01\n\x0e\x45rasureService\x12]\n\x08\x44\x65scribe\x12\'.vault.v1.ErasureServiceDescribeRequest\x1a(.vault.v1.ErasureServiceDescribeResponse\x12T\n\x05\x45rase\x12$.vault.v1.ErasureServiceEraseRequest\x1a%.vault.v1.ErasureServiceEraseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vault/v1/erasure.proto\x12\x08vault.v1\"R\n\x1d\x45rasureServiceDescribeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08identity\x18\x03 \x01(\t\"\xe7\x01\n\x1e\x45rasureServiceDescribeResponse\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12J\n\targuments\x18\x03 \x03(\x0b\x32\x37.vault.v1.ErasureServiceDescribeResponse.ArgumentsEntry\x12\x13\n\x0b\x63redentials\x18\x04 \x01(\x04\x12\x10\n\x08versions\x18\x05 \x01(\x04\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"d\n\x1a\x45rasureServiceEraseRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\"2\n\x1b\x45rasureServiceEraseResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t2\xc5\x01\n\x0e\x45rasureService\x12]\n\x08\x44\x65scribe\x12\'.vault.v1.ErasureServiceDescribeRequest\x1a(.vault.v1.ErasureServiceDescribeResponse\x12T\n\x05\x45rase\x12$.vault.v1.ErasureServiceEraseRequest\x1a%.vault.v1.ErasureServiceEraseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._loaded_options = None
   _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._serialized_options = b'8\001'
   _globals['_ERASURESERVICEDESCRIBEREQUEST']._serialized_start=36
-  _globals['_ERASURESERVICEDESCRIBEREQUEST']._serialized_end=100
-  _globals['_ERASURESERVICEDESCRIBERESPONSE']._serialized_start=103
-  _globals['_ERASURESERVICEDESCRIBERESPONSE']._serialized_end=334
-  _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._serialized_start=286
-  _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._serialized_end=334
-  _globals['_ERASURESERVICEERASEREQUEST']._serialized_start=336
-  _globals['_ERASURESERVICEERASEREQUEST']._serialized_end=418
-  _globals['_ERASURESERVICEERASERESPONSE']._serialized_start=420
-  _globals['_ERASURESERVICEERASERESPONSE']._serialized_end=470
-  _globals['_ERASURESERVICE']._serialized_start=473
-  _globals['_ERASURESERVICE']._serialized_end=670
+  _globals['_ERASURESERVICEDESCRIBEREQUEST']._serialized_end=118
+  _globals['_ERASURESERVICEDESCRIBERESPONSE']._serialized_start=121
+  _globals['_ERASURESERVICEDESCRIBERESPONSE']._serialized_end=352
+  _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._serialized_start=304
+  _globals['_ERASURESERVICEDESCRIBERESPONSE_ARGUMENTSENTRY']._serialized_end=352
+  _globals['_ERASURESERVICEERASEREQUEST']._serialized_start=354
+  _globals['_ERASURESERVICEERASEREQUEST']._serialized_end=454
+  _globals['_ERASURESERVICEERASERESPONSE']._serialized_start=456
+  _globals['_ERASURESERVICEERASERESPONSE']._serialized_end=506
+  _globals['_ERASURESERVICE']._serialized_start=509
+  _globals['_ERASURESERVICE']._serialized_end=706
 # @@protoc_insertion_point(module_scope)

@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ErasureServiceDescribeRequest(_message.Message):
-    __slots__ = ("tenant", "subject")
+    __slots__ = ("tenant", "subject", "identity")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     subject: str
-    def __init__(self, tenant: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
+    identity: str
+    def __init__(self, tenant: _Optional[str] = ..., subject: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
 
 class ErasureServiceDescribeResponse(_message.Message):
     __slots__ = ("action", "resource", "arguments", "credentials", "versions")
@@ -36,14 +38,16 @@ class ErasureServiceDescribeResponse(_message.Message):
     def __init__(self, action: _Optional[str] = ..., resource: _Optional[str] = ..., arguments: _Optional[_Mapping[str, str]] = ..., credentials: _Optional[int] = ..., versions: _Optional[int] = ...) -> None: ...
 
 class ErasureServiceEraseRequest(_message.Message):
-    __slots__ = ("tenant", "subject", "approval_id")
+    __slots__ = ("tenant", "subject", "approval_id", "identity")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     subject: str
     approval_id: str
-    def __init__(self, tenant: _Optional[str] = ..., subject: _Optional[str] = ..., approval_id: _Optional[str] = ...) -> None: ...
+    identity: str
+    def __init__(self, tenant: _Optional[str] = ..., subject: _Optional[str] = ..., approval_id: _Optional[str] = ..., identity: _Optional[str] = ...) -> None: ...
 
 class ErasureServiceEraseResponse(_message.Message):
     __slots__ = ("certificate",)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vault/v1/policy.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x01\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x12\n\ncreated_by\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_force\x18\x07 \x01(\x08\"9\n\nPolicyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07permits\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xb2\x01\n\x13PolicyCircumstances\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x12\n\nip_address\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tapprovals\x18\x06 \x01(\r\"*\n\x17PolicyServiceGetRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"<\n\x18PolicyServiceGetResponse\x12 \n\x06policy\x18\x01 \x01(\x0b\x32\x10.vault.v1.Policy\"A\n\x18PolicyServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x19PolicyServiceListResponse\x12\"\n\x08policies\x18\x01 \x03(\x0b\x32\x10.vault.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x1cPolicyServiceValidateRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"1\n\x1dPolicyServiceValidateResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\"y\n\x19PolicyServiceApplyRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\r\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x1aPolicyServiceApplyResponse\x12 \n\x06policy\x18\x01 \x01(\x0b\x32\x10.vault.v1.Policy\"t\n\x1bPolicyServiceExplainRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x34\n\rcircumstances\x18\x03 \x01(\x0b\x32\x1d.vault.v1.PolicyCircumstances\"u\n\x1cPolicyServiceExplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12#\n\x05rules\x18\x02 \x03(\x0b\x32\x14.vault.v1.PolicyRule\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x08\x12\x0f\n\x07version\x18\x04 \x01(\r\"z\n PolicyServiceListReachersRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nidentities\x18\x02 \x03(\t\x12\x34\n\rcircumstances\x18\x03 \x01(\x0b\x32\x1d.vault.v1.PolicyCircumstances\";\n\x07Reacher\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\t\x12\r\n\x05rules\x18\x03 \x03(\t\"r\n!PolicyServiceListReachersResponse\x12#\n\x08reachers\x18\x01 \x03(\x0b\x32\x11.vault.v1.Reacher\x12(\n\nopen_rules\x18\x02 \x03(\x0b\x32\x14.vault.v1.PolicyRule2\xa2\x04\n\rPolicyService\x12L\n\x03Get\x12!.vault.v1.PolicyServiceGetRequest\x1a\".vault.v1.PolicyServiceGetResponse\x12O\n\x04List\x12\".vault.v1.PolicyServiceListRequest\x1a#.vault.v1.PolicyServiceListResponse\x12[\n\x08Validate\x12&.vault.v1.PolicyServiceValidateRequest\x1a\'.vault.v1.PolicyServiceValidateResponse\x12R\n\x05\x41pply\x12#.vault.v1.PolicyServiceApplyRequest\x1a$.vault.v1.PolicyServiceApplyResponse\x12X\n\x07\x45xplain\x12%.vault.v1.PolicyServiceExplainRequest\x1a&.vault.v1.PolicyServiceExplainResponse\x12g\n\x0cListReachers\x12*.vault.v1.PolicyServiceListReachersRequest\x1a+.vault.v1.PolicyServiceListReachersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vault/v1/policy.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x01\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\x12\x12\n\ncreated_by\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_force\x18\x07 \x01(\x08\"9\n\nPolicyRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07permits\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xb2\x01\n\x13PolicyCircumstances\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x12\n\nip_address\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tapprovals\x18\x06 \x01(\r\"*\n\x17PolicyServiceGetRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"<\n\x18PolicyServiceGetResponse\x12 \n\x06policy\x18\x01 \x01(\x0b\x32\x10.vault.v1.Policy\"A\n\x18PolicyServiceListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x19PolicyServiceListResponse\x12\"\n\x08policies\x18\x01 \x03(\x0b\x32\x10.vault.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x1cPolicyServiceValidateRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"?\n\x1dPolicyServiceValidateResponse\x12\x10\n\x08problems\x18\x01 \x03(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"y\n\x19PolicyServiceApplyRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\r\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\">\n\x1aPolicyServiceApplyResponse\x12 \n\x06policy\x18\x01 \x01(\x0b\x32\x10.vault.v1.Policy\"t\n\x1bPolicyServiceExplainRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x34\n\rcircumstances\x18\x03 \x01(\x0b\x32\x1d.vault.v1.PolicyCircumstances\"u\n\x1cPolicyServiceExplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12#\n\x05rules\x18\x02 \x03(\x0b\x32\x14.vault.v1.PolicyRule\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x08\x12\x0f\n\x07version\x18\x04 \x01(\r\"z\n PolicyServiceListReachersRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nidentities\x18\x02 \x03(\t\x12\x34\n\rcircumstances\x18\x03 \x01(\x0b\x32\x1d.vault.v1.PolicyCircumstances\";\n\x07Reacher\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x02 \x03(\t\x12\r\n\x05rules\x18\x03 \x03(\t\"r\n!PolicyServiceListReachersResponse\x12#\n\x08reachers\x18\x01 \x03(\x0b\x32\x11.vault.v1.Reacher\x12(\n\nopen_rules\x18\x02 \x03(\x0b\x32\x14.vault.v1.PolicyRule2\xa2\x04\n\rPolicyService\x12L\n\x03Get\x12!.vault.v1.PolicyServiceGetRequest\x1a\".vault.v1.PolicyServiceGetResponse\x12O\n\x04List\x12\".vault.v1.PolicyServiceListRequest\x1a#.vault.v1.PolicyServiceListResponse\x12[\n\x08Validate\x12&.vault.v1.PolicyServiceValidateRequest\x1a\'.vault.v1.PolicyServiceValidateResponse\x12R\n\x05\x41pply\x12#.vault.v1.PolicyServiceApplyRequest\x1a$.vault.v1.PolicyServiceApplyResponse\x12X\n\x07\x45xplain\x12%.vault.v1.PolicyServiceExplainRequest\x1a&.vault.v1.PolicyServiceExplainResponse\x12g\n\x0cListReachers\x12*.vault.v1.PolicyServiceListReachersRequest\x1a+.vault.v1.PolicyServiceListReachersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,21 +50,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYSERVICEVALIDATEREQUEST']._serialized_start=765
   _globals['_POLICYSERVICEVALIDATEREQUEST']._serialized_end=809
   _globals['_POLICYSERVICEVALIDATERESPONSE']._serialized_start=811
-  _globals['_POLICYSERVICEVALIDATERESPONSE']._serialized_end=860
-  _globals['_POLICYSERVICEAPPLYREQUEST']._serialized_start=862
-  _globals['_POLICYSERVICEAPPLYREQUEST']._serialized_end=983
-  _globals['_POLICYSERVICEAPPLYRESPONSE']._serialized_start=985
-  _globals['_POLICYSERVICEAPPLYRESPONSE']._serialized_end=1047
-  _globals['_POLICYSERVICEEXPLAINREQUEST']._serialized_start=1049
-  _globals['_POLICYSERVICEEXPLAINREQUEST']._serialized_end=1165
-  _globals['_POLICYSERVICEEXPLAINRESPONSE']._serialized_start=1167
-  _globals['_POLICYSERVICEEXPLAINRESPONSE']._serialized_end=1284
-  _globals['_POLICYSERVICELISTREACHERSREQUEST']._serialized_start=1286
-  _globals['_POLICYSERVICELISTREACHERSREQUEST']._serialized_end=1408
-  _globals['_REACHER']._serialized_start=1410
-  _globals['_REACHER']._serialized_end=1469
-  _globals['_POLICYSERVICELISTREACHERSRESPONSE']._serialized_start=1471
-  _globals['_POLICYSERVICELISTREACHERSRESPONSE']._serialized_end=1585
-  _globals['_POLICYSERVICE']._serialized_start=1588
-  _globals['_POLICYSERVICE']._serialized_end=2134
+  _globals['_POLICYSERVICEVALIDATERESPONSE']._serialized_end=874
+  _globals['_POLICYSERVICEAPPLYREQUEST']._serialized_start=876
+  _globals['_POLICYSERVICEAPPLYREQUEST']._serialized_end=997
+  _globals['_POLICYSERVICEAPPLYRESPONSE']._serialized_start=999
+  _globals['_POLICYSERVICEAPPLYRESPONSE']._serialized_end=1061
+  _globals['_POLICYSERVICEEXPLAINREQUEST']._serialized_start=1063
+  _globals['_POLICYSERVICEEXPLAINREQUEST']._serialized_end=1179
+  _globals['_POLICYSERVICEEXPLAINRESPONSE']._serialized_start=1181
+  _globals['_POLICYSERVICEEXPLAINRESPONSE']._serialized_end=1298
+  _globals['_POLICYSERVICELISTREACHERSREQUEST']._serialized_start=1300
+  _globals['_POLICYSERVICELISTREACHERSREQUEST']._serialized_end=1422
+  _globals['_REACHER']._serialized_start=1424
+  _globals['_REACHER']._serialized_end=1483
+  _globals['_POLICYSERVICELISTREACHERSRESPONSE']._serialized_start=1485
+  _globals['_POLICYSERVICELISTREACHERSRESPONSE']._serialized_end=1599
+  _globals['_POLICYSERVICE']._serialized_start=1602
+  _globals['_POLICYSERVICE']._serialized_end=2148
 # @@protoc_insertion_point(module_scope)

@@ -89,10 +89,12 @@ class PolicyServiceValidateRequest(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class PolicyServiceValidateResponse(_message.Message):
-    __slots__ = ("problems",)
+    __slots__ = ("problems", "text")
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    text: str
+    def __init__(self, problems: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class PolicyServiceApplyRequest(_message.Message):
     __slots__ = ("text", "base_version", "comment", "approval_id", "request_id")

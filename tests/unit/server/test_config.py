@@ -50,6 +50,35 @@ def test_paths_are_relative_to_the_files_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    [
+        "spiffe://bank.example/people/*",
+        "spiffe://bank.example/*/alice",
+        "*.people.bank.example",
+        "alice.bank.example",
+    ],
+)
+def test_patterns_of_people(tmp_path: Path, pattern: str) -> None:
+    text = GOOD.replace("[identity]", f'[identity]\npersonal = ["{pattern}"]')
+    assert load(write(tmp_path, text)).identity.personal == (pattern,)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "", "*", "**", "spiffe://bank.example", "spiffe://bank.example/", "spiffe://*/people/alice",
+        "spiffe://bank.example/people/**", "spiffe://bank.example/people/a*", "spiffe://bank.example/people/",
+        "spiffe://bank.example/../alice", "spiffe://Bank.example/people/*", "spiffe://bank.example/people/*\\n",
+        "spiffe://elsewhere.example/people/*", "people/*", "a.*.example", "*.", "alice", "spiffe://bank.example/ä",
+    ],
+)  # fmt: skip
+def test_patterns_that_are_none(tmp_path: Path, pattern: str) -> None:
+    text = GOOD.replace("[identity]", f'[identity]\npersonal = ["{pattern}"]')
+    with pytest.raises(StartError, match="identity"):
+        load(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (("[tls]", "[tls]\ntypo = 1"), r"tls\.typo: unknown key"),

@@ -26,11 +26,14 @@ class Load:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.calls = 0
+        """How many there have been."""
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
         """Count a call as in flight."""
         self.in_flight += 1
+        self.calls += 1
         try:
             yield
         finally:

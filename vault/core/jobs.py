@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vault.store.ledger import Rows
 
 START, UPDATE = "job.start", "job.update"
-_LEAST_RANGE, _MOST_RANGE, _RANGES = 256, 8192, 32
+_LEAST_RANGE, _MOST_RANGE, _RANGES = 1024, 8192, 16
 _WATCH_SECONDS = 0.5
 _TRIES = 5
 ENDED = (JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED)

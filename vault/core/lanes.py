@@ -55,7 +55,11 @@ ACTOR = "strongroom"
 REPORT = "strongroom/rotation-report/v1"
 LEASE = datetime.timedelta(seconds=3)
 _LANES = 2
-_CHUNK = 256
+# A chunk holds the log's one lock while it commits. Callers wait for that, so while there are any, chunks are small,
+# and between them is time for what has gathered.
+_CHUNK, _CHUNK_IN_COMPANY = 256, 16
+_COMPANY_SECONDS = 0.3
+_STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
 _PAUSES = (0.1, 0.3, 1.0)
 _MOST_FAILURES = 10_000
@@ -63,6 +67,23 @@ _MOST_FAILURES = 10_000
 
 class _NotMine(Exception):  # noqa: N818 - not an error: the world moved on
     """The job stopped, or the range is another's: leave it."""
+
+
+class _Company:
+    """Whether anybody calls this worker just now, or did so a moment ago."""
+
+    def __init__(self, load: Load, clock: Clock) -> None:
+        self._load = load
+        self._clock = clock
+        self._calls = 0
+        self._until = 0.0
+
+    def is_here(self) -> bool:
+        now = self._clock.monotonic()
+        if self._load.in_flight or self._load.calls != self._calls:
+            self._calls = self._load.calls
+            self._until = now + _COMPANY_SECONDS
+        return now < self._until
 
 
 class Lanes:
@@ -85,7 +106,7 @@ class Lanes:
         self._rewrap = rewrap
         self._checkpoints = checkpoints
         self._look_again = jobs.started
-        self._load = load
+        self._company = _Company(load, clock)
         self._clock = clock
         self._name = secrets.token_urlsafe(12)
 
@@ -173,7 +194,7 @@ class Lanes:
             moved = await self._move(job, rows, kek)
             try:
                 part, job = await self._log.commit(
-                    _chunk_unit(job, part, kek, rows, moved, last=len(rows) < limit)
+                    _chunk_unit(job, part, kek, rows, moved, last=_is_last(part, rows, limit))
                 )
             except RotatedMeanwhile:
                 self._keyring.forget_tenant(job.tenant)
@@ -188,17 +209,18 @@ class Lanes:
 
     async def _pace(self, job: Job) -> tuple[int, float]:
         """How many versions to do next, and how long that has to take at least, in seconds."""
+        chunk = _CHUNK_IN_COMPANY if self._company.is_here() else _CHUNK
         if not job.max_per_second:
-            return _CHUNK, 0.0
+            return chunk, 0.0
         async with self._database.read() as connection:
             progress = await store.get_progress(connection, job.job_id, self._clock.now())
         lanes = max(1, progress.workers if progress else 1)
-        limit = max(1, min(_CHUNK, job.max_per_second // lanes))
+        limit = max(1, min(chunk, job.max_per_second // lanes))
         return limit, limit * lanes / job.max_per_second
 
     def _courtesy(self, took: float) -> float:
-        """How long to step back for the calls that are in flight."""
-        return min(took, 0.05) if self._load.in_flight else 0.0
+        """How long to step back for callers."""
+        return min(_STEP_BACK * took, _MOST_STEP_BACK) if self._company.is_here() else 0.0
 
     async def _finish(self, job_id: str) -> None:
         """End a job of which every range is finished, and write the report that it owes."""
@@ -354,6 +376,12 @@ def _end_unit(ended: Job, done: int) -> Unit:
         return Commit((record,), (Write("jobs", store.job_row(after)),))
 
     return Unit((RowKey("jobs", (ended.job_id,)),), decide)
+
+
+def _is_last(part: JobRange, rows: Sequence[Mapping[str, Any]], limit: int) -> bool:
+    """Whether nothing of a range is left behind these rows."""
+    end = (part.last_name, part.last_version)
+    return len(rows) < limit or (rows[-1]["name"], rows[-1]["version"]) == end
 
 
 def _is_free(part: JobRange, holder: str, now: datetime.datetime) -> bool:

@@ -49,8 +49,8 @@ log = logging.getLogger("strongroom.hsm")
 # Where one call takes longer than this, calls side by side on several sessions gain more than calls in a row.
 _SLOW_SECONDS = 0.0005
 _BATCH = 64
-# Bulk work goes through the pool in small parts, so that a call never waits long behind it.
-_BULK_FAST, _BULK_SLOW, _BULK_AT_FIRST = 64, 2, 8
+# Bulk work goes through the pool in parts: small ones where a call would wait long behind a large one.
+_BULK_FAST, _BULK_SLOW, _BULK_SLOW_ALONE, _BULK_AT_FIRST = 64, 2, 16, 8
 _HEALTH_SECONDS = 1.0
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 
@@ -107,6 +107,7 @@ class OneHsm:
         self.backend = backend
         self._watch = watch
         self._deadline = deadline_seconds
+        self._load = load
         self._threads = threads
         self._overdue = 0
         self._doubted = False
@@ -115,7 +116,7 @@ class OneHsm:
         self._sign_pace = _Pace()
         self._unwrap_pace = _Pace()
         self._bulk_pace = _Pace()
-        self._bulk_limit = _BULK_AT_FIRST
+        self._bulk_is_fast: bool | None = None
         self._bulk_slots = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
         self._wraps: Batcher[Wrapping, bytes] = Batcher(
@@ -240,18 +241,17 @@ class OneHsm:
             async with self._bulk_slots:
                 began = time.perf_counter()
                 answers = await self.call(work, part)
-                fast = self._bulk_pace.after(time.perf_counter() - began, len(part)) > 1
-                self._bulk_limit = _BULK_FAST if fast else _BULK_SLOW
+                self._bulk_is_fast = self._bulk_pace.after(time.perf_counter() - began, len(part)) > 1
                 return answers
 
         found: list[R | BaseException] = []
         done = 0
         while done < len(items):
-            limit = self._bulk_limit
-            if limit == _BULK_SLOW:
+            if self._bulk_is_fast is False:
+                limit = _BULK_SLOW if self._load.in_flight else _BULK_SLOW_ALONE
                 parts = [items[at : at + limit] for at in range(done, len(items), limit)]
             else:
-                parts = [items[done : done + limit]]
+                parts = [items[done : done + (_BULK_FAST if self._bulk_is_fast else _BULK_AT_FIRST)]]
             for answers in await asyncio.gather(*(run(part) for part in parts)):
                 found.extend(answers)
             done = len(found)

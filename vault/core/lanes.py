@@ -57,7 +57,8 @@ LEASE = datetime.timedelta(seconds=3)
 _LANES = 2
 # A chunk holds the log's one lock while it commits. Callers wait for that, so while there are any, chunks are small,
 # and between them is time for what has gathered.
-_CHUNK, _CHUNK_IN_COMPANY = 256, 16
+_FIRST_CHUNK, _CHUNK, _CHUNK_IN_COMPANY = 32, 256, 16
+_CHUNK_SECONDS = LEASE.total_seconds() / 3
 _COMPANY_SECONDS = 0.3
 _STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
@@ -107,6 +108,7 @@ class Lanes:
         self._checkpoints = checkpoints
         self._look_again = jobs.started
         self._company = _Company(load, clock)
+        self._chunk = _FIRST_CHUNK
         self._clock = clock
         self._name = secrets.token_urlsafe(12)
 
@@ -200,6 +202,7 @@ class Lanes:
                 self._keyring.forget_tenant(job.tenant)
                 continue
             took = self._clock.monotonic() - began
+            self._chunk = next_chunk(self._chunk, len(rows), took)
             await asyncio.sleep(max(seconds - took, self._courtesy(took)))
 
     async def _move(self, job: Job, rows: Sequence[Mapping[str, Any]], kek: Key) -> list[Moved]:
@@ -209,7 +212,7 @@ class Lanes:
 
     async def _pace(self, job: Job) -> tuple[int, float]:
         """How many versions to do next, and how long that has to take at least, in seconds."""
-        chunk = _CHUNK_IN_COMPANY if self._company.is_here() else _CHUNK
+        chunk = min(self._chunk, _CHUNK_IN_COMPANY) if self._company.is_here() else self._chunk
         if not job.max_per_second:
             return chunk, 0.0
         async with self._database.read() as connection:
@@ -376,6 +379,17 @@ def _end_unit(ended: Job, done: int) -> Unit:
         return Commit((record,), (Write("jobs", store.job_row(after)),))
 
     return Unit((RowKey("jobs", (ended.job_id,)),), decide)
+
+
+def next_chunk(chunk: int, done: int, seconds: float) -> int:
+    """How many versions to do at once from now on, when so many took so long.
+
+    A chunk must be over well within the lease of its range, however slow the HSM: else others take the range up, and
+    it never ends.
+    """
+    if not done or seconds <= 0:
+        return chunk
+    return max(1, min(_CHUNK, 2 * chunk, int(_CHUNK_SECONDS * done / seconds)))
 
 
 def _is_last(part: JobRange, rows: Sequence[Mapping[str, Any]], limit: int) -> bool:

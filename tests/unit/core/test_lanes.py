@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from vault.core.lanes import LEASE, next_chunk
+
+
+@pytest.mark.parametrize("seconds_each", [0.0001, 0.001, 0.01, 0.1, 0.9])
+def test_a_chunk_ends_well_within_its_lease_however_slow_the_hsm(seconds_each):
+    chunk = 32
+    for _ in range(10):
+        chunk = next_chunk(chunk, chunk, chunk * seconds_each)
+    assert chunk * seconds_each < LEASE.total_seconds() / 2
+    assert chunk == 256 or chunk * seconds_each > LEASE.total_seconds() / 10
+
+
+def test_a_chunk_grows_step_by_step_and_shrinks_at_once():
+    assert next_chunk(32, 32, 0.001) == 64
+    assert next_chunk(256, 256, 8.0) == 32
+
+
+def test_even_the_slowest_hsm_gets_on_one_by_one():
+    assert next_chunk(1, 1, 60.0) == 1
+
+
+def test_small_chunks_for_other_reasons_say_nothing_against_large_ones():
+    assert next_chunk(256, 16, 0.01) == 256
+    assert next_chunk(256, 0, 1.0) == 256

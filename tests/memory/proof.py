@@ -31,6 +31,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 FOLDER = "acme/proof"
 MARK = b"kanary"
+DONE = ("puts", "reveals", "sessions", "uses", "hand-overs", "errors", "killed clients")
 _GIVEN = "token that a provider gave"
 
 
@@ -223,6 +225,8 @@ class Use:
     action: str
     names: tuple[str, ...]
     run: Callable[[Session], object]
+    changes: str = ""
+    """What it changes, which no other use may meanwhile."""
 
 
 def _named(*names: str) -> list[str]:
@@ -305,18 +309,20 @@ USES = (
     Use("session.use.sign_raw", ("signing-key",), lambda s: s.sign_raw(b"m")),
     Use("session.use.http_call", ("stripe-account",), _balance),
     Use("session.use.http_call", ("stripe-account",), _withheld),
-    Use("session.use.http_call", ("plaid-app",), _capture),
-    Use("session.use.http_call", ("plaid-app", "captured"), _rotate),
-    Use("session.use.link_token", ("plaid-app", "captured"), _mint),
+    Use("session.use.http_call", ("plaid-app",), _capture, "captured"),
+    Use("session.use.http_call", ("plaid-app", "captured"), _rotate, "captured"),
+    Use("session.use.link_token", ("plaid-app", "captured"), _mint, "captured"),
     Use(
         "session.use.oauth_refresh",
         ("oauth-grant", "oauth-client"),
         _refresh("oauth-mock", "oauth-client"),
+        "grant",
     ),
     Use(
         "session.use.oauth_refresh",
         ("oauth-grant", "oauth-signer"),
         _refresh("oauth-mock-jwt", "oauth-signer"),
+        "grant",
     ),
 )
 """Every use, on credentials that it works on; a test holds this against the table of uses."""
@@ -381,7 +387,7 @@ def exercise(
 ) -> tuple[list[Secret], dict[str, int]]:
     """Everything that can be done with a secret, in the end all closed; what to look for, and what was done."""
     stored = credentials()
-    done = dict.fromkeys(("puts", "reveals", "sessions", "uses", "hand-overs", "errors", "killed clients"), 0)
+    done = dict.fromkeys(DONE, 0)
     looked_for = [secret for credential in stored for secret in credential.secrets]
     with site.client() as client:
         names = []
@@ -404,9 +410,9 @@ def exercise(
             revealed.close()
         done["reveals"] = 2 * len(names)
         looked_for.append(_hand_over(site, client, done))
-        for index in range(sessions // 2):
-            _two_sessions(client, names[index % len(names)], index, done)
         _refused(client, done)
+    for lane in _side_by_side(site, names, sessions // 2):
+        done = {what: count + lane[what] for what, count in done.items()}
     _killed(site, done)
     looked_for += [
         Secret(f"{_GIVEN} ({number})", spellings(token.encode()))
@@ -423,6 +429,24 @@ def _hand_over(site: VaultSite, client: Client, done: dict[str, int]) -> Secret:
         ledger.unwrap(f"{FOLDER}/handover", wrapped.handover_id).close()
     done["hand-overs"] += 1
     return Secret("hand-over", spellings(value.encode()))
+
+
+def _side_by_side(site: VaultSite, names: list[str], pairs: int) -> list[dict[str, int]]:
+    """Pairs of sessions by several clients at once; what each did."""
+    lanes: dict[str, list[int]] = {}
+    for index in range(pairs):
+        lane = USES[index % len(USES)].changes or f"free {index % 3}"
+        lanes.setdefault(lane, []).append(index)
+
+    def run(indices: list[int]) -> dict[str, int]:
+        done = dict.fromkeys(DONE, 0)
+        with site.client() as client:
+            for index in indices:
+                _two_sessions(client, names[index % len(names)], index, done)
+        return done
+
+    with ThreadPoolExecutor(len(lanes) or 1) as pool:
+        return list(pool.map(run, lanes.values()))
 
 
 def _two_sessions(client: Client, name: str, index: int, done: dict[str, int]) -> None:

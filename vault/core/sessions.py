@@ -283,8 +283,12 @@ class Sessions:
 
     def end_where(self, refused: Callable[[Caller], bool]) -> None:
         """End the sessions of callers whose certificate is not accepted any more."""
+        known: dict[str, bool] = {}
         for session in self._open:
-            if refused(session.caller):
+            thumbprint = session.caller.certificate.thumbprint
+            if thumbprint not in known:
+                known[thumbprint] = refused(session.caller)
+            if known[thumbprint]:
                 # What ends by its time, as every certificate does, was not revoked: the first reason stands.
                 session.tick(self._settings)
                 session.end(CloseReason.CERTIFICATE_REVOKED)

@@ -20,6 +20,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.databases import migrated
 from tests.support.postgres import Postgres
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
@@ -31,8 +32,8 @@ from vault.store import audit as store
 from vault.store import tree
 from vault.store.engine import connect
 from vault.store.ledger import Commit, Unit, commit_batch, leaf_hash, read_head
+from vault.store.reach import ALL_TENANTS, declare
 from vault.store.rows import Write
-from vault.store.schema import migrate
 
 ORIGIN = "strongroom/audit"
 BATCH = 2000
@@ -52,7 +53,7 @@ def draft(number: int) -> AuditDraft:
 
 def reading(number: int) -> Unit:
     commit = Commit((draft(number),))
-    return Unit((), lambda _rows, _now: commit)
+    return Unit((), lambda _rows, _now: commit, ALL_TENANTS)
 
 
 def writing(number: int) -> Unit:
@@ -61,7 +62,7 @@ def writing(number: int) -> Unit:
         "create_time": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     }  # fmt: skip
     commit = Commit((draft(number),), (Write("tenants", row),))
-    return Unit((), lambda _rows, _now: commit)
+    return Unit((), lambda _rows, _now: commit, ALL_TENANTS)
 
 
 async def append(url: str, callers: int, seconds: float) -> dict:
@@ -162,6 +163,7 @@ def alone(what: str, url: str) -> dict:
 
 
 def main() -> None:
+    declare(ALL_TENANTS)
     parser = argparse.ArgumentParser(prog="python -m bench.audit")
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -181,10 +183,10 @@ def main() -> None:
     postgres = Postgres()
     try:
         url = postgres.create_database("append")
-        uvloop.run(migrate_(url))
+        uvloop.run(prepare(url))
         results = {part: alone(part, url) for part in ("append 1", "append 32", "append 256")}
         url = postgres.create_database("verify")
-        uvloop.run(migrate_(url))
+        uvloop.run(prepare(url))
         began = time.monotonic()
         uvloop.run(make(url, options.records))
         results["make"] = {"records": options.records, "seconds": time.monotonic() - began}
@@ -202,10 +204,8 @@ def main() -> None:
     options.json.write_text(json.dumps(results, indent=2) + "\n")
 
 
-async def migrate_(url: str) -> None:
-    database = connect(url)
-    await migrate(database)
-    await database.close()
+async def prepare(url: str) -> None:
+    await (await migrated(url)).close()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vault.store.reach import ALL_TENANTS, declare
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_tenant() -> None:
+    """What runs in the tests' own process is not behind the edge; it declares like the vault's background work."""
+    declare(ALL_TENANTS)
 
 
 @pytest.fixture(scope="session")

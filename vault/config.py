@@ -98,7 +98,10 @@ class Database(_Section):
     url: str
     password_file: Path | None = None
     password_source: str | None = Field(default=None, pattern=r"^vault:")
+    owner_url: str | None = Field(default=None, pattern=r"^postgresql://")
+    owner_password_file: Path | None = None
     pool_size: int = Field(default=8, ge=2, le=256)
+    danger_any_role: bool = False
 
     @model_validator(mode="after")
     def _one_password(self) -> Database:

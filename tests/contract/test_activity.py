@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import delete, select, update
 
-from tests.contract.test_ledger import database
+from tests.contract.test_ledger import database, url
+from tests.support.postgres import owner_url
 from vault.clock import SystemClock
 from vault.core.activity import PLACE, ActivityWatch
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store import activity, sinks
+from vault.store.engine import connect
 from vault.store.ledger import read_head
 from vault.store.tables import audit_sinks, credential_activity
 
 if TYPE_CHECKING:
     from vault.store.engine import Database
 
-__all__ = ["database"]
+__all__ = ["database", "url"]
 
 A, B = "acme/activity/a", "acme/activity/b"
 Told = dict[str, tuple[str, str]]
@@ -103,7 +105,7 @@ async def test_whoever_takes_over_goes_on_where_the_other_was(vault: Vault) -> N
 
 
 async def test_it_is_made_again_from_the_log_if_it_is_lost(
-    vault: Vault, monkeypatch: pytest.MonkeyPatch
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setattr("vault.core.activity._STEP", 3)
     for number in range(10):
@@ -111,11 +113,13 @@ async def test_it_is_made_again_from_the_log_if_it_is_lost(
     await vault.watch.look()
     before = await vault.told()
     assert before == {A: ("user-9", ""), B: ("user-8", "")}
-    async with vault.database.write() as connection:
+    owner = connect(owner_url(url))
+    async with owner.write() as connection:
         await connection.execute(delete(credential_activity))
         await connection.execute(
             update(audit_sinks).where(audit_sinks.c.name == PLACE).values(next_sequence=0, holder="")
         )
+    await owner.close()
     again = ActivityWatch(vault.database, SystemClock())
     async with vault.database.write() as connection:
         await connection.execute(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert
 
+from tests.support.databases import migrated
 from vault.model import Key, KeyPurpose, KeySchedule, KeyState
 from vault.store import keys
-from vault.store.engine import Database, connect
-from vault.store.schema import migrate
+from vault.store.engine import Database
 from vault.store.tables import key_schedules, key_usage
 from vault.store.tables import keys as key_table
 
@@ -30,8 +30,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         url = f"sqlite:///{tmp_path}/keys.db"
     else:
         url = request.getfixturevalue("postgres").create_database(f"keys_{secrets.token_hex(6)}")
-    database = connect(url)
-    await migrate(database)
+    database = await migrated(url)
     yield database
     await database.close()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.databases import migrated
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
@@ -16,10 +17,10 @@ from vault.core.inspection import inspect
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
-from vault.store.engine import Database, connect
+from vault.store.engine import Database
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
 from vault.store.rows import RowKey, Write, row_digest
-from vault.store.schema import current_revision, migrate, wanted_revision
+from vault.store.schema import current_revision, wanted_revision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/ledger.db"
-    else:
-        url = request.getfixturevalue("postgres").create_database(f"ledger_{secrets.token_hex(6)}")
-    database = connect(url)
-    await migrate(database)
+        return f"sqlite:///{tmp_path}/ledger.db"
+    made: str = request.getfixturevalue("postgres").create_database(f"ledger_{secrets.token_hex(6)}")
+    return made
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = await migrated(url)
     yield database
     await database.close()
 
@@ -60,8 +64,8 @@ def increment(tenant: str) -> Unit:
     return Unit((RowKey("tenants", (tenant,)),), decide)
 
 
-async def test_migrating_twice_is_migrating_once(database: Database) -> None:
-    await migrate(database)
+async def test_migrating_twice_is_migrating_once(database: Database, url: str) -> None:
+    await (await migrated(url)).close()
     assert await current_revision(database) == wanted_revision()
 
 

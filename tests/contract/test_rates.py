@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.databases import migrated
 from vault.core.rates import Rates
 from vault.errors import Reason, VaultError
-from vault.store.engine import Database, connect
-from vault.store.schema import migrate
+from vault.store.engine import Database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,8 +41,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         url = f"sqlite:///{tmp_path}/rates.db"
     else:
         url = request.getfixturevalue("postgres").create_database(f"rates_{secrets.token_hex(6)}")
-    database = connect(url)
-    await migrate(database)
+    database = await migrated(url)
     yield database
     await database.close()
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from tests.support.databases import migrated
+from tests.support.postgres import owner_url
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
@@ -18,7 +20,6 @@ from vault.model import AuditDraft, Origin, Outcome
 from vault.store.engine import Database, connect
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write
-from vault.store.schema import migrate
 from vault.store.tables import metadata
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def test_every_table_is_vouched_for_or_is_listed_as_one_that_is_not() -> None:
 class Vault:
     """A database with a few rows, each written through the ledger."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: Database) -> None:
         self.database = database
+        self._owner = owner
         self.log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
 
     async def write(self, table: str, row: dict[str, Any], *key: Any) -> None:
@@ -51,7 +53,8 @@ class Vault:
         await self.write("tenants", row, name)
 
     async def sql(self, statement: str) -> None:
-        async with self.database.write() as connection:
+        """As whoever owns the tables may."""
+        async with self._owner.write() as connection:
             await connection.execute(text(statement))
 
     async def findings(self, now: datetime.datetime | None = None) -> list[str]:
@@ -65,13 +68,13 @@ async def vault(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         url = f"sqlite:///{tmp_path}/state.db"
     else:
         url = request.getfixturevalue("postgres").create_database(f"state_{secrets.token_hex(6)}")
-    database = connect(url)
-    await migrate(database)
-    made = Vault(database)
+    database, owner = await migrated(url), connect(owner_url(url))
+    made = Vault(database, owner)
     for version in (1, 2, 3):
         for name in ("a", "b", "c"):
             await made.tenant(name, version * 10 + ord(name))
     yield made
+    await owner.close()
     await database.close()
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from tests.integration.wire import Books, Wire
+from tests.support.postgres import owner_url
 from tests.support.vault import client_extensions, issue_certificate
 from vault.client import Client, Profile, StrongroomError
 from vault.crypto import approvals
@@ -334,7 +335,7 @@ def _age(site: VaultSite, statement: str) -> None:
     import asyncpg
 
     async def run() -> None:
-        connection = await asyncpg.connect(site.database_url)
+        connection = await asyncpg.connect(owner_url(site.database_url))
         await connection.execute(statement)
         await connection.close()
 

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from tests.integration.wire import Answer, Books, Wire, until
+from tests.support.postgres import owner_url
 from tests.support.vault import VaultSite
 from vault.client import Client, StrongroomError
 from vault.client.health import check
@@ -248,7 +249,7 @@ def test_a_lock_on_the_head_of_the_log_holds_no_caller_longer_than_configured(
     vault: VaultSite, wire: Wire
 ) -> None:
     with asyncio.Runner() as runner:
-        holder: Any = runner.run(asyncpg.connect(vault.database_url))
+        holder: Any = runner.run(asyncpg.connect(owner_url(vault.database_url)))
         runner.run(holder.execute("BEGIN"))
         runner.run(holder.execute("SELECT * FROM audit_head FOR UPDATE"))
         answers: list[tuple[float, Answer]] = []
@@ -288,7 +289,7 @@ def test_what_timed_out_can_be_repeated_and_happens_once(vault: VaultSite, wire:
     delete = {"name": NAME, "request_id": "only-once"}
     method = "/vault.v1.CredentialService/Delete"
     with asyncio.Runner() as runner:
-        holder: Any = runner.run(asyncpg.connect(vault.database_url))
+        holder: Any = runner.run(asyncpg.connect(owner_url(vault.database_url)))
         runner.run(holder.execute("BEGIN"))
         runner.run(holder.execute("SELECT * FROM audit_head FOR UPDATE"))
         assert wire.call(method, **delete).reason == "AUDIT_UNAVAILABLE"
@@ -533,7 +534,7 @@ def test_a_record_altered_with_a_fitting_leaf_hash_is_found(tamper: Tamper) -> N
     sequence = _some(tamper)
     assert tamper.sign().ok
     with asyncio.Runner() as runner:
-        connection: Any = runner.run(asyncpg.connect(tamper.site.database_url))
+        connection: Any = runner.run(asyncpg.connect(owner_url(tamper.site.database_url)))
         row = dict(
             runner.run(connection.fetchrow("SELECT * FROM audit_records WHERE sequence = $1", sequence))
         )

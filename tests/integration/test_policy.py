@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from tests.integration.wire import Wire
+from tests.support.postgres import owner_url
 from tests.support.vault import POLICY, TRUST_DOMAIN
 from vault.client import Client, StrongroomError
 from vault.client.sealing import Recipient
@@ -129,7 +130,7 @@ def test_a_stored_policy_outlives_a_restart_and_only_the_vault_can_store_one(vau
     forged = BASE + 'permit (principal, action, resource) when { principal.path == "stranger" };'
 
     async def forge() -> None:
-        connection = await asyncpg.connect(vault.database_url)
+        connection = await asyncpg.connect(owner_url(vault.database_url))
         await connection.execute("UPDATE policies SET text = $1, digest = $2", forged, Policy(forged).digest)
         await connection.close()
 

@@ -13,6 +13,7 @@ import pytest
 
 from hsm import KeyAlgorithm
 from tests.integration.wire import Wire, until
+from tests.support.postgres import owner_url
 from vault import config as configuration
 from vault.model import SYSTEM_TENANT, AuditDraft, KeyPurpose, Origin, Outcome
 from vault.server.app import foundation
@@ -65,7 +66,7 @@ def test_a_revocation_is_in_force_within_a_second_when_no_worker_can_be_woken(fr
     start(fresh_site)
 
     async def listeners(function: str) -> int:
-        connection = await asyncpg.connect(fresh_site.database_url)
+        connection = await asyncpg.connect(owner_url(fresh_site.database_url))
         found = await connection.fetch(
             f"SELECT {function}(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
         )

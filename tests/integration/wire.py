@@ -18,6 +18,7 @@ import grpc
 from google.protobuf import message_factory
 from google.rpc import error_details_pb2, status_pb2
 
+from tests.support.postgres import owner_url
 from tests.support.vault import ALL_SCOPES
 from vault.server.methods import RULES
 from vault.v1 import (
@@ -285,7 +286,7 @@ class Books:
             self._sqlite.row_factory = sqlite3.Row
         else:
             self._runner = asyncio.Runner()
-            self._postgres: Any = self._runner.run(asyncpg.connect(site.database_url))
+            self._postgres: Any = self._runner.run(asyncpg.connect(owner_url(site.database_url)))
 
     def close(self) -> None:
         if self._runner is None:

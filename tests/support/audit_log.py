@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.postgres import owner_url
 from vault.clock import SystemClock
 from vault.core.anchors import Held
 from vault.core.audit import AuditLog
@@ -31,7 +32,8 @@ class Copy:
     """A log in SQLite, with a pristine copy to go back to."""
 
     def __init__(self, file: Path, url: str = "") -> None:
-        self.database: Database = connect(url or f"sqlite:///{file}")
+        # As whoever owns the tables: nothing else could alter them.
+        self.database: Database = connect(owner_url(url) or f"sqlite:///{file}")
         self._file = file
         self.key = ed25519.Ed25519PrivateKey.generate()
         spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,4 +1,8 @@
-"""A private PostgreSQL cluster: real, on a free port, gone when it is closed. Never run as root."""
+"""A private PostgreSQL cluster: real, on a free port, gone when it is closed. Never run as root.
+
+As in production there are two roles: one owns the databases and migrates, the server connects as the other. So every
+test of a vault on PostgreSQL runs behind row-level security. `sql` is the superuser's, for whoever tampers.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,15 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from vault.store.grants import role_statements
+
+OWNER, SERVER, SUPERUSER = "strongroom_owner", "strongroom_server", "strongroom"
+
+
+def owner_url(url: str) -> str:
+    """The owner's way into the same database."""
+    return url.replace(f"//{SERVER}@", f"//{OWNER}@")
 
 
 def free_port() -> int:
@@ -39,14 +52,17 @@ class Postgres:
         self._as_user = self._unprivileged()
         data = self.folder / "data"
         self._run(
-            "initdb", "-D", str(data), "-U", "strongroom", "-A", "trust", "--no-instructions", "-E", "UTF8"
+            "initdb", "-D", str(data), "-U", SUPERUSER, "-A", "trust", "--no-instructions", "-E", "UTF8"
         )
         self._data = data
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
+        self.sql("postgres", f"CREATE ROLE {OWNER} LOGIN")
+        for statement in role_statements(SERVER):
+            self.sql("postgres", statement)
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://strongroom@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = "postgres", role: str = SERVER) -> str:
+        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         command = [
@@ -76,12 +92,14 @@ class Postgres:
         time.sleep(0.2)
 
     def create_database(self, name: str) -> str:
-        self.sql("postgres", f'CREATE DATABASE "{name}"')
+        self.sql("postgres", f'CREATE DATABASE "{name}" OWNER {OWNER}')
+        # As PostgreSQL has it from version 15 on.
+        self.sql(name, f"ALTER SCHEMA public OWNER TO {OWNER}")
         return self.url(name)
 
     def sql(self, database: str, statement: str) -> str:
         done = subprocess.run(
-            [str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "strongroom", "-d", database,
+            [str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", database,
              "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement],
             check=True, capture_output=True, text=True,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.support.postgres import free_port
+from tests.support.postgres import free_port, owner_url
 from vault.cli.pki import ensure_pki
 from vault.client import Client, Profile, StrongroomError
 from vault.client.health import check
@@ -99,7 +99,10 @@ class VaultSite:
                 "softhsm_config_file": str(self.softhsm_config),
                 "deployment": f"t{self.port}"[:6],
             },
-            "database": {"url": self.database_url},
+            "database": {
+                "url": self.database_url,
+                "owner_url": owner_url(self.database_url) if "postgresql" in self.database_url else None,
+            },
             "approvals": {
                 "destroy_key": 2,
                 "delete_tenant": 2,

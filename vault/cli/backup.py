@@ -128,7 +128,7 @@ async def _restore(
     # What lies there for a while is what a database holds: nothing in the clear.
     with tempfile.TemporaryDirectory(prefix="strongroom-verify-") as folder:
         database = config.database.model_copy(
-            update={"url": f"sqlite:///{folder}/verify.db", "password_file": None}
+            update={"url": f"sqlite:///{folder}/verify.db", "password_file": None, "owner_url": None}
         )
         scratch = config.model_copy(update={"database": database})
         return await _restore_into(scratch, file, keys, newer, everything=everything, keep=False)
@@ -144,11 +144,11 @@ async def _restore_into(
     from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
     from vault.core.subjects import Subjects  # noqa: PLC0415
     from vault.metrics import Metrics  # noqa: PLC0415
-    from vault.server.app import foundation, open_database, open_hsm  # noqa: PLC0415
+    from vault.server.app import foundation, open_hsm, open_owned_database, server_role  # noqa: PLC0415
     from vault.store import schema  # noqa: PLC0415
     from vault.store.backup import count_rows  # noqa: PLC0415
 
-    database = open_database(config)
+    database = open_owned_database(config)
 
     async def prepare(revision: str) -> None:
         if not schema.knows(revision):
@@ -165,7 +165,7 @@ async def _restore_into(
             loaded = await core.load(database, hsm, file, prepare)
         finally:
             await asyncio.to_thread(hsm.close)
-        await schema.migrate(database)
+        await schema.migrate(database, server_role=server_role(config))
     finally:
         await database.close()
     async with foundation(config) as base:

@@ -18,6 +18,7 @@ from vault.cli import (
     backup,
     compliance,
     credentials,
+    database,
     erasures,
     handovers,
     hsm,
@@ -50,6 +51,7 @@ app.command()(server.health)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(recovery.recover)
+app.add_typer(database.app, name="database")
 app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.app, name="credential")
 app.add_typer(sessions.app, name="session")

@@ -33,13 +33,14 @@ def migrate(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
 async def migrate_database(config: Path) -> str:
     """Bring the database's schema up to date; give its revision."""
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import open_database  # noqa: PLC0415
+    from vault.server.app import open_owned_database, server_role  # noqa: PLC0415
     from vault.store.schema import migrate as migrate_schema  # noqa: PLC0415
     from vault.store.schema import wanted_revision  # noqa: PLC0415
 
-    database = open_database(configuration.load(config))
+    loaded = configuration.load(config)
+    database = open_owned_database(loaded)
     try:
-        await migrate_schema(database)
+        await migrate_schema(database, server_role=server_role(loaded))
     finally:
         await database.close()
     return wanted_revision()

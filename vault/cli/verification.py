@@ -193,12 +193,14 @@ async def _verify_database(
     from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.inspection import inspect  # noqa: PLC0415
     from vault.server.app import foundation, open_database  # noqa: PLC0415
+    from vault.store.reach import ALL_TENANTS, declare  # noqa: PLC0415
 
     config = configuration.load(file)
     if not keys:
         async with foundation(config) as base:
             keys = await verifier_keys(config.audit.origin, base.keyring, base.hsm)
     database = open_database(config)
+    declare(ALL_TENANTS)
     try:
         with progress() as bar:
             task = bar.add_task("verifying", total=None)

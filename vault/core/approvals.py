@@ -31,6 +31,7 @@ from vault.errors import Reason, VaultError, invalid_field
 from vault.model import Approval, ApprovalSignature, ApprovalState
 from vault.store import approvals
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import of
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class Approvals:
         """
         found = None
         if _ID.fullmatch(approval_id):
-            async with self._database.read() as connection:
+            # Before there is a token: what the caller itself asked for is looked at, and nothing else.
+            async with self._database.read(of(operation.tenant)) as connection:
                 found = await approvals.get_approval(connection, operation.tenant, approval_id)
         if found is None or found.requested_by != caller.identity:
             raise _not_found()

@@ -15,6 +15,7 @@ from vault.core.batch import Batcher, Load
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store.ledger import Commit, RuleBroken, Unit, commit_batch
+from vault.store.reach import current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,7 @@ class AuditLog:
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
-                done = await self._batcher(unit)
+                done = await self._batcher(unit._replace(reach=current()))
                 if self._required is not None:
                     # Outside of the batch: while a sink takes these records, the next batch commits.
                     await self._required.taken(done.size)
@@ -100,7 +101,7 @@ class AuditLog:
         """Make a record durable in the log alone: how it fares with a sink cannot wait for that sink."""
         commit = Commit((draft,))
         async with asyncio.timeout(self._wait_seconds):
-            await self._batcher(Unit((), lambda _rows, _now: commit))
+            await self._batcher(Unit((), lambda _rows, _now: commit, current()))
 
     async def probe(self) -> bool:
         """Whether the log can be written. Tried if the last batch could not be: by a record that it goes on."""

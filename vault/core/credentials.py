@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vault.core import audit, fields, requests, standing
 from vault.core.batch import Batcher, Load
@@ -23,6 +23,7 @@ from vault.model import (
 from vault.store import activity as activities
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import Reach, covers, current, union
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 MAX_SEALED = 98_304
 NEW = "new"
 _TRIES = 5
+
+_Found = TypeVar("_Found", bound=StoredVersion | Credential)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,18 @@ class Beside(NamedTuple):
 
     reads: tuple[RowKey, ...]
     writes: tuple[Write, ...]
+
+
+class _Wanted(NamedTuple):
+    """A look-up that shares a query with those of other callers."""
+
+    reach: Reach
+    name: str
+    version: int = 0
+
+    def own(self, found: _Found | None) -> _Found | None:
+        """What was found, if it lies in this caller's reach: the query was made in everybody's."""
+        return found if found is not None and covers(self.reach, found.tenant) else None
 
 
 class _Moved(Exception):  # noqa: N818 - not an error: somebody else was first
@@ -90,11 +105,11 @@ class Credentials:
         self._subjects = subjects
         self._ingest = ingest
         self._envelopes = envelopes
-        self._stored: Batcher[tuple[str, int], StoredVersion | Credential | None] = Batcher(
+        self._stored: Batcher[_Wanted, StoredVersion | Credential | None] = Batcher(
             self._get_stored, load, limit=64, concurrency=2
         )
-        self._metadata: Batcher[str, Credential | None] = Batcher(
-            self._get_metadata, load, limit=64, concurrency=2
+        self._known: Batcher[_Wanted, Credential | None] = Batcher(
+            self._get_known, load, limit=64, concurrency=2
         )
 
     async def put(self, caller: Caller, put: Put) -> Credential:
@@ -338,10 +353,11 @@ class Credentials:
 
         Raises `CREDENTIAL_NOT_FOUND`, `VERSION_NOT_FOUND`, `CREDENTIAL_DELETED`, `VERSION_DESTROYED`.
         """
-        keys = [(name, requests.version(version)) for name, version in wanted]
-        if len(keys) == 1:
-            return [_openable(await self._stored(keys[0]))]
-        return [_openable(found) for found in await self._get_stored(keys)]
+        reach = current()
+        each = [_Wanted(reach, name, requests.version(version)) for name, version in wanted]
+        if len(each) == 1:
+            return [_openable(await self._stored(each[0]))]
+        return [_openable(found) for found in await self._get_stored(each)]
 
     async def _change(
         self,
@@ -377,16 +393,21 @@ class Credentials:
         )
         return result
 
-    async def _get_stored(
-        self, wanted: Sequence[tuple[str, int]]
-    ) -> list[StoredVersion | Credential | BaseException | None]:
-        async with self._database.read() as connection:
-            return [*await store.get_stored(connection, wanted)]
+    async def _metadata(self, name: str) -> Credential | None:
+        return await self._known(_Wanted(current(), name))
 
-    async def _get_metadata(self, names: Sequence[str]) -> list[Credential | BaseException | None]:
-        async with self._database.read() as connection:
-            found = {credential.name: credential for credential in await store.get_many(connection, names)}
-        return [found.get(name) for name in names]
+    async def _get_stored(
+        self, wanted: Sequence[_Wanted]
+    ) -> list[StoredVersion | Credential | BaseException | None]:
+        async with self._database.read(union(one.reach for one in wanted)) as connection:
+            found = await store.get_stored(connection, [(one.name, one.version) for one in wanted])
+        return [one.own(item) for one, item in zip(wanted, found, strict=True)]
+
+    async def _get_known(self, wanted: Sequence[_Wanted]) -> list[Credential | BaseException | None]:
+        async with self._database.read(union(one.reach for one in wanted)) as connection:
+            credentials = await store.get_many(connection, [one.name for one in wanted])
+        found = {credential.name: credential for credential in credentials}
+        return [one.own(found.get(one.name)) for one in wanted]
 
 
 @dataclasses.dataclass(frozen=True)

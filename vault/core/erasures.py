@@ -60,6 +60,7 @@ from vault.store import people as stored_people
 from vault.store import subjects as stored_subjects
 from vault.store.approvals import approval_from
 from vault.store.ledger import Commit, Unit, read_head
+from vault.store.reach import ALL_TENANTS, declared, widen, with_system
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Erasures:
         """
         operation = await self._operation(caller, whom)
         tenant, subject_id = whom.of, operation.arguments.get("subject_id", "")
-        async with self._database.read() as connection:
+        async with self._database.read(with_system()) as connection:
             versions = await stored_keys.list_keys(connection, tenant, _purposes(subject_id)[0])
         erasure: Erasure = await self._log.commit(
             self._start(caller, operation, subject_id, tenant, versions, approval_id)
@@ -207,13 +208,15 @@ class Erasures:
             subject_id = self._subjects.pseudonym(tenant, whom.subject)
             return Operation(approving.DELETE_TENANT, f"{tenant}/subjects", {"subject_id": subject_id})
         requests.require(caller, approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
+        widen(tenant)
         return Operation(approving.DELETE_TENANT, f"{SYSTEM_TENANT}/tenants/{tenant}")
 
     async def _send_away(self, caller: Caller, pseudonym: str) -> None:
         """End what a person has here: tokens, and with them sessions; and forget whom the pseudonym stands for."""
         self._people.forget(pseudonym)
         draft = dataclasses.replace(audit.granted(caller, REVOKE, pseudonym), tenant=SYSTEM_TENANT)
-        await self._tokens.withdraw(draft, Target(Kind.IDENTITY, pseudonym, EVERY_TENANT))
+        with declared(ALL_TENANTS):
+            await self._tokens.withdraw(draft, Target(Kind.IDENTITY, pseudonym, EVERY_TENANT))
 
     def _start(
         self,
@@ -326,7 +329,7 @@ class Erasures:
         """Destroy in the HSM what the data hangs on. Gives every version that is destroyed, now or before."""
         gone: list[Key] = []
         for purpose in _purposes(erasure.subject_id):
-            async with self._database.read() as connection:
+            async with self._database.read(with_system()) as connection:
                 versions = await stored_keys.list_keys(connection, erasure.tenant, purpose)
             for key in reversed(versions):
                 if erasure.subject_id and key.version > erasure.key_version:
@@ -347,7 +350,7 @@ class Erasures:
         """Try to open everything that was erased. Raises if anything does."""
         subject = await self._subjects.get(erasure.tenant, erasure.subject_id) if erasure.subject_id else None
         if subject is not None and subject.wrapped_key:
-            async with self._database.read() as connection:
+            async with self._database.read(with_system()) as connection:
                 versions = await stored_keys.list_keys(connection, erasure.tenant, KeyPurpose.SUBJECT)
             for key in versions:
                 aad = wrap_aad(subject.tenant, subject.subject_id, key.version)

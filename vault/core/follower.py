@@ -18,6 +18,7 @@ from vault.errors import Reason, VaultError
 from vault.store import audit, wakeups
 from vault.store import revocations as stored
 from vault.store.ledger import read_head
+from vault.store.reach import ALL_TENANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,7 @@ class Follower:
 
     async def start(self) -> None:
         """Learn everything that is revoked now. Raises `STORAGE_UNAVAILABLE`."""
-        async with self._database.read() as connection:
+        async with self._database.read(ALL_TENANTS) as connection:
             self._next = (await read_head(connection)).size
             now = self._clock.now()
             async for row in stored.revoked_ids(connection, now):
@@ -114,7 +115,7 @@ class Follower:
         """Take in what was committed since the last look."""
         async with self._looking:
             asked = self._clock.monotonic()
-            async with self._database.read() as connection:
+            async with self._database.read(ALL_TENANTS) as connection:
                 head = await read_head(connection)
                 records = (
                     await audit.granted_between(connection, self._next, head.size, FOLLOWED)

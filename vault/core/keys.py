@@ -30,6 +30,7 @@ from vault.model import (
 )
 from vault.store import credentials, jobs, keys
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import ALL_TENANTS, declared, widen, with_system
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class Keyring:
         """Make a tenant and its first key-encryption key. Raises `TENANT_EXISTS`, `HSM_UNAVAILABLE`."""
         requests.customer_tenant(tenant)
         requests.require(caller, "tenant.create", f"{SYSTEM_TENANT}/tenants/{tenant}")
+        widen(tenant)
         repeat = requests.repeat(caller, "key.create_tenant", request_id, tenant, str(homes))
         draft = audit.granted(caller, "key.create_tenant", f"{tenant}/keys")
         return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat, homes)
@@ -229,7 +231,7 @@ class Keyring:
         """A tenant's key versions, newest first. Raises `TENANT_NOT_FOUND`."""
         requests.customer_tenant(tenant)
         requests.require(caller, "key.read", f"{tenant}/keys")
-        async with self._database.read() as connection:
+        async with self._database.read(with_system()) as connection:
             found = await keys.list_keys(connection, tenant, KeyPurpose.KEK, before=before, limit=limit)
         if not found and before >= requests.MAX_VERSION:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
@@ -266,7 +268,7 @@ class Keyring:
 
     async def _learn(self, tenant: str, purpose: KeyPurpose) -> _Versions:
         before = self._changes
-        async with self._database.read() as connection:
+        async with self._database.read(with_system()) as connection:
             found = await keys.list_keys(connection, tenant, purpose)
         known = _Versions(
             next((key for key in found if key.state is KeyState.ACTIVE), None),
@@ -290,7 +292,7 @@ class Keyring:
         repeat: requests.Repeat | None,
         wish: Homes = Homes(),
     ) -> Key:
-        async with self._database.read() as connection:
+        async with self._database.read(with_system()) as connection:
             existing = await keys.list_keys(connection, tenant, purpose)
         previous = next((key for key in existing if key.state is KeyState.ACTIVE), None)
         backend, homes = await self._homes(purpose, wish, previous)
@@ -413,15 +415,16 @@ class Keyring:
 
     async def renew_root(self, actor: str) -> None:
         """A new root for every wrapped key, and the end of the older ones: what only backups still have is gone."""
-        root = await self.rotate_root(actor)
-        async for _ in self.rewrap_to_root(actor):
-            pass
-        async with self._database.read() as connection:
-            versions = await keys.list_keys(connection, SYSTEM_TENANT, KeyPurpose.ROOT)
-        for old in versions:
-            if old.version < root.version and old.state is not KeyState.DESTROYED:
-                await self._hsm.destroy(old)
-                await self._log.commit(_destroyed_root(actor, old))
+        with declared(ALL_TENANTS):
+            root = await self.rotate_root(actor)
+            async for _ in self.rewrap_to_root(actor):
+                pass
+            async with self._database.read() as connection:
+                versions = await keys.list_keys(connection, SYSTEM_TENANT, KeyPurpose.ROOT)
+            for old in versions:
+                if old.version < root.version and old.state is not KeyState.DESTROYED:
+                    await self._hsm.destroy(old)
+                    await self._log.commit(_destroyed_root(actor, old))
         self.forget_tenant(SYSTEM_TENANT)
 
     async def _under(self, key: Key, root: Key) -> Key:

@@ -16,6 +16,7 @@ from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT
 from vault.store.audit import get_row
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import ALL_TENANTS
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Losses:
         refused for, and `STORED_DATA_DAMAGED` if more than this keeps a checkpoint from being signed.
         """
         requests.require(caller, approvals.RECOVER_DATABASE, _RESOURCE)
-        async with self._database.read() as connection:
+        async with self._database.read(ALL_TENANTS) as connection:
             row = await get_row(connection, sequence)
         if row is None:
             raise VaultError(Reason.RECORD_NOT_FOUND, "no such record")

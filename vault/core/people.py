@@ -31,6 +31,7 @@ from vault.model import SYSTEM_TENANT, KeyPurpose, KeyState, Origin, Subject, Su
 from vault.store import people as store
 from vault.store import subjects as stored_subjects
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import declared, of
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ class People:
     async def _refresh(self) -> None:
         """Open the rows of those who came since. Whose key is gone stays unknown."""
         while True:
-            async with self._database.read() as connection:
+            async with self._database.read(of(SYSTEM_TENANT)) as connection:
                 page = await store.list_after(connection, self._number, _PAGE)
             opened = await asyncio.gather(*map(self._opened, page))
             for one, person in zip(page, opened, strict=True):
@@ -302,10 +303,12 @@ class People:
         try:
             subject_id = person.pseudonym.removeprefix(crypto.PREFIX)
             draft = audit.by_vault(SYSTEM_TENANT, CREATE, f"{RESOURCE}/{subject_id}")
-            key = await self._keyring.ensure_subject_key(SYSTEM_TENANT, draft)
-            wrapped = await self._subjects.wrap(SYSTEM_TENANT, subject_id, key, fresh)
-            sealed = person.seal(_IDENTITY, identity.encode())
-            await self._log.commit(_enter_unit(draft, number, subject_id, key, wrapped, sealed))
+            # Whoever calls, people are the vault's own.
+            with declared(of(SYSTEM_TENANT)):
+                key = await self._keyring.ensure_subject_key(SYSTEM_TENANT, draft)
+                wrapped = await self._subjects.wrap(SYSTEM_TENANT, subject_id, key, fresh)
+                sealed = person.seal(_IDENTITY, identity.encode())
+                await self._log.commit(_enter_unit(draft, number, subject_id, key, wrapped, sealed))
         except BaseException:
             fresh.close()
             raise

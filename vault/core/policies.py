@@ -26,6 +26,7 @@ from vault.errors import Reason, StartError, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, KeyPurpose, StoredPolicy
 from vault.store import policies
 from vault.store.ledger import Commit, Unit, read_head
+from vault.store.reach import of
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -340,7 +341,7 @@ class Policies:
         for identity in further:
             _check_identity(identity)
         in_force = await self.in_force()
-        async with self._database.read() as connection:
+        async with self._database.read(of(tenant)) as connection:
             head = await read_head(connection)
             recent = await policies.recent_identities(
                 connection, tenant, "token.issue", head.size - _RECENT_RECORDS, _MAX_REACHERS

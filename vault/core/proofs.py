@@ -13,6 +13,7 @@ from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
 from vault.store import audit, tree
 from vault.store.ledger import leaf_hash
+from vault.store.reach import ALL_TENANTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,8 @@ class Paths:
 
     async def _roots(self, path: Sequence[merkle.Span]) -> list[bytes]:
         wanted = {node for span in path for node in merkle.stored_nodes(span)}
-        async with self._database.read() as connection:
+        # Hashes of everybody's records, and nothing else.
+        async with self._database.read(ALL_TENANTS) as connection:
             nodes = await tree.look_up(connection, wanted)
         if len(nodes) != len(wanted):
             raise _damaged()

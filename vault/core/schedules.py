@@ -32,6 +32,7 @@ from vault.model import (
 from vault.store import jobs as jobs_store
 from vault.store import keys as store
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import with_system
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Schedules:
         requests.require(caller, "key.read", f"{tenant}/keys")
         now = self._clock.now()
         wanted = OWN if tenant == SYSTEM_TENANT else (KeyPurpose.KEK,)
-        async with self._database.read() as connection:
+        async with self._database.read(with_system()) as connection:
             found = [key for one in wanted for key in await store.list_keys(connection, tenant, one)]
             uses = await jobs_store.key_uses(connection, tenant)
             endings = {

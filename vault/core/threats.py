@@ -27,6 +27,7 @@ from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditDraft, Origin, Outcome, Threat, ThreatState
 from vault.store import threats
 from vault.store.ledger import Commit, Unit, read_head
+from vault.store.reach import ALL_TENANTS, declare
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class Threats:
         """Findings that the caller may see, newest first."""
         token = requests.token_of(caller)
         requests.require(caller, "threat.read", f"{token.tenant}/threats")
+        _declare(token.tenant)
         async with self._database.read() as connection:
             found = await threats.list_threats(
                 connection, _of(token.tenant), only_open=only_open, before=before, limit=limit
@@ -155,6 +157,7 @@ class Threats:
         """One finding. Raises `THREAT_NOT_FOUND`."""
         token = requests.token_of(caller)
         requests.require(caller, "threat.read", f"{token.tenant}/threats")
+        _declare(token.tenant)
         found = await self._get(token.tenant, threat_id)
         await self._log.record(audit.granted(caller, "threat.explain", threat_id))
         return found
@@ -163,6 +166,7 @@ class Threats:
         """Close a finding, and thaw what it froze. Raises `THREAT_NOT_FOUND`, `SCOPE_DENIED`."""
         token = requests.token_of(caller)
         requests.require(caller, "threat.release", f"{token.tenant}/threats")
+        _declare(token.tenant)
         requests.printable("purpose", purpose, required=True)
         found = await self._get(token.tenant, threat_id)
         if found.identity == caller.identity:
@@ -185,6 +189,7 @@ class Threats:
         """Everything that an identity, a token or a certificate touched. A person's name needs `audit.identify`."""
         token = requests.token_of(caller)
         requests.require(caller, "audit.read", f"{token.tenant}/audit")
+        _declare(token.tenant)
         certificates: list[str] = []
         if token_id:
             requests.token_id(token_id)
@@ -296,6 +301,12 @@ def explanation(threat: Threat) -> str:
 def _of(tenant: str) -> str:
     """Whose findings a token of this tenant sees; empty for all."""
     return "" if tenant == SYSTEM_TENANT else tenant
+
+
+def _declare(tenant: str) -> None:
+    """Operators of the vault see what was found of everybody."""
+    if not _of(tenant):
+        declare(ALL_TENANTS)
 
 
 def _state(threat: Threat, **more: object) -> str:

@@ -28,6 +28,7 @@ from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, Ancestor, Token
 from vault.store import revocations
 from vault.store.ledger import Commit, Unit
+from vault.store.reach import declare, of, widen
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ class Tokens:
                 signed,
             ),
         )
+        # Without a token it is the policy that says whose rows the caller may see.
+        declare(of(tenant))
         token = Token(
             token_id=_new_id(),
             identity=caller.identity,
@@ -303,6 +306,8 @@ class Tokens:
             target = dataclasses.replace(target, subject=named)
         if target.issued_until and target.issued_until > self._clock.now():
             raise invalid_field("issued_before", "must not be in the future")
+        if tenant != own.tenant:
+            widen(tenant)
         draft = dataclasses.replace(
             audit.granted(caller, REVOKE, target.subject or tenant),
             tenant=SYSTEM_TENANT if tenant == EVERY_TENANT else tenant,
@@ -359,7 +364,8 @@ class Tokens:
         limits = token.session_limits
         if not limits:
             return None
-        async with self._database.read() as connection:
+        # The token may be one for another tenant that the caller's own certificate holds.
+        async with self._database.read(of(token.tenant)) as connection:
             opened = await revocations.sessions_opened(connection, token.tenant, list(limits))
         return min(max(0, most - opened.get(token_id, 0)) for token_id, most in limits.items())
 

@@ -95,7 +95,9 @@ from vault.server.tokens import TokenService
 from vault.server.webhooks import WebhookService
 from vault.sinks.open import outlets
 from vault.store import audit as store_audit
-from vault.store.engine import connect
+from vault.store.engine import connect, user_of
+from vault.store.reach import ALL_TENANTS, NOBODY, declare, declared
+from vault.store.row_security import why_unsafe
 from vault.store.schema import current_revision, wanted_revision
 from vault.v1 import (
     approval_pb2,
@@ -161,15 +163,18 @@ class Foundation:
 async def foundation(config: Config, *, any_hsm: bool = False) -> AsyncIterator[Foundation]:
     """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`.
 
+    What follows is done for every tenant: a call that comes over the wire declares for itself (`edge.py`).
+
     `any_hsm` lets in an HSM that is not what it was recorded to be.
     """
+    declare(ALL_TENANTS)
     clock = SystemClock()
     memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
     load = Load()
     metrics = Metrics()
     database = open_database(config)
     try:
-        await _check_schema(database)
+        await _check_schema(database, any_role=config.database.danger_any_role)
         hsm = await asyncio.to_thread(open_hsm, config, load, metrics)
         try:
             audit_log = AuditLog(
@@ -193,6 +198,20 @@ def open_database(config: Config) -> Database:
     file = config.database.password_file
     password = read_secret_file(file, "database.password_file") if file else references.password(config)
     return connect(config.database.url, password, pool_size=config.database.pool_size)
+
+
+def open_owned_database(config: Config) -> Database:
+    """Open the configured database as the owner of its tables, to migrate or to restore. Raises `StartError`."""
+    url, file = config.database.owner_url, config.database.owner_password_file
+    if url is None:
+        return open_database(config)
+    password = read_secret_file(file, "database.owner_password_file") if file else None
+    return connect(url, password, pool_size=config.database.pool_size)
+
+
+def server_role(config: Config) -> str:
+    """The role that is given what the server needs when the tables' owner migrates; empty if there are not two."""
+    return user_of(config.database.url) if config.database.owner_url else ""
 
 
 def open_hsm(config: Config, load: Load, metrics: Metrics) -> Hsm:
@@ -233,7 +252,7 @@ def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load, watch
     return OneHsm(backend, load, watch, threads=section.sessions, deadline_seconds=deadline)
 
 
-async def _check_schema(database: Database) -> None:
+async def _check_schema(database: Database, *, any_role: bool) -> None:
     try:
         current = await current_revision(database)
     except VaultError as error:
@@ -243,6 +262,19 @@ async def _check_schema(database: Database) -> None:
             f"database: its schema is at {current or 'nothing'}, this version needs {wanted_revision()}: "
             "run `strongroom migrate`"
         )
+    if not database.is_postgresql:
+        return
+    try:
+        unsafe = await why_unsafe(database)
+    except VaultError as error:
+        raise StartError(f"database: {error.message}") from None
+    if unsafe and not any_role:
+        raise StartError(
+            f"database.url: {unsafe}: tenants would be kept apart by the vault's code alone; "
+            "name another role, and `strongroom migrate` gives it what it needs"
+        )
+    if unsafe:
+        log.warning("database.danger_any_role: no row-level security", extra={"why": unsafe})
 
 
 class App:
@@ -463,7 +495,9 @@ class App:
             self._server.add_secure_port(self._config.server.listen, self._tls.credentials())
         except RuntimeError:
             raise StartError(f"server.listen: cannot listen on {self._config.server.listen}") from None
-        await self._server.start()
+        # What gRPC starts from here on may see nothing, until the edge has seen a token.
+        with declared(NOBODY):
+            await self._server.start()
         for work in (
             self._follower.run(),
             self._policies.run(),

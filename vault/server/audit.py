@@ -14,6 +14,7 @@ from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditQuery, Outcome
 from vault.server import wire
 from vault.store import audit as store
+from vault.store.reach import ALL_TENANTS, declare, of
 from vault.store.rows import canonical_json
 from vault.v1 import audit_pb2 as pb
 
@@ -301,9 +302,10 @@ def _that_fit(records: Sequence[AuditRecord], size: int) -> int:
 
 
 def _tenant(token: Token, wanted: str) -> str:
-    """Whose records: the token's tenant's; operators of the vault may name any, or none for all."""
+    """Whose records: the token's tenant's; operators of the vault may name any, or none for all, and then see them."""
     if token.tenant == SYSTEM_TENANT:
-        return requests.tenant_name(wanted) if wanted else ""
+        declare(of(requests.tenant_name(wanted), SYSTEM_TENANT) if wanted else ALL_TENANTS)
+        return wanted
     if wanted and wanted != token.tenant:
         raise VaultError(Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=_READ)
     return token.tenant

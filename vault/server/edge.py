@@ -2,7 +2,7 @@
 
 1. the client certificate, against the profile; and what may be written of whom it names;
 2. take it on, unless the worker is full, stopping, or the caller's deadline has passed;
-3. the token, unless the method needs none;
+3. the token, unless the method needs none; from here on the call sees its tenant's rows, and no others;
 4. the service;
 5. a refusal: its record first, then the status. What is not a `VaultError` is a defect: the caller gets
    `INTERNAL` and an id, the server's log the place; neither gets the exception's text.
@@ -34,6 +34,7 @@ from vault.model import AuditDraft, Caller, Origin, Outcome
 from vault.server import status
 from vault.server.methods import RULES, UNKNOWN, Rule
 from vault.server.redaction import may_record
+from vault.store.reach import NOBODY, declare, of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
@@ -207,6 +208,8 @@ class Edge:
             )
 
     async def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
+        # Whatever this task was started in: nobody's rows, until it is known whose the caller may see.
+        declare(NOBODY)
         metadata = {
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
@@ -235,6 +238,7 @@ class Edge:
         await self._rates.spend("identity", caller.identity)
         if rule.needs_token:
             token = await self._tokens.verify(_bearer(metadata), certificate, caller.identity)
+            declare(of(token.tenant))
             self._policies.refuse_outdated(token, observed)
             caller = dataclasses.replace(caller, token=token)
             await self._rates.spend("tenant", token.tenant)

@@ -14,6 +14,7 @@ from vault.errors import Reason, VaultError
 from vault.model import AuditRecord, Checkpoint, Outcome
 from vault.store import lenient, tree
 from vault.store.engine import driver_of
+from vault.store.reach import ALL_TENANTS
 from vault.store.tables import audit_head, audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ async def stream_rows(
     What cannot be decoded is there as `lenient.Unreadable`.
     """
     while first < end:
-        async with database.read() as connection:
+        async with database.read(ALL_TENANTS) as connection:
             rows = await _page(connection, database, first, end, page)
         if not rows:
             return

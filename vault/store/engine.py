@@ -2,6 +2,9 @@
 
 `read` gives a connection for look-ups, `write` one transaction. On SQLite a write takes the write lock at
 its beginning (`BEGIN IMMEDIATE`), so two writers queue instead of failing half-way.
+
+On PostgreSQL each begins with the declaration of whose rows it may touch (`reach.py`), which ends with the transaction:
+a connection that goes back to the pool carries none. SQLite knows no row-level security.
 """
 
 from __future__ import annotations
@@ -17,14 +20,19 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from vault.errors import Reason, StartError, VaultError
+from vault.store.reach import as_array, current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from vault.store.reach import Reach
+
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _CONNECT_SECONDS = 5
+SETTING = "strongroom.tenants"
+"""The setting of a transaction that the policies of `row_security.py` read: an array of tenants."""
 ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
 
 
@@ -37,23 +45,41 @@ class Database:
         self.is_postgresql = engine.dialect.name == "postgresql"
 
     @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for look-ups; each statement sees what was committed before it."""
+    async def read(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
+        """A connection for look-ups; each statement sees what was committed before it.
+
+        `reach`: whose rows it sees, unless it is what the task has declared. `NOBODY` is enough for tables that belong
+        to no tenant, and costs nothing.
+        """
+        reach = current() if reach is None else reach
         try:
             async with self._reader.connect() as connection:
-                try:
+                if not self.is_postgresql:
                     yield connection
-                except (PostgresError, InterfaceError):
+                    return
+                driver = await driver_of(connection)
+                try:
+                    if reach:
+                        await driver.execute(_begin(reach))
+                    yield connection
+                    if reach:
+                        await driver.execute("COMMIT")
+                except VaultError:
+                    if reach:
+                        await driver.execute("ROLLBACK")
+                    raise
+                except BaseException:
+                    # What the driver was told past SQLAlchemy, SQLAlchemy cannot judge: it is not lent again.
                     await connection.invalidate()
                     raise
         except ERRORS as error:
             raise unavailable(error) from None
 
     @contextlib.asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: committed when the block ends, undone when it raises.
+    async def write(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed when the block ends, undone when it raises. `reach` as for `read`.
 
-        On PostgreSQL the driver keeps the transaction, so that `driver_of` may be used within it.
+        On PostgreSQL it is the driver's, so that `driver_of` may be used within it.
         """
         if not self.is_postgresql:
             async with self._engine.begin() as connection:
@@ -62,21 +88,25 @@ class Database:
         async with self._reader.connect() as connection:
             driver = await driver_of(connection)
             try:
-                async with driver.transaction():
-                    yield connection
+                await driver.execute(_begin(current() if reach is None else reach))
+                yield connection
+                await driver.execute("COMMIT")
             except BaseException:
-                # What the driver was told past SQLAlchemy, SQLAlchemy cannot judge: this connection is not lent again.
                 await connection.invalidate()
                 raise
 
     @contextlib.asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+    async def snapshot(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
         """A connection for look-ups that all see the database of one moment, and hold up no writer."""
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if self.is_postgresql else "BEGIN DEFERRED"
+        reach = current() if reach is None else reach
+        begin = _begin(reach, "ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
             async with self._reader.connect() as connection:
                 try:
-                    await connection.exec_driver_sql(begin)
+                    if self.is_postgresql:
+                        await (await driver_of(connection)).execute(begin)
+                    else:
+                        await connection.exec_driver_sql("BEGIN DEFERRED")
                     yield connection
                     await connection.exec_driver_sql("ROLLBACK")
                 except BaseException:
@@ -98,6 +128,12 @@ class Database:
 async def driver_of(connection: AsyncConnection) -> Any:
     """The asyncpg connection beneath: for the few statements that every call waits for, at a fraction of the cost."""
     return (await connection.get_raw_connection()).driver_connection
+
+
+def _begin(reach: Reach, how: str = "") -> str:
+    """Begin a transaction and declare its reach, in one round trip."""
+    array = as_array(reach).replace("'", "''")
+    return f"BEGIN {how}; SET LOCAL {SETTING} = '{array}'"
 
 
 def unavailable(error: BaseException) -> VaultError:
@@ -140,6 +176,14 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
             },
         )
     return Database(engine)
+
+
+def user_of(url: str) -> str:
+    """The role that a URL names. Raises `StartError`."""
+    user = make_url(url).username
+    if not user:
+        raise StartError("database.url: must name a role, as postgresql://role@host/name")
+    return user
 
 
 def in_network(address: str, network: str) -> bool:

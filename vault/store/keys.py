@@ -143,6 +143,8 @@ async def list_keys(
 
 
 def _home_from(row: Row) -> KeyHome:
+    if row["root_version"] and row["root_label"] is None:
+        raise LookupError("the root of a wrapped key is not among the rows that may be seen")
     return KeyHome(
         backend=row["home"],
         root_version=row["root_version"],

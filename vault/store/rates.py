@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, or_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from vault.store.reach import NOBODY
 from vault.store.tables import rates
 
 if TYPE_CHECKING:
@@ -29,5 +30,5 @@ async def take(database: Database, subject: str, second: int, calls: int, limit:
         },
         where=or_(later, rates.c.used + calls <= limit),
     ).returning(rates.c.used)
-    async with database.read() as connection:
+    async with database.read(NOBODY) as connection:
         return (await connection.execute(statement)).first() is not None

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 
 from vault.errors import StartError
 from vault.store.engine import ERRORS, unavailable
+from vault.store.row_security import protect
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -46,8 +47,12 @@ def knows(revision: str) -> bool:
     )
 
 
-async def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the database up to the revision, by default the one that this code needs. Does nothing if it is there."""
+async def migrate(database: Database, revision: str = "head", *, server_role: str = "") -> None:
+    """Bring the database up to the revision, by default the one that this code needs. Does nothing if it is there.
+
+    On PostgreSQL the newest schema comes with its policies, and with what the server's role may do, if one is named.
+    Raises `StartError`.
+    """
 
     def upgrade(connection: Connection) -> None:
         config = _config()
@@ -57,5 +62,7 @@ async def migrate(database: Database, revision: str = "head") -> None:
     try:
         async with database.write() as connection:
             await connection.run_sync(upgrade)
+            if database.is_postgresql and revision == "head":
+                await protect(connection, server_role)
     except ERRORS as error:
         raise StartError(f"database: {unavailable(error).message}") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from sqlalchemy import Integer, literal_column, select, tuple_
 
 from vault.store import lenient
+from vault.store.reach import ALL_TENANTS
 from vault.store.rows import KEY_COLUMNS, TABLES, RowKey, row_digest
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ async def _pages(database: Database, name: str, page: int) -> AsyncIterator[list
         statement = select(table, *(() if database.is_postgresql else place)).order_by(*keys).limit(page)
         if last is not None:
             statement = statement.where(tuple_(*keys) > tuple_(*last))
-        async with database.read() as connection:
+        async with database.read(ALL_TENANTS) as connection:
             rows = await lenient.read(connection, statement)
         if rows:
             last = tuple(rows[-1][column.name] for column in keys)

@@ -190,6 +190,9 @@ class Credential:
     standing_by: str = ""
     standing_time: datetime.datetime | None = None
     expire_time: datetime.datetime | None = None
+    rotation_days: int = 0
+    """After how many days it is to be rotated; 0: nobody asked for it."""
+    rotation_due_time: datetime.datetime | None = None
     activity: Activity | None = None
     """Looked up for those who ask what a credential is; no column of its row."""
 

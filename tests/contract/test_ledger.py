@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.databases import migrated
-from vault.clock import SystemClock
+from vault.clock import SystemClock, micros
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.core.inspection import inspect
+from vault.crypto.encoding import encode
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
 from vault.store.engine import Database
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
-from vault.store.rows import RowKey, Write, row_digest
+from vault.store.rows import COLUMNS, RowKey, Write, row_digest
 from vault.store.schema import current_revision, wanted_revision
 
 if TYPE_CHECKING:
@@ -121,6 +123,20 @@ async def test_a_unit_that_breaks_a_rule_of_the_database_harms_no_other(database
     assert isinstance(results[1], RuntimeError)
     async with database.read() as connection:
         assert (await read_head(connection)).size == 2
+
+
+def test_a_column_that_came_later_leaves_the_digests_of_rows_without_it_as_they_were() -> None:
+    later = ("rotation_days", "rotation_due_time")
+    names = COLUMNS["credentials"]
+    assert names[-2:] == later
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    times = {name: moment for name in names if name.endswith("_time")}
+    before = {**dict.fromkeys(names, "x"), **times, **dict.fromkeys(later)}
+    values = [micros(moment) if name in times else "x" for name in names[:-2]]
+    expected = hashlib.sha256(encode("strongroom/row/v1", "credentials", *values)).digest()
+    assert row_digest("credentials", before) == expected
+    for name, value in zip(later, (90, moment), strict=True):
+        assert row_digest("credentials", {**before, name: value}) != expected
 
 
 async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database: Database) -> None:

@@ -551,6 +551,14 @@ GOOD: dict[str, Good] = {
                 ("NUL", "a\0", F),
                 ("another alphabet", "\u0430", F),
             ),
+            "rotation_period": (
+                ("a second less than a day", {"seconds": 86_399}, F),
+                ("a day and a half", {"seconds": 129_600}, F),
+                ("3651 days", {"seconds": 3651 * 86_400}, F),
+                ("negative", {"seconds": -86_400}, F),
+                ("a nanosecond less than none", {"nanos": -1000}, F),
+                ("the greatest number", {"seconds": 2**63 - 1}, F),
+            ),
             "kind": (
                 ("another than before", "generic", "SEALED_PAYLOAD_INVALID"),
                 ("one that only the HSM makes", "hsm_signing_key", F),

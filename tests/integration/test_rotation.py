@@ -151,6 +151,9 @@ def test_the_command_follows_a_job_and_its_exit_code_says_how_it_ended(
     assert job["state"] == "JOB_STATE_SUCCEEDED"
     report = strongroom(seeded, "keys", "report", "acme", job["job_id"])
     assert report.stdout.startswith("strongroom/rotation-report/v1\n")
+    as_json = strongroom(seeded, "keys", "report", "acme", job["job_id"], "--output", "json")
+    told = json.loads(as_json.stdout)
+    assert (told["job_id"], told["report"]) == (job["job_id"], report.stdout)
     dry = strongroom(seeded, "keys", "rewrap", "acme", "--dry-run", "--output", "json")
     assert (dry.returncode, json.loads(dry.stdout)["total"]) == (0, "0")
 

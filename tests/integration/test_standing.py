@@ -9,9 +9,11 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from tests.integration.wire import until
+from tests.support.postgres import owner_url
 from vault.client import SessionClosedError, StrongroomError
 from vault.v1 import credential_pb2 as pb
 from vault.v1 import session_pb2
@@ -155,6 +157,58 @@ def test_what_expires_is_said_to_in_time(fresh_site: VaultSite) -> None:
         assert client.get(f"{FOLDER}/soon").standing == pb.STANDING_ACTIVE
     with site.system() as system:
         assert system.verify_audit().valid
+
+
+def test_a_rotation_that_is_due_is_said_once_until_a_new_version_is_stored(fresh_site: VaultSite) -> None:
+    site = fresh_site
+    site.start()
+    with site.system() as system:
+        system.create_tenant("acme")
+    day = datetime.timedelta(days=1)
+    due, later, steady = (f"{FOLDER}/{name}" for name in ("due", "later", "steady"))
+    with site.client() as client:
+        stored(client, "steady")
+        for name in (due, later):
+            made = client.put(name, {"password": "p"}, kind="bank_login", rotation_days=90)
+            assert made.rotation_period.ToTimedelta() == 90 * day
+            assert made.rotation_due_time.ToDatetime() == made.update_time.ToDatetime() + 90 * day
+        assert not client.get(steady).HasField("rotation_due_time")
+    _let_days_pass(site, due)
+    with site.client() as client:
+        until(lambda: client.get(due).standing == pb.STANDING_EXPIRING)
+        assert client.get(due).standing_note.startswith("its rotation is due since")
+        assert client.get(due).standing_by == "strongroom"
+        assert reason(client, due) == "", "it is opened as before"
+        assert {client.get(name).standing for name in (later, steady)} == {pb.STANDING_ACTIVE}
+    _let_days_pass(site, later)
+    with site.client() as client, site.operator() as operator:
+        until(lambda: client.get(later).standing == pb.STANDING_EXPIRING)
+        records = operator.audit_records(tenant="acme", action="credential.set_standing", resource=due)
+        assert len(records) == 1
+        mended = client.put(due, {"password": "q"}, kind="bank_login")
+        assert mended.standing == pb.STANDING_ACTIVE
+        assert mended.rotation_due_time.ToDatetime() == mended.update_time.ToDatetime() + 90 * day
+        ended = client.put(later, {"password": "q"}, kind="bank_login", rotation_days=0)
+        assert not ended.HasField("rotation_period")
+        assert not ended.HasField("rotation_due_time")
+    with site.system() as system:
+        assert system.verify_audit().valid
+
+
+def _let_days_pass(site: VaultSite, name: str) -> None:
+    """Start the vault anew, with a rotation due since yesterday: the sweep runs at the start and each minute."""
+    site.stop()
+
+    async def age() -> None:
+        connection = await asyncpg.connect(owner_url(site.database_url))
+        await connection.execute(
+            "UPDATE credentials SET rotation_due_time = rotation_due_time - interval '91 days' WHERE name = $1",
+            name,
+        )
+        await connection.close()
+
+    asyncio.run(age())
+    site.start()
 
 
 def test_watchers_hear_of_it(site: VaultSite) -> None:

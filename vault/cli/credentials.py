@@ -36,6 +36,10 @@ def put(
         str,
         typer.Option(help="Whose data it is, by a name of your own: it can be erased with that person's."),
     ] = "",
+    rotate_days: Annotated[
+        int | None,
+        typer.Option(min=0, max=3650, help="Days until the next version is due; 0: none; else as before."),
+    ] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
@@ -44,7 +48,10 @@ def put(
     values = read_fields(field, fields)
     with client(profile, token_file) as vault:
         labels = read_pairs(label, "=", "--label")
-        show(output, vault.put(name, values, kind=kind, labels=labels, etag=etag, subject=subject))
+        made = vault.put(
+            name, values, kind=kind, labels=labels, etag=etag, subject=subject, rotation_days=rotate_days
+        )
+    show(output, made)
 
 
 @app.command()

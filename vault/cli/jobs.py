@@ -171,17 +171,20 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
+    output: Output = Format.TABLE,
 ) -> None:
-    """Give the signed report of a job that has ended, for an auditor."""
+    """Give the signed report of a job that has ended, for an auditor; as JSON: the job with it."""
     with client(profile, token_file) as vault:
         job = vault.get_job(tenant, job_id)
     if not job.report:
         typer.echo("strongroom: the job has not ended", err=True)
         raise typer.Exit(EXIT_NOT_ALL_DONE)
-    if out is None:
-        typer.echo(job.report, nl=False)
-    else:
+    if out is not None:
         out.write_text(job.report)
+    if output is Format.JSON:
+        show(output, job)
+    elif out is None:
+        typer.echo(job.report, nl=False)
 
 
 def follow(vault: Client, job: job_pb2.RewrapJob, output: Format, *, leave: bool = False) -> None:

@@ -74,15 +74,20 @@ class AsyncClient:
         etag: str = "",
         request_id: str = "",
         subject: str = "",
+        rotation_days: int | None = None,
     ) -> credential_pb2.Credential:
         """Seal and store a new version of a credential. `etag="new"` stores only if there is none yet.
 
         A `request_id` (1 to 64 of `[A-Za-z0-9_-]`) that was used before is refused, as what is sealed differs:
         REQUEST_ID_REUSED then says that it was done. By default each put has one of its own. `subject` says whose data
         it is, by a name of your own, with the first version: then it can be erased together with that person's.
+        `rotation_days` (1 to 3650; 0: none; None: as before) says when the next version is due: the vault reminds
+        of it.
         """
         await self._fetch_ingest_key()
-        return await self._run(self._operations.put(name, fields, kind, labels, etag, request_id, subject))
+        return await self._run(
+            self._operations.put(name, fields, kind, labels, etag, request_id, subject, rotation_days)
+        )
 
     async def reveal(
         self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""

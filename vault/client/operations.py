@@ -229,6 +229,7 @@ class Operations:
         etag: str,
         request_id: str,
         subject: str,
+        rotation_days: int | None,
     ) -> Steps[credential_pb2.Credential]:
         """Seal and store a credential."""
         plain = {
@@ -250,6 +251,7 @@ class Operations:
                 etag=etag,
                 request_id=request_id,
                 subject=subject,
+                rotation_period=None if rotation_days is None else Duration(seconds=rotation_days * 86_400),
             )
 
         response = yield from self._sealed(

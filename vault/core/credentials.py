@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -24,10 +25,9 @@ from vault.store import activity as activities
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
 from vault.store.reach import Reach, covers, current, union
-from vault.store.rows import RowKey, Write, canonical_json
+from vault.store.rows import COLUMNS, RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Callable, Mapping, Sequence
 
     from vault.core.audit import AuditLog
@@ -61,6 +61,8 @@ class Put:
     request_id: str
     subject: str = ""
     """Whose data it is, by a name of the tenant's own."""
+    rotation_period: datetime.timedelta | None = None
+    """How long until it is to be rotated; zero: never; None: as before."""
 
 
 class Beside(NamedTuple):
@@ -439,6 +441,8 @@ def _put_unit(
         _check_current(new, before, rows.get("tenants", tenant))
         if new.subject is not None:
             _check_subject(new.subject, rows.get("subjects", tenant, new.subject.subject_id))
+        period = new.put.rotation_period
+        days = period.days if period is not None else before.rotation_days if before else 0
         after = Credential(
             name=name,
             kind=new.kind,
@@ -453,6 +457,8 @@ def _put_unit(
             created_by=before.created_by if before else caller.identity,
             updated_by=caller.identity,
             subject_id=new.subject.subject_id if new.subject else "",
+            rotation_days=days,
+            rotation_due_time=now + datetime.timedelta(days=days) if days else None,
         )
         after = standing.mend(before, after, caller.identity, now)
         version = Version(
@@ -502,6 +508,7 @@ def _check_put(caller: Caller, put: Put) -> requests.Repeat:
         raise invalid_field("sealed", f"1 to {MAX_SEALED} bytes")
     if not put.ingest_key_id:
         raise invalid_field("ingest_key_id", "is required")
+    days = () if put.rotation_period is None else (requests.rotation_days(put.rotation_period),)
     return requests.repeat(
         caller,
         "credential.put",
@@ -513,6 +520,7 @@ def _check_put(caller: Caller, put: Put) -> requests.Repeat:
         put.sealed,
         put.ingest_key_id,
         put.etag,
+        *days,
     )
 
 
@@ -569,6 +577,7 @@ def _state(credential: Credential, **more: int) -> str:
             "labels": credential.labels,
             "state": credential.state.value,
             "version": credential.latest_version,
+            **({"rotation_days": credential.rotation_days} if credential.rotation_days else {}),
             **more,
         }
     )
@@ -586,7 +595,8 @@ def _answer_of_credential(credential: Credential) -> str:
 
 
 def _credential_of_answer(answer: str, now: datetime.datetime) -> Credential:
-    row = json.loads(answer)
-    for name in ("create_time", "update_time", "standing_time", "expire_time"):
+    # What was remembered before a column was added says nothing of it.
+    row = {**dict.fromkeys(COLUMNS["credentials"]), **json.loads(answer)}
+    for name in ("create_time", "update_time", "standing_time", "expire_time", "rotation_due_time"):
         row[name] = now.fromisoformat(row[name]) if row[name] else None
     return store.credential_from(row)

@@ -6,6 +6,7 @@ scope learns nothing, not even whether the rest was well formed or the thing exi
 
 from __future__ import annotations
 
+import datetime
 import re
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,8 +18,6 @@ from vault.store.ledger import request_digest
 from vault.store.rows import Row, RowKey, Write
 
 if TYPE_CHECKING:
-    import datetime
-
     from vault.model import Caller, Token
     from vault.store.ledger import Rows
 
@@ -36,6 +35,7 @@ MAX_TEXT = 128
 MAX_IDENTITY = 255
 MAX_VERSION = 2**31 - 1
 MAX_RATE = 1_000_000
+MAX_ROTATION_DAYS = 3650
 MAX_LABELS = 32
 MAX_FIELDS = 64
 MAX_PAGE = 1000
@@ -123,6 +123,13 @@ def printable(field: str, value: str, *, required: bool = False) -> str:
     if len(value) > MAX_TEXT or not _PRINTABLE.fullmatch(value):
         raise invalid_field(field, f"at most {MAX_TEXT} printable ASCII characters")
     return value
+
+
+def rotation_days(value: datetime.timedelta) -> int:
+    """How many days a rotation period has; 0: none. Raises `FIELD_INVALID`."""
+    if value % datetime.timedelta(days=1) or not 0 <= value.days <= MAX_ROTATION_DAYS:
+        raise invalid_field("rotation_period", f"whole days, 1 to {MAX_ROTATION_DAYS}; zero for none")
+    return value.days
 
 
 def field_names(value: tuple[str, ...]) -> tuple[str, ...]:

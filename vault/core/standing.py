@@ -1,7 +1,7 @@
 """A credential's standing with its provider: whether what it holds still works, who said so, when and why.
 
     ACTIVE            it works
-    EXPIRING          it works, and soon will not: renew it
+    EXPIRING          it works, and soon will not, or is to be rotated: renew it
     UPDATE_REQUIRED   its provider wants the customer, or a new version: opened still, since mending it needs it
     SUSPENDED         refused until somebody lifts it
     REVOKED           refused for ever: its provider or its owner ended it
@@ -196,33 +196,44 @@ class Standings:
         await self._log.commit(Unit((_key(name),), decide))
 
     async def run(self) -> None:
-        """Say of what expires that it does, in time, again and again, until cancelled."""
+        """Say of what expires or is to be rotated that it is, in time, again and again, until cancelled."""
         while True:
             try:
                 await self.sweep()
             except VaultError as error:
-                log.warning("cannot look for what expires", extra={"reason": error.reason.value})
+                log.warning("cannot look for what is due", extra={"reason": error.reason.value})
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def sweep(self) -> None:
-        """Let what will soon expire be EXPIRING, and what has expired be UPDATE_REQUIRED."""
+        """Let what will soon expire or is to be rotated be EXPIRING, and what has expired be UPDATE_REQUIRED."""
         now = self._clock.now()
         async with self._database.read() as connection:
-            due = await store.expiring(connection, now + REMIND_BEFORE, now, _SWEEP_ROWS)
+            due = await store.due(connection, now + REMIND_BEFORE, now, _SWEEP_ROWS)
         for credential in due:
-            await self._log.commit(_expire_unit(credential.name))
+            await self._log.commit(_due_unit(credential.name))
 
 
-def _expire_unit(name: str) -> Unit:
+def _due(credential: Credential, now: datetime.datetime) -> tuple[Standing, str] | None:
+    """How a credential stands by now, and why, if nobody has said so yet."""
+    expires, rotates = credential.expire_time, credential.rotation_due_time
+    if expires is not None and expires <= now and credential.standing in _USABLE:
+        return Standing.UPDATE_REQUIRED, "it has expired"
+    if credential.standing is not Standing.ACTIVE:
+        return None
+    if expires is not None and expires <= now + REMIND_BEFORE:
+        return Standing.EXPIRING, f"it expires at {expires.isoformat()}"
+    if rotates is not None and rotates <= now:
+        return Standing.EXPIRING, f"its rotation is due since {rotates.isoformat()}"
+    return None
+
+
+def _due_unit(name: str) -> Unit:
     def decide(rows: Rows, now: datetime.datetime) -> Commit:
         before = _existing(rows, name)
-        expired = before.expire_time is not None and before.expire_time <= now
-        wanted = Standing.UPDATE_REQUIRED if expired else Standing.EXPIRING
-        reachable = {Standing.ACTIVE, Standing.EXPIRING} - {wanted}
-        if before.expire_time is None or before.standing not in reachable:
+        due = _due(before, now)
+        if due is None:
             return Commit(())
-        note = "it has expired" if expired else f"it expires at {before.expire_time.isoformat()}"
-        after = change(before, wanted, note, _BY_VAULT, now)
+        after = change(before, *due, _BY_VAULT, now)
         record = audit.by_vault(before.tenant, SET, name)
         return _commit(record, before, after, before.updated_by, now)
 

@@ -62,6 +62,9 @@ class CredentialService:
             etag=request.etag,
             request_id=request.request_id,
             subject=request.subject,
+            rotation_period=wire.span("rotation_period", request.rotation_period)
+            if request.HasField("rotation_period")
+            else None,
         )
         return pb.CredentialServicePutResponse(
             credential=wire.credential(await self._credentials.put(caller, put))

@@ -44,7 +44,9 @@ MESSAGES: dict[str, Fields] = {
     "AuditServiceAcceptLossRequest": Fields(("sequence", "approval_id")),
     "AuditServiceGetConsistencyProofRequest": Fields(("old_size", "size")),
     "CredentialServiceGetIngestKeyRequest": Fields((), ("hpke_suite",)),
-    "CredentialServicePutRequest": Fields(("name", "kind"), ("labels", "sealed", "ingest_key_id", "subject", *_WRITE)),
+    "CredentialServicePutRequest": Fields(
+        ("name", "kind", "rotation_period"), ("labels", "sealed", "ingest_key_id", "subject", *_WRITE)
+    ),
     "CredentialServiceGetRequest": Fields(("name",)),
     "CredentialServiceListRequest": Fields(("prefix",), ("show_deleted", *_PAGE)),
     "CredentialServiceListVersionsRequest": Fields(("name",), _PAGE),

@@ -153,6 +153,8 @@ def credential(value: Credential) -> credential_pb2.Credential:
         standing_time=timestamp(value.standing_time),
         expire_time=timestamp(value.expire_time),
         subject_id=value.subject_id,
+        rotation_period=duration(datetime.timedelta(days=value.rotation_days) or None),
+        rotation_due_time=timestamp(value.rotation_due_time),
         **_activity(value.activity),
     )
 

@@ -52,6 +52,8 @@ def credential_from(row: Row) -> Credential:
         standing_by=row["standing_by"] or "",
         standing_time=row["standing_time"],
         expire_time=row["expire_time"],
+        rotation_days=row["rotation_days"] or 0,
+        rotation_due_time=row["rotation_due_time"],
     )
 
 
@@ -77,6 +79,8 @@ def credential_row(credential: Credential) -> Row:
         "standing_by": credential.standing_by or None,
         "standing_time": credential.standing_time,
         "expire_time": credential.expire_time,
+        "rotation_days": credential.rotation_days or None,
+        "rotation_due_time": credential.rotation_due_time,
     }
 
 
@@ -183,17 +187,19 @@ async def list_credentials(
     return [credential_from(dict(row)) for row in result.mappings()]
 
 
-async def expiring(
+async def due(
     connection: AsyncConnection, warn: datetime.datetime, now: datetime.datetime, limit: int
 ) -> list[Credential]:
-    """Credentials that expire before `warn` and are not said to, or have expired by `now` and are not said to."""
+    """Credentials of which one has yet to say: they expire by `warn`, have expired by `now`, or are to be rotated."""
     table = credentials
+    active = func.coalesce(table.c.standing, _ACTIVE) == _ACTIVE
     unsaid = or_(
-        and_(table.c.expire_time <= warn, func.coalesce(table.c.standing, _ACTIVE) == _ACTIVE),
+        and_(table.c.expire_time <= warn, active),
         and_(table.c.expire_time <= now, table.c.standing == Standing.EXPIRING.value),
+        and_(table.c.rotation_due_time <= now, active),
     )
     live = table.c.state == CredentialState.ACTIVE.value
-    statement = select(table).where(unsaid, live).order_by(table.c.expire_time).limit(limit)
+    statement = select(table).where(unsaid, live).limit(limit)
     return [credential_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 

@@ -211,8 +211,11 @@ credentials = Table(
     C("standing_by", String(512), info=LATER),
     C("standing_time", UtcDateTime, info=LATER),
     C("expire_time", UtcDateTime, info=LATER),
+    C("rotation_days", Integer, info=LATER),
+    C("rotation_due_time", UtcDateTime, info=LATER),
 )
 Index("credentials_by_expiry", credentials.c.expire_time)
+Index("credentials_by_rotation", credentials.c.rotation_due_time)
 Index("credentials_by_subject", credentials.c.tenant, credentials.c.subject_id)
 
 # Who last used and last revealed a credential. Follows from the log, which does not vouch for it (`core/activity.py`).

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -59,7 +60,7 @@ STANDING_SUSPENDED: Standing
 STANDING_REVOKED: Standing
 
 class Credential(_message.Message):
-    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time", "subject_id", "last_written_time", "last_written_by", "last_used_time", "last_used_by", "last_revealed_time", "last_revealed_by")
+    __slots__ = ("name", "kind", "labels", "state", "latest_version", "field_names", "etag", "create_time", "update_time", "delete_time", "created_by", "updated_by", "standing", "standing_note", "standing_by", "standing_time", "expire_time", "subject_id", "last_written_time", "last_written_by", "last_used_time", "last_used_by", "last_revealed_time", "last_revealed_by", "rotation_period", "rotation_due_time")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +92,8 @@ class Credential(_message.Message):
     LAST_USED_BY_FIELD_NUMBER: _ClassVar[int]
     LAST_REVEALED_TIME_FIELD_NUMBER: _ClassVar[int]
     LAST_REVEALED_BY_FIELD_NUMBER: _ClassVar[int]
+    ROTATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ROTATION_DUE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -115,7 +118,9 @@ class Credential(_message.Message):
     last_used_by: str
     last_revealed_time: _timestamp_pb2.Timestamp
     last_revealed_by: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subject_id: _Optional[str] = ..., last_written_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_written_by: _Optional[str] = ..., last_used_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_by: _Optional[str] = ..., last_revealed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_revealed_by: _Optional[str] = ...) -> None: ...
+    rotation_period: _duration_pb2.Duration
+    rotation_due_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[CredentialState, str]] = ..., latest_version: _Optional[int] = ..., field_names: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., updated_by: _Optional[str] = ..., standing: _Optional[_Union[Standing, str]] = ..., standing_note: _Optional[str] = ..., standing_by: _Optional[str] = ..., standing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subject_id: _Optional[str] = ..., last_written_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_written_by: _Optional[str] = ..., last_used_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_used_by: _Optional[str] = ..., last_revealed_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_revealed_by: _Optional[str] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rotation_due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class CredentialVersion(_message.Message):
     __slots__ = ("name", "version", "state", "suite", "kek_version", "field_names", "create_time", "created_by", "destroy_time")
@@ -152,7 +157,7 @@ class CredentialServiceGetIngestKeyResponse(_message.Message):
     def __init__(self, signed_key: _Optional[str] = ...) -> None: ...
 
 class CredentialServicePutRequest(_message.Message):
-    __slots__ = ("name", "kind", "labels", "sealed", "ingest_key_id", "etag", "request_id", "subject")
+    __slots__ = ("name", "kind", "labels", "sealed", "ingest_key_id", "etag", "request_id", "subject", "rotation_period")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +173,7 @@ class CredentialServicePutRequest(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    ROTATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     labels: _containers.ScalarMap[str, str]
@@ -176,7 +182,8 @@ class CredentialServicePutRequest(_message.Message):
     etag: str
     request_id: str
     subject: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., sealed: _Optional[bytes] = ..., ingest_key_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
+    rotation_period: _duration_pb2.Duration
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., sealed: _Optional[bytes] = ..., ingest_key_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., subject: _Optional[str] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class CredentialServicePutResponse(_message.Message):
     __slots__ = ("credential",)

@@ -28,7 +28,7 @@ import uvloop
 from bench.audit import draft
 from bench.site import cpu_seconds, resident_mb, running_vault
 from vault.client import AsyncClient, Profile
-from vault.client.operations import CHANNEL_OPTIONS, metadata
+from vault.client.operations.calls import CHANNEL_OPTIONS, metadata
 from vault.client.sealing import Recipient, seal_fields
 from vault.clock import SystemClock
 from vault.core.audit import AuditLog
@@ -105,7 +105,7 @@ class Load:
         for start in range(0, BUNDLE, 20):
             names = [f"{PREFIX}/{index}" for index in range(start, start + 20)]
             await asyncio.gather(*(self._client.put(name, FIELDS, kind="generic") for name in names))
-        self._token = await self._client._drive(self._client._operations.token())
+        self._token = await self._client._drive(self._client._access.token())
         self._metadata = metadata(self._client.profile, self._token)
         self._recipient = Recipient()
 
@@ -121,7 +121,7 @@ class Load:
 
     async def put(self, total: int) -> list:
         call = self._channel.unary_unary("/vault.v1.CredentialService/Put")
-        key = await self._client._drive(self._client._operations.ingest_key())
+        key = await self._client._drive(self._client._access.ingest_key())
         run = secrets.token_hex(4)
         requests = iter(
             [

@@ -30,7 +30,7 @@ from vault.core.revocations import Kind, Revocation
 from vault.core.signing import SigningKeys
 from vault.core.tokens import Tokens, TokenSettings, Wish
 from vault.model import AuditDraft, Caller, Certificate, Origin, Outcome
-from vault.server.app import foundation
+from vault.server.foundation import foundation
 
 SCOPE = "session.reveal:acme/bench/*"
 REVOKE = "/vault.v1.TokenService/Revoke"

@@ -12,7 +12,7 @@ from hsm import KeyAlgorithm
 from vault import config
 from vault.core.lifecycle import Lifecycle
 from vault.model import AuditDraft, KeyPurpose, KeyState, Origin, Outcome
-from vault.server.app import Foundation, foundation
+from vault.server.foundation import Foundation, foundation
 from vault.store import keys
 
 if TYPE_CHECKING:

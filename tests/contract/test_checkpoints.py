@@ -30,7 +30,8 @@ from vault.core.verification import INTRODUCE
 from vault.crypto import notes
 from vault.errors import StartError
 from vault.model import SYSTEM_TENANT, AuditDraft, KeyPurpose, Origin, Outcome
-from vault.server.app import Foundation, checkpointing, foundation
+from vault.server.checkpointing import checkpointing
+from vault.server.foundation import Foundation, foundation
 from vault.store import audit as store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from vault.core.subjects import Subjects
 from vault.core.suspicions import network
 from vault.crypto import people as crypto
 from vault.model import Origin
-from vault.server.app import Foundation, foundation
+from vault.server.foundation import Foundation, foundation
 from vault.store.audit import granted_between
 from vault.store.ledger import read_head
 

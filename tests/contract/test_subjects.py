@@ -13,7 +13,7 @@ from vault.core.keys import Keyring
 from vault.core.subjects import Subjects
 from vault.errors import Reason, VaultError
 from vault.model import KeyPurpose, KeyState, Origin, SubjectState
-from vault.server.app import Foundation, foundation
+from vault.server.foundation import Foundation, foundation
 from vault.store import keys
 from vault.store.rows import COLUMNS, row_digest
 

@@ -18,7 +18,8 @@ from tests.support.vault import VaultSite
 from vault import config as configuration
 from vault.cli.main import main
 from vault.clock import SystemClock
-from vault.server.app import checkpointing, foundation
+from vault.server.checkpointing import checkpointing
+from vault.server.foundation import foundation
 from vault.store.archives import months_before
 
 if TYPE_CHECKING:

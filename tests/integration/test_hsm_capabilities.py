@@ -62,7 +62,7 @@ def remember_as(site: VaultSite, place: str = "hsm", **changes: object) -> None:
 
     from vault import config as configuration
     from vault.core import capabilities
-    from vault.server.app import foundation
+    from vault.server.foundation import foundation
 
     async def work() -> None:
         async with foundation(configuration.load(site.config_file), any_hsm=True) as base:

@@ -27,7 +27,7 @@ from vault.client import Client, StrongroomError
 from vault.core.credential_keys import CredentialKeys
 from vault.crypto.approvals import Operation
 from vault.model import AuditDraft, CredentialKey, CredentialKeyState, Origin, Outcome
-from vault.server.app import foundation
+from vault.server.foundation import foundation
 from vault.store import credential_keys as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import Write

@@ -16,7 +16,7 @@ from tests.integration.wire import Wire, until
 from tests.support.postgres import owner_url
 from vault import config as configuration
 from vault.model import SYSTEM_TENANT, AuditDraft, KeyPurpose, Origin, Outcome
-from vault.server.app import foundation
+from vault.server.foundation import foundation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

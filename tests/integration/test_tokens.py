@@ -29,7 +29,7 @@ from vault.core.subjects import Subjects
 from vault.core.tokens import Tokens, TokenSettings
 from vault.errors import VaultError
 from vault.model import SYSTEM_TENANT, Certificate, KeyPurpose
-from vault.server.app import Foundation, foundation
+from vault.server.foundation import Foundation, foundation
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:

@@ -108,10 +108,10 @@ def test_the_device_is_a_filter(site: VaultSite) -> None:
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_pages_hold_every_record_once_while_the_log_grows(reader: Client, *, newest_first: bool) -> None:
-    from vault.client import operations
+    from vault.client.operations import audit
 
     before = reader.audit_records(most=100_000)
-    request = operations.audit_request({"newest_first": newest_first})
+    request = audit.audit_request({"newest_first": newest_first})
     request.page_size = 7
     sequences: list[int] = []
     while True:

@@ -516,7 +516,7 @@ async def _data_keys(site: VaultSite) -> list[bytes]:
     from vault.store import credentials as store
 
     os.environ["SOFTHSM2_CONF"] = str(site.softhsm_config)
-    from vault.server.app import foundation
+    from vault.server.foundation import foundation
 
     found = []
     async with foundation(configuration.load(site.config_file)) as base:

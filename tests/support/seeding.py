@@ -22,7 +22,7 @@ from vault.model import (
     Version,
     VersionState,
 )
-from vault.server.app import foundation, open_owned_database
+from vault.server.foundation import foundation, open_owned_database
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import COLUMNS, Write

@@ -14,7 +14,7 @@ from vault.cli.server import ConfigFile
 from vault.errors import StartError
 
 if TYPE_CHECKING:
-    from vault.client.operations import AuditFilters
+    from vault.client.operations.audit import AuditFilters
     from vault.core.archives import Archive
     from vault.core.archiving import Plan
     from vault.core.verification import Report
@@ -37,7 +37,8 @@ def archive(
 async def _archive(file: Path, *, dry_run: bool) -> dict[str, Any]:
     from vault import config as configuration  # noqa: PLC0415
     from vault.errors import VaultError  # noqa: PLC0415
-    from vault.server.app import archiving, checkpointing, foundation  # noqa: PLC0415
+    from vault.server.checkpointing import archiving, checkpointing  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     config = configuration.load(file)
     async with foundation(config) as base:

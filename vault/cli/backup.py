@@ -91,7 +91,8 @@ def restore(
 async def _backup(config_file: Path, file: IO[bytes]) -> Manifest:
     from vault import config as configuration  # noqa: PLC0415 - gRPC and the HSM's library are slow to import
     from vault.core import backup as core  # noqa: PLC0415
-    from vault.server.app import checkpointing, foundation  # noqa: PLC0415
+    from vault.server.checkpointing import checkpointing  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     config = configuration.load(config_file)
     async with foundation(config) as base:
@@ -144,7 +145,7 @@ async def _restore_into(
     from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
     from vault.core.subjects import Subjects  # noqa: PLC0415
     from vault.metrics import Metrics  # noqa: PLC0415
-    from vault.server.app import foundation, open_hsm, open_owned_database, server_role  # noqa: PLC0415
+    from vault.server.foundation import foundation, open_hsm, open_owned_database, server_role  # noqa: PLC0415
     from vault.store import schema  # noqa: PLC0415
     from vault.store.backup import count_rows  # noqa: PLC0415
 

@@ -139,7 +139,7 @@ async def _from_database(file: Path, out: TextIO) -> None:
     from vault import config as configuration  # noqa: PLC0415
     from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.export import of_database, pages  # noqa: PLC0415
-    from vault.server.app import foundation  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     config = configuration.load(file)
     async with foundation(config) as base:

@@ -43,7 +43,7 @@ def accept(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
 
 async def _accept(config: Path) -> dict[str, str | list[str]]:
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import foundation  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     operator = f"strongroom hsm accept: {_os_user()}"
     async with foundation(configuration.load(config), any_hsm=True) as base:

@@ -107,7 +107,7 @@ def rotate_root(
 async def _rotate_root(config: Path, *, resume: bool) -> tuple[int, int]:
     from vault import config as configuration  # noqa: PLC0415
     from vault.model import SYSTEM_TENANT, KeyPurpose  # noqa: PLC0415
-    from vault.server.app import foundation  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     actor = "strongroom keys rotate-root"
     done = 0

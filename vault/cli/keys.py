@@ -33,7 +33,7 @@ def init(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
 async def create_system_keys(config: Path) -> list[str]:
     """Make what is missing; give the labels of what was made."""
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import foundation, record_hsms  # noqa: PLC0415
+    from vault.server.foundation import foundation, record_hsms  # noqa: PLC0415
 
     async with foundation(configuration.load(config)) as base:
         made = await base.keyring.create_system_keys("strongroom keys init")

@@ -59,7 +59,8 @@ def sign(
 async def _recover(config_file: Path, file: Path, *, approved: bool) -> dict[str, Any]:
     from vault import config as configuration  # noqa: PLC0415
     from vault.core import recovery  # noqa: PLC0415
-    from vault.server.app import checkpointing, foundation  # noqa: PLC0415
+    from vault.server.checkpointing import checkpointing  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
     from vault.store.ledger import read_head  # noqa: PLC0415
 
     config = configuration.load(config_file)
@@ -95,7 +96,7 @@ async def _recover(config_file: Path, file: Path, *, approved: bool) -> dict[str
 
 
 def _approvers(config: Config) -> Recovery:
-    from vault.server.app import recovery_of  # noqa: PLC0415
+    from vault.server.checkpointing import recovery_of  # noqa: PLC0415
 
     trusted = recovery_of(config)
     if not trusted.certificates:

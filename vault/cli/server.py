@@ -33,7 +33,7 @@ def migrate(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
 async def migrate_database(config: Path) -> str:
     """Bring the database's schema up to date; give its revision."""
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import open_owned_database, server_role  # noqa: PLC0415
+    from vault.server.foundation import open_owned_database, server_role  # noqa: PLC0415
     from vault.store.schema import migrate as migrate_schema  # noqa: PLC0415
     from vault.store.schema import wanted_revision  # noqa: PLC0415
 

@@ -192,7 +192,7 @@ async def _verify_database(
     from vault.clock import SystemClock  # noqa: PLC0415
     from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.inspection import inspect  # noqa: PLC0415
-    from vault.server.app import foundation, open_database  # noqa: PLC0415
+    from vault.server.foundation import foundation, open_database  # noqa: PLC0415
     from vault.store.reach import ALL_TENANTS, declare  # noqa: PLC0415
 
     config = configuration.load(file)

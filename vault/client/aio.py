@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
-from vault.client import operations
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
-from vault.client.operations import MAX_TRIES, Operations, Watching
+from vault.client.operations import (
+    approvals,
+    audit,
+    calls,
+    credentials,
+    erasures,
+    handovers,
+    jobs,
+    keys,
+    policies,
+    sessions,
+    threats,
+    tokens,
+    webhooks,
+)
+from vault.client.operations.access import Access
+from vault.client.operations.calls import MAX_TRIES
+from vault.client.operations.credentials import Watching
 from vault.client.stream import SessionState
 from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, threat_pb2
 
@@ -19,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from vault.client.operations import AuditFilters, Call, Steps
+    from vault.client.operations.audit import AuditFilters
+    from vault.client.operations.calls import Call, Steps
     from vault.client.profile import Profile
     from vault.client.secrets import Secrets
     from vault.crypto.approvals import Operation
@@ -36,9 +53,9 @@ class AsyncClient:
 
     def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
         self.profile = profile
-        self._operations = Operations(profile)
+        self._access = Access(profile)
         self._channel = grpc.aio.secure_channel(
-            profile.server, profile.channel_credentials(), operations.CHANNEL_OPTIONS
+            profile.server, profile.channel_credentials(), calls.CHANNEL_OPTIONS
         )
         self._timeout = timeout
         # Many tasks may find the token or the key missing at once: one fetches it, the others wait.
@@ -58,7 +75,7 @@ class AsyncClient:
 
     def use_token(self, text: str) -> None:
         """Use this token from now on, instead of issuing one."""
-        self._operations.use_token(text)
+        self._access.use_token(text)
 
     def session(self, *names: str, purpose: str, ttl_seconds: int | None = None) -> AsyncSession:
         """A session on credentials, to be used in a `async with` block."""
@@ -86,7 +103,17 @@ class AsyncClient:
         """
         await self._fetch_ingest_key()
         return await self._run(
-            self._operations.put(name, fields, kind, labels, etag, request_id, subject, rotation_days)
+            credentials.put(
+                self._access,
+                name,
+                fields,
+                kind,
+                labels,
+                etag,
+                request_id,
+                subject=subject,
+                rotation_days=rotation_days,
+            )
         )
 
     async def reveal(
@@ -96,7 +123,7 @@ class AsyncClient:
 
         With `approval_id` it breaks the glass on one.
         """
-        return await self._run(self._operations.reveal(names, purpose, field_names, approval_id))
+        return await self._run(sessions.reveal(self._access, names, purpose, field_names, approval_id))
 
     async def set_standing(
         self,
@@ -111,8 +138,8 @@ class AsyncClient:
 
         An empty standing leaves it as it is; without `expire_time` it does not expire.
         """
-        wanted = operations.standing(standing)
-        return await self._run(self._operations.set_standing(name, wanted, note, expire_time, etag))
+        wanted = credentials.standing(standing)
+        return await self._run(credentials.set_standing(self._access, name, wanted, note, expire_time, etag))
 
     async def create_key(
         self,
@@ -130,26 +157,26 @@ class AsyncClient:
         Gives the public half; the private one leaves the HSM never. `kid` is by default its thumbprint; `formats` holds
         it to some of `jws`, `client_assertion`, `http` and `raw`. `etag="new"` makes it only if there is no credential.
         """
-        steps = self._operations.create_key(name, algorithm, labels, kid, formats, etag, request_id)
+        steps = credentials.create_key(self._access, name, algorithm, labels, kid, formats, etag, request_id)
         return await self._run(steps)
 
     async def public_key(self, name: str, version: int = 0) -> credential_pb2.PublicKey:
         """The public half of a version's key in the HSM, by default of the newest: as PEM and as JWK."""
-        return await self._run(self._operations.public_key(name, version))
+        return await self._run(credentials.public_key(self._access, name, version))
 
     async def create_webhook_endpoint(
         self, url: str, events: Sequence[str], *, credential: str
     ) -> webhook_pb2.WebhookEndpoint:
         """Have `url` told of events, signed with a credential of the kind `webhook_endpoint` (docs/webhooks.md)."""
-        return await self._run(self._operations.create_webhook_endpoint(url, events, credential))
+        return await self._run(webhooks.create_webhook_endpoint(self._access, url, events, credential))
 
     async def list_webhook_endpoints(self) -> list[webhook_pb2.WebhookEndpoint]:
         """The tenant's webhook endpoints, and how each does."""
-        return await self._run(self._operations.list_webhook_endpoints())
+        return await self._run(webhooks.list_webhook_endpoints(self._access))
 
     async def delete_webhook_endpoint(self, endpoint_id: str) -> None:
         """Remove a webhook endpoint."""
-        await self._run(self._operations.delete_webhook_endpoint(endpoint_id))
+        await self._run(webhooks.delete_webhook_endpoint(self._access, endpoint_id))
 
     async def wrap(
         self,
@@ -161,21 +188,21 @@ class AsyncClient:
     ) -> handover_pb2.HandoverServiceWrapResponse:
         """Wrap a secret that `recipient`, an identity, can open once with the id that this returns."""
         await self._fetch_ingest_key()
-        return await self._run(self._operations.wrap(name, fields, recipient, ttl_seconds))
+        return await self._run(handovers.wrap(self._access, name, fields, recipient, ttl_seconds))
 
     async def unwrap(self, name: str, handover_id: str) -> Secrets:
         """Open a secret that was wrapped for this client: once. Close it, or use it in a `with` block."""
-        return await self._run(self._operations.unwrap(name, handover_id))
+        return await self._run(handovers.unwrap(self._access, name, handover_id))
 
     async def get(self, name: str) -> credential_pb2.Credential:
         """A credential's metadata."""
-        return await self._run(self._operations.get(name))
+        return await self._run(credentials.get(self._access, name))
 
     async def list_credentials(
         self, prefix: str = "", *, show_deleted: bool = False
     ) -> list[credential_pb2.Credential]:
         """The metadata of the credentials under a prefix; by default the whole tenant's."""
-        return await self._run(self._operations.list_credentials(prefix, show_deleted=show_deleted))
+        return await self._run(credentials.list_credentials(self._access, prefix, show_deleted=show_deleted))
 
     async def watch(
         self, prefix: str = "", *, cursor: str = ""
@@ -184,15 +211,15 @@ class AsyncClient:
 
         Nothing is missed after the first connection; with the `cursor` of an earlier change, nothing since that.
         """
-        watching = Watching(self._operations, prefix, cursor)
+        watching = Watching(self._access, prefix, cursor)
         invoke = self._channel.unary_stream(
             Watching.METHOD,
             request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
             response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
         )
         while True:
-            token = await self._drive(self._operations.token())
-            call = invoke(watching.request, metadata=operations.metadata(self.profile, token))
+            token = await self._drive(self._access.token())
+            call = invoke(watching.request, metadata=calls.metadata(self.profile, token))
             try:
                 async for answer in call:
                     if watching.take(answer):
@@ -204,21 +231,21 @@ class AsyncClient:
 
     async def list_versions(self, name: str) -> list[credential_pb2.CredentialVersion]:
         """A credential's versions, newest first."""
-        return await self._run(self._operations.list_versions(name))
+        return await self._run(credentials.list_versions(self._access, name))
 
     async def delete(self, name: str, *, etag: str = "") -> credential_pb2.Credential:
         """Delete a credential; it can be undeleted."""
-        return await self._run(self._operations.delete(name, etag))
+        return await self._run(credentials.delete(self._access, name, etag))
 
     async def undelete(self, name: str, *, etag: str = "") -> credential_pb2.Credential:
         """Bring a deleted credential back."""
-        return await self._run(self._operations.undelete(name, etag))
+        return await self._run(credentials.undelete(self._access, name, etag))
 
     async def destroy_version(
         self, name: str, version: int, *, etag: str = ""
     ) -> credential_pb2.CredentialVersion:
         """Destroy a version for ever."""
-        return await self._run(self._operations.destroy_version(name, version, etag))
+        return await self._run(credentials.destroy_version(self._access, name, version, etag))
 
     async def issue_token(
         self,
@@ -238,7 +265,7 @@ class AsyncClient:
         `request_token` gave, once others have signed for the same arguments.
         """
         return await self._drive(
-            self._operations.issue_token(
+            self._access.issue_token(
                 scopes, ttl_seconds, purpose, tenant, max_sessions, narrowable, approval_id
             )
         )
@@ -258,7 +285,7 @@ class AsyncClient:
         `token.issue:<tenant>/tokens`.
         """
         return await self._run(
-            self._operations.request_token(scopes, ttl_seconds, purpose, max_sessions, narrowable)
+            tokens.request_token(self._access, scopes, ttl_seconds, purpose, max_sessions, narrowable)
         )
 
     async def exchange_token(
@@ -276,14 +303,14 @@ class AsyncClient:
         With the SHA-256 thumbprint of another certificate (base64url) it is for the holder of that one.
         """
         return await self._run(
-            self._operations.exchange_token(
-                scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions, narrowable
+            tokens.exchange_token(
+                self._access, scopes, ttl_seconds, certificate_thumbprint, purpose, max_sessions, narrowable
             )
         )
 
     async def revoke_token(self, token_id: str, *, tenant: str = "") -> token_pb2.TokenServiceRevokeResponse:
         """Revoke a token by its id, and all that come from it."""
-        return await self._run(self._operations.revoke(operations.revoke_request(token_id, tenant=tenant)))
+        return await self._run(tokens.revoke(self._access, tokens.revoke_request(token_id, tenant=tenant)))
 
     async def revoke_tokens(
         self,
@@ -298,26 +325,26 @@ class AsyncClient:
 
         `tenant` is the client's own by default; `*` is every tenant.
         """
-        request = operations.revoke_request(
+        request = tokens.revoke_request(
             parent_id=parent_id,
             identity=identity,
             everything=everything,
             tenant=tenant,
             issued_before=issued_before,
         )
-        return await self._run(self._operations.revoke(request))
+        return await self._run(tokens.revoke(self._access, request))
 
     async def introspect_token(self, text: str) -> token_pb2.TokenServiceIntrospectResponse:
         """What a token is good for."""
-        return await self._run(self._operations.introspect_token(text))
+        return await self._run(tokens.introspect_token(self._access, text))
 
     async def jwks(self) -> bytes:
         """The vault's public keys, as a JWK set in JSON."""
-        return await self._drive(self._operations.jwks())
+        return await self._drive(self._access.jwks())
 
     async def create_tenant(self, tenant: str, *, homes: key_pb2.KeyHomes | None = None) -> key_pb2.Key:
         """Make a tenant and its first key."""
-        return await self._run(self._operations.create_tenant(tenant, homes))
+        return await self._run(keys.create_tenant(self._access, tenant, homes))
 
     async def rotate_key(
         self,
@@ -333,34 +360,34 @@ class AsyncClient:
         somewhere else.
         """
         return await self._run(
-            self._operations.rotate_key(tenant, purpose, validate_only=validate_only, homes=homes)
+            keys.rotate_key(self._access, tenant, purpose, validate_only=validate_only, homes=homes)
         )
 
     async def key_status(self, tenant: str) -> key_pb2.KeyServiceGetStatusResponse:
         """What depends on each version of a tenant's key, what is due, and which jobs are under way."""
-        return await self._run(self._operations.key_status(tenant))
+        return await self._run(keys.key_status(self._access, tenant))
 
     async def key_uses(self, tenant: str, version: int) -> list[key_pb2.KeyUse]:
         """All that a version of a tenant's key wraps, by name."""
-        return await self._run(self._operations.key_uses(tenant, version))
+        return await self._run(keys.key_uses(self._access, tenant, version))
 
     async def retire_key(self, tenant: str, version: int, *, validate_only: bool = False) -> key_pb2.Key:
         """Take a version that nothing depends on out of use."""
-        return await self._run(self._operations.retire_key(tenant, version, validate_only=validate_only))
+        return await self._run(keys.retire_key(self._access, tenant, version, validate_only=validate_only))
 
     async def quarantine_key(
         self, tenant: str, version: int, *, refuse_reads: bool = False, validate_only: bool = False
     ) -> key_pb2.KeyServiceQuarantineResponse:
         """Put a version that may be compromised into quarantine; what it wraps is re-encrypted first of all."""
         return await self._run(
-            self._operations.quarantine_key(
-                tenant, version, refuse_reads=refuse_reads, validate_only=validate_only
+            keys.quarantine_key(
+                self._access, tenant, version, refuse_reads=refuse_reads, validate_only=validate_only
             )
         )
 
     async def restore_key(self, tenant: str, version: int, *, validate_only: bool = False) -> key_pb2.Key:
         """Take one step back: from scheduled destruction to retired, from retired to opening what it wraps."""
-        return await self._run(self._operations.restore_key(tenant, version, validate_only=validate_only))
+        return await self._run(keys.restore_key(self._access, tenant, version, validate_only=validate_only))
 
     async def destroy_key(
         self,
@@ -373,7 +400,8 @@ class AsyncClient:
     ) -> key_pb2.KeyServiceDestroyResponse:
         """Schedule a version that nothing depends on for destruction, by default in 7 days."""
         return await self._run(
-            self._operations.destroy_key(
+            keys.destroy_key(
+                self._access,
                 tenant,
                 version,
                 delay_seconds=delay_seconds,
@@ -393,31 +421,29 @@ class AsyncClient:
         validate_only: bool = False,
     ) -> key_pb2.KeySchedule:
         """Have the vault rotate a key by itself: by age, by number of wraps; neither: not at all."""
-        schedule = key_pb2.KeySchedule(
-            purpose=operations.KEY_PURPOSES[purpose], max_wraps=max_wraps, rewrap=rewrap
-        )
+        schedule = key_pb2.KeySchedule(purpose=keys.KEY_PURPOSES[purpose], max_wraps=max_wraps, rewrap=rewrap)
         schedule.every.seconds = every_seconds
-        return await self._run(self._operations.schedule_key(tenant, schedule, validate_only=validate_only))
+        return await self._run(keys.schedule_key(self._access, tenant, schedule, validate_only=validate_only))
 
     async def list_keys(self, tenant: str) -> list[key_pb2.Key]:
         """The versions of a tenant's key, newest first."""
-        return await self._run(self._operations.list_keys(tenant))
+        return await self._run(keys.list_keys(self._access, tenant))
 
     async def describe_key(self, tenant: str, version: int = 0) -> key_pb2.KeyServiceDescribeResponse:
         """What is known of a key version; 0 is the active one."""
-        return await self._run(self._operations.describe_key(tenant, version))
+        return await self._run(keys.describe_key(self._access, tenant, version))
 
     async def list_threats(self, *, only_open: bool = False) -> list[threat_pb2.Threat]:
         """Findings of threat detection, newest first."""
-        return await self._run(self._operations.list_threats(only_open=only_open))
+        return await self._run(threats.list_threats(self._access, only_open=only_open))
 
     async def explain_threat(self, threat_id: str) -> threat_pb2.ThreatServiceExplainResponse:
         """One finding with its evidence."""
-        return await self._run(self._operations.explain_threat(threat_id))
+        return await self._run(threats.explain_threat(self._access, threat_id))
 
     async def release_threat(self, threat_id: str, *, purpose: str) -> threat_pb2.Threat:
         """Close a finding, and thaw what it froze."""
-        return await self._run(self._operations.release_threat(threat_id, purpose))
+        return await self._run(threats.release_threat(self._access, threat_id, purpose))
 
     async def blast_radius(
         self, *, identity: str = "", token_id: str = "", certificate: str = ""
@@ -425,36 +451,36 @@ class AsyncClient:
         """Everything that an identity, a token (and those made from it) or a certificate touched. Name one."""
         named = {"identity": identity, "token_id": token_id, "certificate": certificate}
         request = threat_pb2.ThreatServiceGetBlastRadiusRequest(**{k: v for k, v in named.items() if v})
-        return await self._run(self._operations.blast_radius(request))
+        return await self._run(threats.blast_radius(self._access, request))
 
     async def get_policy(self, version: int = 0) -> policy_pb2.Policy:
         """A version of the policy; 0 is what is in force."""
-        return await self._run(self._operations.get_policy(version))
+        return await self._run(policies.get_policy(self._access, version))
 
     async def list_policies(self) -> list[policy_pb2.Policy]:
         """The stored versions of the policy, newest first, without their text."""
-        return await self._run(self._operations.list_policies())
+        return await self._run(policies.list_policies(self._access))
 
     async def validate_policy(self, text: str) -> list[str]:
         """What is wrong with a policy; nothing if it can be put in force."""
-        return list((await self._run(self._operations.validate_policy(text))).problems)
+        return list((await self._run(policies.validate_policy(self._access, text))).problems)
 
     async def written_policy(self, text: str) -> str:
         """A valid policy as it would be stored, for who may change it: people by pseudonym. Its SHA-256 is approved."""
-        response = await self._run(self._operations.validate_policy(text))
+        response = await self._run(policies.validate_policy(self._access, text))
         return response.text
 
     async def apply_policy(
         self, text: str, *, base_version: int, comment: str, approval_id: str
     ) -> policy_pb2.Policy:
         """Put a policy in force, everywhere within a second."""
-        return await self._run(self._operations.apply_policy(text, base_version, comment, approval_id))
+        return await self._run(policies.apply_policy(self._access, text, base_version, comment, approval_id))
 
     async def explain_policy(
         self, identity: str, scope: str, circumstances: policy_pb2.PolicyCircumstances | None = None
     ) -> policy_pb2.PolicyServiceExplainResponse:
         """Whether an identity would be granted a scope, and which rules say so."""
-        return await self._run(self._operations.explain_policy(identity, scope, circumstances))
+        return await self._run(policies.explain_policy(self._access, identity, scope, circumstances))
 
     async def list_reachers(
         self,
@@ -464,21 +490,21 @@ class AsyncClient:
         circumstances: policy_pb2.PolicyCircumstances | None = None,
     ) -> policy_pb2.PolicyServiceListReachersResponse:
         """Who can reach a credential, by the policy in force."""
-        return await self._run(self._operations.list_reachers(name, identities, circumstances))
+        return await self._run(policies.list_reachers(self._access, name, identities, circumstances))
 
     async def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
         """Ask for an approval of an operation."""
-        return await self._run(self._operations.request_approval(operation, purpose))
+        return await self._run(approvals.request_approval(self._access, operation, purpose))
 
     async def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
         """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
-        return await self._run(self._operations.approve(approval))
+        return await self._run(approvals.approve(self._access, approval))
 
     async def describe_erasure(
         self, tenant: str = "", subject: str = "", *, identity: str = ""
     ) -> erasure_pb2.ErasureServiceDescribeResponse:
         """What it would take to erase a subject of a tenant, the tenant, or a person who calls, and what to approve."""
-        return await self._run(self._operations.describe_erasure(tenant, subject, identity))
+        return await self._run(erasures.describe_erasure(self._access, tenant, subject, identity))
 
     async def erase(
         self, tenant: str = "", subject: str = "", *, identity: str = "", approval_id: str = ""
@@ -487,23 +513,23 @@ class AsyncClient:
 
         What was interrupted is taken up; a person is then named by the pseudonym.
         """
-        return await self._run(self._operations.erase(tenant, subject, identity, approval_id))
+        return await self._run(erasures.erase(self._access, tenant, subject, identity, approval_id))
 
     async def identify(self, pseudonyms: Sequence[str]) -> list[str]:
         """Whom pseudonyms of people stand for, in order; empty for who was erased. Needs `audit.identify`."""
-        return await self._run(self._operations.identify(pseudonyms))
+        return await self._run(audit.identify(self._access, pseudonyms))
 
     async def get_approval(self, approval_id: str) -> approval_pb2.Approval:
         """One approval."""
-        return await self._run(self._operations.get_approval(approval_id))
+        return await self._run(approvals.get_approval(self._access, approval_id))
 
     async def list_approvals(self, *, only_open: bool = False) -> list[approval_pb2.Approval]:
         """The approvals that the caller may see, newest first."""
-        return await self._run(self._operations.list_approvals(only_open=only_open))
+        return await self._run(approvals.list_approvals(self._access, only_open=only_open))
 
     async def cancel_approval(self, approval_id: str) -> approval_pb2.Approval:
         """Take an approval back."""
-        return await self._run(self._operations.cancel_approval(approval_id))
+        return await self._run(approvals.cancel_approval(self._access, approval_id))
 
     async def start_job(
         self,
@@ -518,21 +544,21 @@ class AsyncClient:
         """Start a job (`rewrap` or `reencrypt`) on all that a tenant has, or only ask what it would be."""
         request = job_pb2.JobServiceStartRequest(
             tenant=tenant,
-            kind=operations.JOB_KINDS[kind],
+            kind=jobs.JOB_KINDS[kind],
             source_version=source_version,
             suite=suite,
             max_per_second=max_per_second,
             validate_only=validate_only,
         )
-        return await self._run(self._operations.start_job(request))
+        return await self._run(jobs.start_job(self._access, request))
 
     async def get_job(self, tenant: str, job_id: str) -> job_pb2.RewrapJob:
         """A job and how far it is."""
-        return await self._run(self._operations.get_job(tenant, job_id))
+        return await self._run(jobs.get_job(self._access, tenant, job_id))
 
     async def list_jobs(self, tenant: str) -> list[job_pb2.RewrapJob]:
         """A tenant's jobs, newest first, without their reports."""
-        return await self._run(self._operations.list_jobs(tenant))
+        return await self._run(jobs.list_jobs(self._access, tenant))
 
     async def update_job(
         self,
@@ -547,25 +573,25 @@ class AsyncClient:
         request = job_pb2.JobServiceUpdateRequest(
             tenant=tenant,
             job_id=job_id,
-            command=operations.JOB_COMMANDS[command],
+            command=jobs.JOB_COMMANDS[command],
             max_per_second=max_per_second,
             validate_only=validate_only,
         )
-        return await self._run(self._operations.update_job(request))
+        return await self._run(jobs.update_job(self._access, request))
 
     async def watch_job(self, tenant: str, job_id: str) -> AsyncIterator[job_pb2.RewrapJob]:
         """A job whenever it got on, until it has ended. Survives a vault that restarts."""
         attempt = 0
         while True:
             await self._fetch_token()
-            token = await self._drive(self._operations.token())
+            token = await self._drive(self._access.token())
             invoke = self._channel.unary_stream(
-                operations.WATCH_JOB,
+                jobs.WATCH_JOB,
                 request_serializer=job_pb2.JobServiceWatchRequest.SerializeToString,
                 response_deserializer=job_pb2.JobServiceWatchResponse.FromString,
             )
             request = job_pb2.JobServiceWatchRequest(tenant=tenant, job_id=job_id)
-            sent = operations.metadata(self._operations.profile, token)
+            sent = calls.metadata(self._access.profile, token)
             try:
                 async for response in invoke(request, metadata=sent):
                     attempt = 0
@@ -574,23 +600,23 @@ class AsyncClient:
                         return
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
-                if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= operations.MAX_WATCH_TRIES:
+                if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= jobs.MAX_WATCH_TRIES:
                     raise failure from None
-                await asyncio.sleep(operations.pause(min(attempt, MAX_TRIES)))
+                await asyncio.sleep(calls.pause(min(attempt, MAX_TRIES)))
                 attempt += 1
 
     async def audit_records(
         self, *, most: int = 1000, **filters: Unpack[AuditFilters]
     ) -> list[audit_pb2.AuditRecord]:
         """Audit records that match every filter given, at most so many, by sequence."""
-        request = operations.audit_request(filters)
-        return await self._run(self._operations.audit_records(request, most))
+        request = audit.audit_request(filters)
+        return await self._run(audit.audit_records(self._access, request, most))
 
     async def iter_audit(
         self, *, follow: bool = False, **filters: Unpack[AuditFilters]
     ) -> AsyncIterator[audit_pb2.AuditRecord]:
         """Audit records that match, page by page; with `follow`, goes on with new ones for ever."""
-        request = operations.audit_request(filters)
+        request = audit.audit_request(filters)
         while True:
             page = await self.audit_page(request)
             request.page_token = page.next_page_token
@@ -599,62 +625,62 @@ class AsyncClient:
             if not page.next_page_token:
                 if not follow:
                     return
-                operations.follow_audit(request, page)
-                await asyncio.sleep(operations.FOLLOW_SECONDS)
+                audit.follow_audit(request, page)
+                await asyncio.sleep(audit.FOLLOW_SECONDS)
 
     async def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
         """The newest checkpoint of the audit log."""
-        return await self._run(self._operations.checkpoint())
+        return await self._run(audit.checkpoint(self._access))
 
     async def verify_audit(self) -> audit_pb2.AuditServiceVerifyResponse:
         """Have the vault verify its whole audit log."""
-        return await self._run(self._operations.verify_audit())
+        return await self._run(audit.verify_audit(self._access))
 
     async def audit_page(
         self, request: audit_pb2.AuditServiceListRequest
     ) -> audit_pb2.AuditServiceListResponse:
         """One page of audit records, to read a log of any length."""
-        return await self._run(self._operations.audit_page(request))
+        return await self._run(audit.audit_page(self._access, request))
 
     async def compliance_report(
         self, standard: str, *, days: int = 365, cryptoperiod_days: int = 365
     ) -> audit_pb2.AuditServiceReportResponse:
         """A signed report for assessors; the SDK's own time-out does not hold for it, it may take minutes."""
-        return await self._run(self._operations.compliance_report(standard, days, cryptoperiod_days))
+        return await self._run(audit.compliance_report(self._access, standard, days, cryptoperiod_days))
 
     async def audit_sinks(self) -> list[audit_pb2.AuditSink]:
         """The sinks that the log also goes to, and how each fares."""
-        return list((await self._run(self._operations.audit_sinks())).sinks)
+        return list((await self._run(audit.audit_sinks(self._access))).sinks)
 
     async def list_checkpoints(self) -> list[audit_pb2.Checkpoint]:
         """Every checkpoint of the audit log, by size."""
-        return await self._run(self._operations.list_checkpoints())
+        return await self._run(audit.list_checkpoints(self._access))
 
     async def inclusion_proof(
         self, sequence: int, *, size: int = 0
     ) -> audit_pb2.AuditServiceGetInclusionProofResponse:
         """A record, and the proof that the checkpoint of `size` (0: the newest) covers it."""
-        return await self._run(self._operations.inclusion_proof(sequence, size))
+        return await self._run(audit.inclusion_proof(self._access, sequence, size))
 
     async def accept_audit_loss(self, sequence: int, approval_id: str) -> audit_pb2.Checkpoint:
         """Accept, with an approval, that a damaged record's content is lost; the checkpoint signed over it."""
-        return (await self._run(self._operations.accept_audit_loss(sequence, approval_id))).checkpoint
+        return (await self._run(audit.accept_audit_loss(self._access, sequence, approval_id))).checkpoint
 
     async def consistency_proof(
         self, old_size: int, *, size: int = 0
     ) -> audit_pb2.AuditServiceGetConsistencyProofResponse:
         """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
-        return await self._run(self._operations.consistency_proof(old_size, size))
+        return await self._run(audit.consistency_proof(self._access, old_size, size))
 
     async def _fetch_token(self) -> None:
-        if not self._operations.has_token:
+        if not self._access.has_token:
             async with self._fetching:
-                await self._drive(self._operations.token())
+                await self._drive(self._access.token())
 
     async def _fetch_ingest_key(self) -> None:
-        if not self._operations.has_ingest_key:
+        if not self._access.has_ingest_key:
             async with self._fetching:
-                await self._drive(self._operations.ingest_key())
+                await self._drive(self._access.ingest_key())
 
     async def _run(self, steps: Steps[T]) -> T:
         """Carry out an operation that needs a token."""
@@ -682,7 +708,7 @@ class AsyncClient:
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.response.FromString,
         )
-        sent = operations.metadata(self._operations.profile, call.token)
+        sent = calls.metadata(self._access.profile, call.token)
         for attempt in range(MAX_TRIES):
             try:
                 return await invoke(call.request, timeout=self._timeout, metadata=sent)
@@ -690,7 +716,7 @@ class AsyncClient:
                 failure = from_rpc(error)
                 if not call.may_repeat(failure, attempt):
                     raise failure from None
-                await asyncio.sleep(operations.pause(attempt))
+                await asyncio.sleep(calls.pause(attempt))
         raise AssertionError("unreachable")
 
 
@@ -722,16 +748,16 @@ class AsyncSession:
         return self._state.closed
 
     async def __aenter__(self) -> Self:
-        operations_ = self._client._operations  # noqa: SLF001 - a session is a part of its client
+        access = self._client._access  # noqa: SLF001 - a session is a part of its client
         await self._client._fetch_token()  # noqa: SLF001
-        token = await self._client._drive(operations_.token())  # noqa: SLF001
+        token = await self._client._drive(access.token())  # noqa: SLF001
         invoke = self._client._channel.stream_stream(  # noqa: SLF001
             _OPEN,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
             response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
         )
         # The stubs want an iterator; without one the stream is written to by hand.
-        self._stream: Any = invoke(metadata=operations.metadata(operations_.profile, token))  # type: ignore[call-arg]
+        self._stream: Any = invoke(metadata=calls.metadata(access.profile, token))  # type: ignore[call-arg]
         try:
             await self._ask(self._state.start())
         except BaseException:

@@ -5,32 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import functools
 import gc
 import logging
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-import hsm as hsm_library
-from hsm import HsmAuthFailed, HsmError
-from hsm.uri import UriError
-from vault import config as configuration
-from vault.clock import SystemClock
 from vault.config import read_secret_file, seconds
 from vault.core import approvals, policy, suspicions, upkeep
 from vault.core.activity import ActivityWatch
-from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
 from vault.core.approvals import Approvals, ApprovalSettings
-from vault.core.archiving import ArchiveSettings, Archiving
-from vault.core.audit import AuditLog
-from vault.core.batch import Load
-from vault.core.capabilities import HsmCapabilities
-from vault.core.checkpoint_keys import CheckpointKeys
-from vault.core.checkpoints import Checkpoints
 from vault.core.compliance import Compliance
 from vault.core.credential_keys import CredentialKeys
 from vault.core.credentials import Credentials
@@ -42,19 +27,16 @@ from vault.core.erasures import Erasures
 from vault.core.follower import Follower
 from vault.core.handovers import Handovers
 from vault.core.health import Health
-from vault.core.hsm import SECOND, Hsm, OneHsm
 from vault.core.ingest import IngestKeys
 from vault.core.jobs import Jobs
-from vault.core.keys import Keyring
 from vault.core.lanes import Lanes
 from vault.core.lifecycle import Lifecycle
 from vault.core.losses import Losses
 from vault.core.outgoing import Outgoing
 from vault.core.people import People
 from vault.core.policies import Policies
-from vault.core.proofs import Paths, Proofs
+from vault.core.proofs import Proofs
 from vault.core.rates import Rates
-from vault.core.recovery import Recovery
 from vault.core.rewrap import Rewrap
 from vault.core.schedules import Schedules
 from vault.core.session import SessionSettings
@@ -72,14 +54,14 @@ from vault.core.uses.webhook_keys import WebhookKeys
 from vault.core.watches import Watches
 from vault.crypto import memory
 from vault.errors import Reason, StartError, VaultError
-from vault.metrics import Metrics
 from vault.model import SYSTEM_TENANT, KeyPurpose
-from vault.server import references
 from vault.server.approvals import ApprovalService
 from vault.server.audit import AuditService
+from vault.server.checkpointing import archiving, checkpointing
 from vault.server.credentials import CredentialService
 from vault.server.edge import Edge
 from vault.server.erasures import ErasureService
+from vault.server.foundation import Foundation, record_hsms
 from vault.server.handovers import HandoverService
 from vault.server.health import HealthService
 from vault.server.identity import Identities
@@ -90,15 +72,11 @@ from vault.server.pages import Pages
 from vault.server.policies import PolicyService
 from vault.server.sessions import SessionService
 from vault.server.threats import ThreatService
-from vault.server.tls import TlsFiles, certificate_der
+from vault.server.tls import TlsFiles
 from vault.server.tokens import TokenService
 from vault.server.webhooks import WebhookService
 from vault.sinks.open import outlets
-from vault.store import audit as store_audit
-from vault.store.engine import connect, user_of
-from vault.store.reach import ALL_TENANTS, NOBODY, declare, declared
-from vault.store.row_security import why_unsafe
-from vault.store.schema import current_revision, wanted_revision
+from vault.store.reach import NOBODY, declared
 from vault.v1 import (
     approval_pb2,
     audit_pb2,
@@ -115,16 +93,10 @@ from vault.v1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
-    from vault.clock import Clock
-    from vault.config import Audit as AuditSection
-    from vault.config import Config, SecondHsm
-    from vault.config import Hsm as HsmSection
-    from vault.core.anchors import Anchor
-    from vault.core.one_hsm import Watch
+    from vault.config import Config
     from vault.model import Caller
-    from vault.store.engine import Database
 
 log = logging.getLogger("strongroom.app")
 
@@ -143,138 +115,6 @@ OPTIONS = (
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.enable_channelz", 0),
 )
-
-
-@dataclass(frozen=True)
-class Foundation:
-    """What the vault stands on, server or not: clock, database, HSM, log, keys."""
-
-    clock: SystemClock
-    load: Load
-    database: Database
-    hsm: Hsm
-    log: AuditLog
-    keyring: Keyring
-    capabilities: HsmCapabilities
-    metrics: Metrics
-
-
-@contextlib.asynccontextmanager
-async def foundation(config: Config, *, any_hsm: bool = False) -> AsyncIterator[Foundation]:
-    """Open database and HSM, check that they can be used, and close them at the end. Raises `StartError`.
-
-    What follows is done for every tenant: a call that comes over the wire declares for itself (`edge.py`).
-
-    `any_hsm` lets in an HSM that is not what it was recorded to be.
-    """
-    declare(ALL_TENANTS)
-    clock = SystemClock()
-    memory.configure(limit_bytes=config.sessions.locked_memory_bytes)
-    load = Load()
-    metrics = Metrics()
-    database = open_database(config)
-    try:
-        await _check_schema(database, any_role=config.database.danger_any_role)
-        hsm = await asyncio.to_thread(open_hsm, config, load, metrics)
-        try:
-            audit_log = AuditLog(
-                database, clock, load, wait_seconds=config.audit.wait_seconds, watch=metrics.committed
-            )
-            capabilities = HsmCapabilities(database, audit_log)
-            if not any_hsm:
-                for place, backend in hsm.backends.items():
-                    await capabilities.check(place, backend)
-            keyring = Keyring(database, hsm, audit_log, config.hsm.deployment, config.hsm.key_placement)
-            yield Foundation(clock, load, database, hsm, audit_log, keyring, capabilities, metrics)
-            await audit_log.drain()
-        finally:
-            await asyncio.to_thread(hsm.close)
-    finally:
-        await database.close()
-
-
-def open_database(config: Config) -> Database:
-    """Open the configured database. Raises `StartError`."""
-    file = config.database.password_file
-    password = read_secret_file(file, "database.password_file") if file else references.password(config)
-    return connect(config.database.url, password, pool_size=config.database.pool_size)
-
-
-def open_owned_database(config: Config) -> Database:
-    """Open the configured database as the owner of its tables, to migrate or to restore. Raises `StartError`."""
-    url, file = config.database.owner_url, config.database.owner_password_file
-    if url is None:
-        return open_database(config)
-    password = read_secret_file(file, "database.owner_password_file") if file else None
-    return connect(url, password, pool_size=config.database.pool_size)
-
-
-def server_role(config: Config) -> str:
-    """The role that is given what the server needs when the tables' owner migrates; empty if there are not two."""
-    return user_of(config.database.url) if config.database.owner_url else ""
-
-
-def open_hsm(config: Config, load: Load, metrics: Metrics) -> Hsm:
-    """Open the configured HSMs. Raises `StartError`."""
-    if config.hsm.softhsm_config_file is not None:
-        # SoftHSM reads this once, when its library is loaded.
-        os.environ["SOFTHSM2_CONF"] = str(config.hsm.softhsm_config_file)
-    # What is wrong at start is said in one line, by whoever catches the error.
-    logging.getLogger("hsm").setLevel(logging.CRITICAL)
-    second = config.second_hsm
-    try:
-        first = _open_one(config, config.hsm, load, functools.partial(metrics.hsm_called, "hsm"))
-        watch = functools.partial(metrics.hsm_called, SECOND)
-        return Hsm(first, (lambda: _open_one(config, second, load, watch)) if second else None)
-    except HsmAuthFailed as error:
-        raise StartError(f"hsm: no log-in: {error}") from None
-    except (HsmError, UriError) as error:
-        raise StartError(f"hsm: {error}") from None
-    finally:
-        logging.getLogger("hsm").setLevel(logging.NOTSET)
-
-
-async def record_hsms(base: Foundation) -> None:
-    """Record what the HSMs are, those that have no record yet. Raises `StartError`."""
-    for place, backend in base.hsm.backends.items():
-        await base.capabilities.record(place, backend)
-
-
-def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load, watch: Watch) -> OneHsm:
-    backend = hsm_library.open_backend(
-        references.hsm_uri(config, section.uri),
-        sessions=section.sessions,
-        wait_seconds=section.wait_seconds,
-        hang_seconds=section.hang_seconds,
-        cached_keys=section.cached_keys,
-    )
-    deadline = section.wait_seconds + section.hang_seconds
-    return OneHsm(backend, load, watch, threads=section.sessions, deadline_seconds=deadline)
-
-
-async def _check_schema(database: Database, *, any_role: bool) -> None:
-    try:
-        current = await current_revision(database)
-    except VaultError as error:
-        raise StartError(f"database: {error.message}") from None
-    if current != wanted_revision():
-        raise StartError(
-            f"database: its schema is at {current or 'nothing'}, this version needs {wanted_revision()}: "
-            "run `strongroom migrate`"
-        )
-    if not database.is_postgresql:
-        return
-    try:
-        unsafe = await why_unsafe(database)
-    except VaultError as error:
-        raise StartError(f"database: {error.message}") from None
-    if unsafe and not any_role:
-        raise StartError(
-            f"database.url: {unsafe}: tenants would be kept apart by the vault's code alone; "
-            "name another role, and `strongroom migrate` gives it what it needs"
-        )
-    if unsafe:
-        log.warning("database.danger_any_role: no row-level security", extra={"why": unsafe})
 
 
 class App:
@@ -612,82 +452,6 @@ def _approval_settings(config: Config) -> ApprovalSettings:
         },
         seconds(section.life_seconds),
     )
-
-
-class Checkpointing(NamedTuple):
-    """What makes, signs, proves and anchors checkpoints."""
-
-    keys: CheckpointKeys
-    paths: Paths
-    anchors: Anchors
-    checkpoints: Checkpoints
-
-
-def checkpointing(base: Foundation, config: Config) -> Checkpointing:
-    """Everything for checkpoints, server or not. Nothing is known yet: call `checkpoints.start`."""
-    database, clock = base.database, base.clock
-    keys = CheckpointKeys(
-        config.audit.origin,
-        database,
-        base.hsm,
-        base.keyring,
-        base.log,
-        clock,
-        post_quantum=config.audit.post_quantum_signature,
-    )
-    paths = Paths(database, keys)
-    anchors = Anchors(
-        _anchors(config.audit, paths, clock),
-        lambda checkpoint, name, lines: store_audit.keep_cosignature(
-            database, checkpoint.size, name, lines, clock.now()
-        ),
-    )
-    return Checkpointing(
-        keys, paths, anchors, Checkpoints(keys, anchors, recovery_of(config), database, base.log, clock)
-    )
-
-
-def archiving(base: Foundation, config: Config, parts: Checkpointing) -> Archiving | None:
-    """What archives the log, if it is configured."""
-    section = config.audit
-    if section.archive_folder is None:
-        return None
-    return Archiving(
-        ArchiveSettings(section.archive_folder, section.retention_months),
-        parts.keys,
-        parts.checkpoints,
-        parts.anchors,
-        base.database,
-        base.log,
-        base.clock,
-    )
-
-
-def recovery_of(config: Config) -> Recovery:
-    """Who may accept a database that was set back. Raises `StartError`."""
-    return Recovery(
-        tuple(
-            certificate_der(file, "approvals.recovery_certificates")
-            for file in config.approvals.recovery_certificates
-        ),
-        config.approvals.recover_database,
-    )
-
-
-def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:
-    """Every anchor that is configured."""
-    anchors: list[Anchor] = [FileAnchor(section.anchor_file)] if section.anchor_file else []
-    for one in section.anchors:
-        match one:
-            case configuration.DirectoryAnchor():
-                anchors.append(DirectoryAnchor(one.path))
-            case configuration.WitnessAnchor():
-                anchors.append(
-                    Witness(one.url, one.verifier_key, section.origin, one.ca_file, paths.consistency)
-                )
-            case configuration.SyslogAnchor():
-                anchors.append(SyslogAnchor(one.host, one.port, one.ca_file, clock))
-    return anchors
 
 
 def _threat_settings(config: Config) -> ThreatSettings:

@@ -23,7 +23,8 @@ CIPHER_SUITES = {"GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES256-GCM-SHA384"}
 
 async def _serve(config_file: Path, ready_fd: int) -> None:
     from vault import config as configuration  # noqa: PLC0415
-    from vault.server.app import App, foundation  # noqa: PLC0415
+    from vault.server.app import App  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
 
     config = configuration.load(config_file)
     stopping = asyncio.Event()

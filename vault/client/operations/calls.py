@@ -1,0 +1,61 @@
+"""Calls on the wire: what one is, what goes with it, when it is tried again."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets as random
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from vault.client.errors import StrongroomError
+    from vault.client.profile import Profile
+
+T = TypeVar("T")
+
+MAX_TRIES = 6
+# A client has a connection of its own: a server takes 64 calls and sessions at once on each.
+CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+PAGE = 500
+_NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call on the wire. Safe to repeat, being a read or a write with a request_id, unless it says otherwise."""
+
+    method: str
+    request: Message
+    response: type[Message]
+    token: str = dataclasses.field(default="", repr=False)
+    repeatable: bool = True
+
+    def may_repeat(self, failure: StrongroomError, attempt: int) -> bool:
+        """Whether to try once more after this failure of try number `attempt`, counted from 0."""
+        return (
+            failure.code is grpc.StatusCode.UNAVAILABLE
+            and attempt < MAX_TRIES - 1
+            and (self.repeatable or failure.reason in _NOT_BEGUN)
+        )
+
+
+Steps = Generator[Call, Any, T]
+
+
+def metadata(profile: Profile, token: str) -> tuple[tuple[str, str], ...]:
+    """A call's metadata."""
+    sent = [("x-request-id", random.token_urlsafe(12))]
+    if profile.device_id:
+        sent.append(("x-device-id", profile.device_id))
+    if token:
+        sent.append(("authorization", f"Bearer {token}"))
+    return tuple(sent)
+
+
+def pause(attempt: int) -> float:
+    """How long to wait before the next try: exponential, with full jitter. Seconds."""
+    return random.SystemRandom().uniform(0, 0.1 * 2**attempt)

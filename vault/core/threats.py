@@ -17,8 +17,6 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from vault.core import audit, requests
 from vault.core.revocations import EVERY_TENANT, REVOKE, Kind
 from vault.core.suspicions import RULES, Sighting, Watcher
@@ -281,6 +279,8 @@ class Threats:
             "webhook-timestamp": stamp,
             "webhook-signature": f"v1,{mac}",
         }
+        import httpx  # noqa: PLC0415 - only where somebody is to be told
+
         async with httpx.AsyncClient(timeout=_TELL_SECONDS, trust_env=False) as client:
             for attempt in range(_TRIES):
                 try:

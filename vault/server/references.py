@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING
 
 from hsm import HsmError
-from hsm.kv import KvReader
 from hsm.uri import UriError
 from vault.errors import StartError
 
@@ -45,6 +44,8 @@ def _fetch(config: Config, reference: str, key: str) -> bytearray:
         raise StartError(f"{key}: a reference is vault:PATH#FIELD")
     if config.secrets is None:
         raise StartError(f"{key}: a reference needs [secrets] with the uri of a KV version 2 mount")
+    from hsm.kv import KvReader  # noqa: PLC0415 - only where it is asked for
+
     try:
         with KvReader(config.secrets.uri, clients=1) as reader:
             found = reader.read(match["path"])

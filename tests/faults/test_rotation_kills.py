@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.support.postgres import Postgres
     from vault.client import Client
 
+pytestmark = pytest.mark.alone
+
 WRITERS = 2
 DELETED = 30
 """The first so many seeded credentials are deleted and undeleted all the time."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.alone
 
 SECRET = "fail-closed-canary-4be1"
 NAME = "acme/fail/login"

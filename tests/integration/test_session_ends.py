@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tests.integration.wire import Stream
     from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.alone
+
 NAME = "acme/ends/login"
 GONE = "acme/ends/gone"
 LARGE = "acme/ends/large"

@@ -32,6 +32,9 @@ _BATCH = 256
 class Required(Protocol):
     """The sinks without whose receipt there is no answer."""
 
+    def behind(self, size: int) -> bool:
+        """Whether one of them has yet to take some of the first `size` records."""
+
     async def taken(self, size: int) -> None:
         """Return once every one of them has taken the first `size` records."""
 
@@ -69,24 +72,27 @@ class AuditLog:
         self.works = True
         """Whether the last batch could be written."""
         # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
-        self._batcher: Batcher[Unit, _Done] = Batcher(self._commit, load, limit=_BATCH, concurrency=1)
+        self._batcher: Batcher[Unit, _Done] = Batcher(
+            self._commit, load, limit=_BATCH, concurrency=1, patience_seconds=wait_seconds
+        )
 
     async def commit(self, unit: Unit) -> Any:
         """Decide and write a unit; return its result once it is durable.
 
         Raises what the unit's decision raised, or `AUDIT_UNAVAILABLE`.
         """
+        until = asyncio.get_running_loop().time() + self._wait_seconds
         try:
-            async with asyncio.timeout(self._wait_seconds):
-                done = await self._batcher(unit._replace(reach=current()))
-                if self._required is not None:
-                    # Outside of the batch: while a sink takes these records, the next batch commits.
+            done = await self._batcher(unit._replace(reach=current()))
+            if self._required is not None and self._required.behind(done.size):
+                # Outside of the batch: while a sink takes these records, the next batch commits.
+                async with asyncio.timeout_at(until):
                     await self._required.taken(done.size)
-                return done.result
         except TimeoutError:
             raise VaultError(
                 Reason.AUDIT_UNAVAILABLE, "the audit record could not be written in time"
             ) from None
+        return done.result
 
     async def record(self, *drafts: AuditDraft) -> None:
         """Make records of something that writes nothing else durable. Raises `AUDIT_UNAVAILABLE`."""
@@ -100,8 +106,7 @@ class AuditLog:
     async def note(self, draft: AuditDraft) -> None:
         """Make a record durable in the log alone: how it fares with a sink cannot wait for that sink."""
         commit = Commit((draft,))
-        async with asyncio.timeout(self._wait_seconds):
-            await self._batcher(Unit((), lambda _rows, _now: commit, current()))
+        await self._batcher(Unit((), lambda _rows, _now: commit, current()))
 
     async def probe(self) -> bool:
         """Whether the log can be written. Tried if the last batch could not be: by a record that it goes on."""

@@ -7,12 +7,11 @@ call is not held back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,15 +28,17 @@ class Load:
         self.calls = 0
         """How many there have been."""
 
-    @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """Count a call as in flight."""
+    def call(self) -> Self:
+        """Count a call as in flight, for as long as a `with` block lasts."""
+        return self
+
+    def __enter__(self) -> Self:
         self.in_flight += 1
         self.calls += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.in_flight -= 1
 
     @property
     def linger_seconds(self) -> float:
@@ -52,7 +53,7 @@ class Batcher(Generic[T, R]):
     linger is over. Beside a batch that runs, another starts only when it is full. At most `concurrency` batches run at
     once, each of at most `limit` items, in order of arrival. `work` answers a result or an exception for each item, in
     order; if it raises, every item of the batch gets that error. A result whose caller has gone meanwhile is handed to
-    `discard`.
+    `discard`. Who is not answered within `patience_seconds` gets a `TimeoutError`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Batcher(Generic[T, R]):
         limit: int,
         concurrency: int,
         discard: Callable[[R], object] = lambda _result: None,
+        patience_seconds: float | None = None,
     ) -> None:
         self._work = work
         self._load = load
@@ -72,13 +74,37 @@ class Batcher(Generic[T, R]):
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._patience = patience_seconds
+        # In the order of their deadlines, so that one timer serves them all.
+        self._unanswered: deque[tuple[float, asyncio.Future[R]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def __call__(self, item: T) -> R:
         """Have the item worked on with others, and give its result."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
+        if self._patience is not None:
+            self._forget_answered()
+            self._unanswered.append((loop.time() + self._patience, future))
+            if self._alarm is None:
+                self._alarm = loop.call_later(self._patience, self._on_alarm)
         self._consider()
         return await future
+
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        loop = asyncio.get_running_loop()
+        self._forget_answered()
+        while self._unanswered and self._unanswered[0][0] <= loop.time():
+            self._unanswered[0][1].set_exception(TimeoutError())
+            self._forget_answered()
+        if self._unanswered:
+            self._alarm = loop.call_at(self._unanswered[0][0], self._on_alarm)
 
     def _consider(self) -> None:
         """Start what is due, or see to it that it starts when it is."""

@@ -187,12 +187,18 @@ class Session:
         """Seal fields of a credential of the session to the caller, by the session key."""
         content = self._use(REVEAL, name)
         refuse_kept(content.stored)
+        whole = content.buffer.view
+        there = bundle.field_names(whole)
         names = requests.field_names(field_names)
-        with select(content.buffer.view, names) as selected:
-            opened = opened_of(content.stored, bundle.field_names(selected.view))
-            counter, sealed = self._sealer.seal(
-                contexts.stream_reveal_aad(self.session_id, opened), selected.view
-            )
+        if not names or names == there:
+            opened = opened_of(content.stored, there)
+            counter, sealed = self._sealer.seal(contexts.stream_reveal_aad(self.session_id, opened), whole)
+        else:
+            with select(whole, names) as selected:
+                opened = opened_of(content.stored, bundle.field_names(selected.view))
+                counter, sealed = self._sealer.seal(
+                    contexts.stream_reveal_aad(self.session_id, opened), selected.view
+                )
         self._reveals += 1
         await self._record(REVEAL, opened, fields=list(opened.field_names))
         return StreamReveal(counter, sealed, opened)

@@ -99,14 +99,16 @@ class Sinks:
         for event in self._news.values():
             event.set()
 
+    def behind(self, size: int) -> bool:
+        """Whether a required sink has yet to take some of the first `size` records."""
+        return bool(self._required) and min(self._come.values()) < size
+
     async def taken(self, size: int) -> None:
         """Return once every required sink has the first `size` records; the caller sees to an end of the waiting."""
-        if not self._required:
-            return
         self._waiting += 1
         try:
             async with self._moved:
-                await self._moved.wait_for(lambda: min(self._come.values()) >= size)
+                await self._moved.wait_for(lambda: not self.behind(size))
         finally:
             self._waiting -= 1
 

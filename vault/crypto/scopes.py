@@ -118,10 +118,11 @@ def _valid_name(name: str) -> bool:
 
 def covers(scope: Scope, action: str, name: str) -> bool:
     """Whether a scope allows the action on what has this name."""
+    if scope.action != action:
+        return False
     segments = name.split("/")
     return (
-        scope.action == action
-        and len(segments) <= MAX_SEGMENTS
+        len(segments) <= MAX_SEGMENTS
         and all(map(_SEGMENT.fullmatch, segments))
         and _matches(scope.segments, tuple(segments))
     )

@@ -116,12 +116,16 @@ class _Stream:
         self._metrics = metrics
         self._session = session
         self._writing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._write_began: float | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._room = asyncio.Semaphore(_MAX_OPERATIONS)
         self._operations: set[asyncio.Task[None]] = set()
 
     async def run(self, greeting: pb.SessionServiceOpenResponse) -> None:
         """Serve until the session ends, whatever ends it."""
-        await self._write(greeting)
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await self._write(greeting)
         tasks = [self._spawn(self._read()), self._spawn(self._tell())]
         try:
             waiting: list[asyncio.Future[Any]] = [self._session.ended, *tasks]
@@ -150,9 +154,10 @@ class _Stream:
         )
         duration.duration.FromTimedelta(receipt.duration)
         with contextlib.suppress(Exception):
-            if self._session.revoked is not None:
-                await self._write(_event(self._session.revoked))
-            await self._write(pb.SessionServiceOpenResponse(closed=duration))
+            async with asyncio.timeout(_WRITE_SECONDS):
+                if self._session.revoked is not None:
+                    await self._write(_event(self._session.revoked))
+                await self._write(pb.SessionServiceOpenResponse(closed=duration))
 
     async def _read(self) -> None:
         while True:
@@ -236,11 +241,26 @@ class _Stream:
             await self._write(_event(await self._session.events.get()))
 
     async def _write(self, answer: pb.SessionServiceOpenResponse) -> None:
-        async with self._writing, asyncio.timeout(_WRITE_SECONDS):
+        async with self._writing:
+            self._write_began = self._loop.time()
+            if self._watch is None:
+                self._watch = self._loop.call_later(_WRITE_SECONDS, self._look_at_write)
             await self._context.write(answer)
+            self._write_began = None
+
+    def _look_at_write(self) -> None:
+        """End the session of a caller that does not take what it asked for. One timer serves many writes."""
+        self._watch = None
+        if self._write_began is None:
+            return
+        due = self._write_began + _WRITE_SECONDS
+        if due <= self._loop.time():
+            self._session.end(CloseReason.FAILED)
+        else:
+            self._watch = self._loop.call_at(due, self._look_at_write)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(work)
+        return self._loop.create_task(work)
 
 
 def _event(event: Expiring | Changed | Revoked) -> pb.SessionServiceOpenResponse:

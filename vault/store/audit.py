@@ -179,7 +179,7 @@ async def _page(
     if database.is_postgresql:
         try:
             found: Sequence[Mapping[str, Any]]
-            found = await (await driver_of(connection)).fetch(_STREAM, first, end, page)
+            found = await driver_of(connection).fetch(_STREAM, first, end, page)
         except lenient.NOT_DECODED:
             pass
         else:

@@ -73,7 +73,7 @@ async def insert_rows(
     if not rows:
         return
     if database.is_postgresql:
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         await driver.copy_records_to_table(name, records=rows, columns=list(columns))
     else:
         await connection.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])

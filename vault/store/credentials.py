@@ -155,7 +155,7 @@ async def _get_newest(
     """The look-up that nearly every reveal makes: one statement, compiled once, straight to the driver if it can be."""
     found: dict[str, StoredVersion] = {}
     if connection.dialect.name == "postgresql":
-        rows = await (await driver_of(connection)).fetch(_NEWEST_SQL, names)
+        rows = await driver_of(connection).fetch(_NEWEST_SQL, names)
     else:
         rows = (await connection.execute(_NEWEST.where(credentials.c.name.in_(names)))).mappings().all()
     for row in rows:

@@ -9,6 +9,7 @@ a connection that goes back to the pool carries none. SQLite knows no row-level 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _CONNECT_SECONDS = 5
+_POOL_SECONDS = 5
 SETTING = "strongroom.tenants"
 """The setting of a transaction that the policies of `row_security.py` read: an array of tenants."""
 ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
@@ -39,10 +41,12 @@ ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
 class Database:
     """The database: two ways in, and one error when it does not answer (`STORAGE_UNAVAILABLE`)."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, connections: int) -> None:
         self._engine = engine
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.is_postgresql = engine.dialect.name == "postgresql"
+        self._room = asyncio.Semaphore(connections)
+        self._kept: list[AsyncConnection] = []
 
     @contextlib.asynccontextmanager
     async def read(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
@@ -53,11 +57,11 @@ class Database:
         """
         reach = current() if reach is None else reach
         try:
-            async with self._reader.connect() as connection:
+            async with self._lend() as connection:
                 if not self.is_postgresql:
                     yield connection
                     return
-                driver = await driver_of(connection)
+                driver = driver_of(connection)
                 try:
                     if reach:
                         await driver.execute(_begin(reach))
@@ -85,8 +89,8 @@ class Database:
             async with self._engine.begin() as connection:
                 yield connection
             return
-        async with self._reader.connect() as connection:
-            driver = await driver_of(connection)
+        async with self._lend() as connection:
+            driver = driver_of(connection)
             try:
                 await driver.execute(_begin(current() if reach is None else reach))
                 yield connection
@@ -101,10 +105,10 @@ class Database:
         reach = current() if reach is None else reach
         begin = _begin(reach, "ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            async with self._reader.connect() as connection:
+            async with self._lend() as connection:
                 try:
                     if self.is_postgresql:
-                        await (await driver_of(connection)).execute(begin)
+                        await driver_of(connection).execute(begin)
                     else:
                         await connection.exec_driver_sql("BEGIN DEFERRED")
                     yield connection
@@ -115,6 +119,34 @@ class Database:
         except ERRORS as error:
             raise unavailable(error) from None
 
+    @contextlib.asynccontextmanager
+    async def _lend(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit. Kept on PostgreSQL: the pool's lending costs as much as four statements."""
+        async with asyncio.timeout(_POOL_SECONDS):
+            await self._room.acquire()
+        try:
+            connection = await self._from_kept() or await self._reader.connect()
+            try:
+                yield connection
+            except BaseException:
+                await asyncio.shield(connection.close())
+                raise
+            if self.is_postgresql:
+                self._kept.append(connection)
+            else:
+                await connection.close()
+        finally:
+            self._room.release()
+
+    async def _from_kept(self) -> AsyncConnection | None:
+        while self._kept:
+            connection = self._kept.pop()
+            if not driver_of(connection).is_closed():
+                return connection
+            await connection.invalidate()
+            await connection.close()
+        return None
+
     async def connect_alone(self) -> Any:
         """An asyncpg connection outside of the pool, the caller's to close. PostgreSQL only."""
         _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
@@ -122,12 +154,15 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        while self._kept:
+            await self._kept.pop().close()
         await self._engine.dispose()
 
 
-async def driver_of(connection: AsyncConnection) -> Any:
+def driver_of(connection: AsyncConnection) -> Any:
     """The asyncpg connection beneath: for the few statements that every call waits for, at a fraction of the cost."""
-    return (await connection.get_raw_connection()).driver_connection
+    assert connection.sync_connection is not None
+    return connection.sync_connection.connection.driver_connection
 
 
 def _begin(reach: Reach, how: str = "") -> str:
@@ -166,7 +201,7 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
             parsed,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=5,
+            pool_timeout=_POOL_SECONDS,
             pool_use_lifo=True,
             hide_parameters=True,
             connect_args={
@@ -175,7 +210,7 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
                 "server_settings": {"application_name": "strongroom", "jit": "off"},
             },
         )
-    return Database(engine)
+    return Database(engine, pool_size)
 
 
 def user_of(url: str) -> str:

@@ -133,17 +133,19 @@ async def _with_progress(
 
 async def unfinished(connection: AsyncConnection) -> list[Job]:
     """Jobs with something left to do, urgent ones first, then by age: running, or ended without a report."""
-    statement = (
-        select(jobs)
-        .where(
-            or_(
-                jobs.c.state == JobState.RUNNING.value,
-                and_(jobs.c.state == JobState.CANCELLED.value, jobs.c.report == ""),
-            )
+    return [job_from(dict(row)) for row in (await connection.execute(_UNFINISHED)).mappings()]
+
+
+_UNFINISHED = (
+    select(jobs)
+    .where(
+        or_(
+            jobs.c.state == JobState.RUNNING.value,
+            and_(jobs.c.state == JobState.CANCELLED.value, jobs.c.report == ""),
         )
-        .order_by(jobs.c.urgent.desc(), jobs.c.create_time, jobs.c.job_id)
     )
-    return [job_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
+    .order_by(jobs.c.urgent.desc(), jobs.c.create_time, jobs.c.job_id)
+)
 
 
 async def find_unfinished(
@@ -243,7 +245,7 @@ async def next_rows(
     """The next whole rows of `credential_versions` that a range has to do, behind its cursor."""
     async with database.read() as connection:
         if database.is_postgresql:
-            rows: list[Mapping[str, Any]] = await (await driver_of(connection)).fetch(
+            rows: list[Mapping[str, Any]] = await driver_of(connection).fetch(
                 _NEXT_REWRAP if job.kind is JobKind.REWRAP else _NEXT_REENCRYPT,
                 part.cursor_name,
                 part.cursor_version,

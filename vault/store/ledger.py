@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import uuid
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -180,7 +180,7 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
         head = await _lock_head(connection, database)
         rows = Rows(await _load(connection, database, {key for unit in units for key in unit.reads}))
         results: list[Any] = []
-        audit_rows: list[Row] = []
+        drafts: list[tuple[AuditDraft, str]] = []
         urgent = False
         for unit in units:
             rows.reach = unit.reach
@@ -192,16 +192,15 @@ async def _commit(database: Database, units: Sequence[Unit], now: datetime.datet
                 continue
             rows.apply(commit.writes)
             digests = _row_digests((*commit.writes, *commit.vouched))
-            for draft in commit.records:
-                audit_rows.append(_seal(draft, head.size + len(audit_rows), now, digests))
+            drafts.extend((draft, digests) for draft in commit.records)
             results.append(commit.result)
             urgent |= commit.urgent
-        if audit_rows:
+        if drafts:
             await _flush(connection, database, rows)
-            await _append(connection, database, head, audit_rows)
+            await _append(connection, database, head, _seal(drafts, head.size, now))
         if urgent:
             await wake(connection, database)
-    return Committed(results, head.size + len(audit_rows))
+    return Committed(results, head.size + len(drafts))
 
 
 def leaf_hash(row: Mapping[str, Any]) -> bytes:
@@ -232,7 +231,7 @@ def leaf_hash(row: Mapping[str, Any]) -> bytes:
 
 async def read_head(connection: AsyncConnection) -> Head:
     """The head of the log as last committed. Raises `STORED_DATA_DAMAGED`."""
-    rows = await lenient.read(connection, select(audit_head.c.size, audit_head.c.frontier))
+    rows = await lenient.read(connection, _HEAD)
     match rows:
         case [{"size": int(size), "frontier": bytes(frontier)}]:
             with contextlib.suppress(CryptoError):
@@ -246,35 +245,55 @@ def _row_digests(writes: Sequence[Write]) -> str:
     return canonical_json({str(write.row_key): row_digest(write.table, write.row).hex() for write in writes})
 
 
-def _seal(draft: AuditDraft, sequence: int, now: datetime.datetime, digests: str) -> Row:
-    row: Row = {
-        "sequence": sequence,
-        "id": str(uuid.uuid4()),
-        "created_at": now,
-        "tenant": draft.tenant,
-        "user_id": draft.identity,
-        "action_type": draft.action,
-        "resource": draft.resource,
-        "outcome": draft.outcome.value,
-        "reason": draft.reason,
-        "ip_address": draft.origin.ip_address,
-        "device_id": draft.origin.device_id,
-        "request_id": draft.origin.request_id,
-        "token_id": draft.token_id,
-        "session_id": draft.session_id,
-        "before_state": draft.before_state,
-        "after_state": draft.after_state,
-        "rows_written": digests,
-    }
-    row["leaf_hash"] = leaf_hash(row)
-    return row
+def _seal(drafts: Sequence[tuple[AuditDraft, str]], first: int, now: datetime.datetime) -> list[Row]:
+    """The rows of records, each with the digests of the rows written with it, from this place in the log on."""
+    rows: list[Row] = []
+    for sequence, ((draft, digests), record_id) in enumerate(
+        zip(drafts, _new_ids(len(drafts)), strict=True), first
+    ):
+        origin = draft.origin
+        row: Row = {
+            "sequence": sequence,
+            "id": record_id,
+            "created_at": now,
+            "tenant": draft.tenant,
+            "user_id": draft.identity,
+            "action_type": draft.action,
+            "resource": draft.resource,
+            "outcome": draft.outcome.value,
+            "reason": draft.reason,
+            "ip_address": origin.ip_address,
+            "device_id": origin.device_id,
+            "request_id": origin.request_id,
+            "token_id": draft.token_id,
+            "session_id": draft.session_id,
+            "before_state": draft.before_state,
+            "after_state": draft.after_state,
+            "rows_written": digests,
+        }
+        row["leaf_hash"] = leaf_hash(row)
+        rows.append(row)
+    return rows
+
+
+def _new_ids(count: int) -> list[str]:
+    """Random UUIDs (RFC 9562, version 4), from one call to the kernel."""
+    digits = os.urandom(16 * count).hex()
+    return [
+        f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}-4{digits[at + 13 : at + 16]}"
+        f"-{_VARIANT[digits[at + 16]]}{digits[at + 17 : at + 20]}-{digits[at + 20 : at + 32]}"
+        for at in range(0, 32 * count, 32)
+    ]
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 async def _lock_head(connection: AsyncConnection, database: Database) -> Head:
     if database.is_postgresql:
-        row = await (await driver_of(connection)).fetchrow(_LOCK_HEAD)
+        row = await driver_of(connection).fetchrow(_LOCK_HEAD)
         return Head(row["size"], merkle.decode_frontier(row["frontier"]))
-    found = (await connection.execute(select(audit_head.c.size, audit_head.c.frontier))).one()
+    found = (await connection.execute(_HEAD)).one()
     return Head(found.size, merkle.decode_frontier(found.frontier))
 
 
@@ -297,9 +316,7 @@ async def _fetch(
 ) -> Sequence[Mapping[str, Any]]:
     if database.is_postgresql:
         columns = [list(column) for column in zip(*keys, strict=True)]
-        found: Sequence[Mapping[str, Any]] = await (await driver_of(connection)).fetch(
-            _FETCHES[name], *columns
-        )
+        found: Sequence[Mapping[str, Any]] = await driver_of(connection).fetch(_FETCHES[name], *columns)
         return found
     table = TABLES[name]
     wanted = tuple_(*(table.c[column] for column in KEY_COLUMNS[name])).in_(keys)
@@ -312,7 +329,7 @@ async def _flush(connection: AsyncConnection, database: Database, rows: Rows) ->
         if database.is_postgresql and name in _UNORDERED:
             columns = rows.changed_columns(name, changed)
             arrays = [[row[column] for row in changed] for column in columns]
-            await (await driver_of(connection)).execute(_bulk_update_statement(name, columns), *arrays)
+            await driver_of(connection).execute(_bulk_update_statement(name, columns), *arrays)
             continue
         # In order: a rule such as "one active version" must hold after each.
         await connection.execute(
@@ -321,7 +338,7 @@ async def _flush(connection: AsyncConnection, database: Database, rows: Rows) ->
     for name, added in inserts.items():
         if database.is_postgresql:
             arrays = [[row[column] for row in added] for column in COLUMNS[name]]
-            await (await driver_of(connection)).execute(_INSERTS[name], *arrays)
+            await driver_of(connection).execute(_INSERTS[name], *arrays)
         else:
             await connection.execute(insert(TABLES[name]), added)
 
@@ -332,7 +349,7 @@ async def _append(connection: AsyncConnection, database: Database, head: Head, a
     if database.is_postgresql:
         # Arrays cost a fraction of rows, and these are the statements that every answer waits for. Not COPY, which
         # knows no row-level security.
-        driver = await driver_of(connection)
+        driver = driver_of(connection)
         arrays = [[row[column] for row in audit_rows] for column in COLUMNS[audit_records.name]]
         await driver.execute(_INSERTS[audit_records.name], *arrays)
         await driver.execute(_MOVE_HEAD, frontier.size, encoded)
@@ -341,6 +358,8 @@ async def _append(connection: AsyncConnection, database: Database, head: Head, a
     await connection.execute(update(audit_head).values(size=frontier.size, frontier=encoded))
 
 
+# Built once, as it is asked many times a second: to build a statement takes longer than to run it.
+_HEAD = select(audit_head.c.size, audit_head.c.frontier)
 _LOCK_HEAD = "SELECT size, frontier FROM audit_head WHERE id = 1 FOR UPDATE"
 _MOVE_HEAD = "UPDATE audit_head SET size = $1, frontier = $2 WHERE id = 1"
 

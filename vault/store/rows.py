@@ -46,6 +46,7 @@ class Write:
         return RowKey(self.table, tuple([row[name] for name in KEY_COLUMNS[self.table]]))
 
 
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 TABLES: Mapping[str, Table] = metadata.tables
 KEY_COLUMNS = {name: tuple(column.name for column in table.primary_key) for name, table in TABLES.items()}
 COLUMNS = {name: tuple(column.name for column in table.columns) for name, table in TABLES.items()}
@@ -73,4 +74,4 @@ def row_digest(table: str, row: Row) -> bytes:
 
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces: one text for one value, so that it can be hashed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _JSON.encode(value)

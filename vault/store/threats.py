@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from vault.model import Outcome, Threat, ThreatState
 from vault.store.tables import audit_records, credentials, threats
@@ -32,25 +32,26 @@ def threat_row(threat: Threat) -> Row:
 
 async def sightings(connection: AsyncConnection, first: int, limit: int) -> Sequence[Any]:
     """What the rules look at, of the records from `first` on."""
-    table = audit_records
-    statement = (
-        select(
-            table.c.sequence,
-            table.c.created_at,
-            table.c.tenant,
-            table.c.user_id,
-            table.c.action_type,
-            table.c.resource,
-            table.c.outcome == Outcome.GRANTED.value,
-            table.c.reason,
-            table.c.ip_address,
-            table.c.device_id,
-        )
-        .where(table.c.sequence >= first)
-        .order_by(table.c.sequence)
-        .limit(limit)
+    return (await connection.execute(_SIGHTINGS, {"first": first, "most": limit})).all()
+
+
+_SIGHTINGS = (
+    select(
+        audit_records.c.sequence,
+        audit_records.c.created_at,
+        audit_records.c.tenant,
+        audit_records.c.user_id,
+        audit_records.c.action_type,
+        audit_records.c.resource,
+        audit_records.c.outcome == Outcome.GRANTED.value,
+        audit_records.c.reason,
+        audit_records.c.ip_address,
+        audit_records.c.device_id,
     )
-    return (await connection.execute(statement)).all()
+    .where(audit_records.c.sequence >= bindparam("first"))
+    .order_by(audit_records.c.sequence)
+    .limit(bindparam("most"))
+)
 
 
 async def canaries(connection: AsyncConnection) -> frozenset[str]:

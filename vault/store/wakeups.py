@@ -25,7 +25,7 @@ _RECONNECT_SECONDS = 1.0
 async def wake(connection: AsyncConnection, database: Database) -> None:
     """Wake whoever listens on this database, as soon as the transaction is committed. SQLite has no such thing."""
     if database.is_postgresql:
-        await (await driver_of(connection)).execute(f"NOTIFY {_CHANNEL}")
+        await driver_of(connection).execute(f"NOTIFY {_CHANNEL}")
 
 
 async def listen(database: Database, woken: Callable[[], None]) -> None:

@@ -105,3 +105,24 @@ async def test_draining_waits_for_everything_handed_in() -> None:
     await asyncio.sleep(0)
     await batcher.drain()
     assert all(future.done() for future in pending)
+
+
+async def test_who_is_not_answered_in_time_is_told_so_and_those_after_are_served() -> None:
+    held = asyncio.Event()
+
+    async def work(items: Sequence[int]) -> list[int | BaseException]:
+        await held.wait()
+        return list(items)
+
+    batcher = Batcher(work, load_of(1), limit=10, concurrency=1, patience_seconds=0.02)
+    began = asyncio.get_running_loop().time()
+    in_work = asyncio.ensure_future(batcher(1))
+    await asyncio.sleep(0.01)
+    waits = asyncio.ensure_future(batcher(2))
+    for unanswered in (in_work, waits):
+        with pytest.raises(TimeoutError):
+            await unanswered
+    assert 0.02 < asyncio.get_running_loop().time() - began < 0.5
+    held.set()
+    await batcher.drain()
+    assert await batcher(3) == 3

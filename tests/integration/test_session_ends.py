@@ -224,7 +224,8 @@ def test_its_own_time_over(world: World) -> None:
         session_id = opened(stream, seconds=2)
         told(stream, session_id, world, pb.CLOSE_REASON_EXPIRED)
         receipt = holds(world, session_id, began + 2, "expired", late=1.5)
-        assert 2000 <= receipt["milliseconds"] < 3000
+        # Its life counts from when it was asked for, the receipt from when everything was open.
+        assert 1500 < receipt["milliseconds"] < 3000
 
 
 def test_its_token_revoked(world: World) -> None:

@@ -634,9 +634,6 @@ VERSIONS = {
         "UPDATE credential_versions SET version = 1 WHERE name = 'acme/fail/one' AND version = 2;"
         "UPDATE credential_versions SET version = 2 WHERE name = 'acme/fail/one' AND version = 9"
     ),
-    "another tenant's row": (
-        "UPDATE credential_versions SET tenant = 'globex' WHERE name = 'acme/fail/one'"
-    ),
     "another key's version": (
         "UPDATE credential_versions SET kek_version = 2 WHERE name = 'acme/fail/one' AND version = 2"
     ),
@@ -686,6 +683,18 @@ def test_a_version_that_was_altered_or_swapped_is_data_loss_on_reveal(tamper: Ta
             assert stream.ask(start=start).reason == "STORED_DATA_DAMAGED"
     assert reveal(tamper.wire, "acme/fail/one").ok
     assert SECRET not in tamper.site.log()
+
+
+def test_a_row_that_was_given_to_another_tenant_is_not_opened_and_found(tamper: Tamper) -> None:
+    given = "UPDATE credential_versions SET tenant = 'globex' WHERE name = 'acme/fail/one'"
+    with tamper.altered(given, "credential_versions"):
+        answer = reveal(tamper.wire, "acme/fail/one")
+        assert answer.code.name == "NOT_FOUND", (
+            "row-level security shows it to globex, whose name it does not bear"
+        )
+        assert SECRET.encode() not in answer.raw
+        assert "acme/fail/one" in tamper.findings()
+    assert reveal(tamper.wire, "acme/fail/one").ok
 
 
 @pytest.mark.parametrize("statement", UNSEEN.values(), ids=UNSEEN.keys())

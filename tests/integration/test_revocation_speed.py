@@ -68,7 +68,8 @@ def test_a_revocation_is_in_force_within_a_second_when_no_worker_can_be_woken(fr
     async def listeners(function: str) -> int:
         connection = await asyncpg.connect(owner_url(fresh_site.database_url))
         found = await connection.fetch(
-            f"SELECT {function}(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+            f"SELECT {function}(pid) FROM pg_stat_activity "
+            "WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
         await connection.close()
         return len(found)

@@ -214,7 +214,7 @@ def test_a_file_that_is_missing_or_wrong_is_named(
 def test_a_key_on_another_curve_is_named(broken: VaultSite) -> None:
     broken.write_config()
     _key(broken, ec.generate_private_key(ec.SECP521R1()), matching=True)
-    refused(broken, "tls.private_key_file", "P-256", timeout=6)
+    refused(broken, "tls.private_key_file", "P-256")
 
 
 def test_what_would_start_starts(prepared: VaultSite) -> None:

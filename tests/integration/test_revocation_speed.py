@@ -13,7 +13,7 @@ import pytest
 
 from hsm import KeyAlgorithm
 from tests.integration.wire import Wire, until
-from tests.support.postgres import owner_url
+from tests.support.postgres import SERVER, SUPERUSER
 from vault import config as configuration
 from vault.model import SYSTEM_TENANT, AuditDraft, KeyPurpose, Origin, Outcome
 from vault.server.foundation import foundation
@@ -66,7 +66,8 @@ def test_a_revocation_is_in_force_within_a_second_when_no_worker_can_be_woken(fr
     start(fresh_site)
 
     async def listeners(function: str) -> int:
-        connection = await asyncpg.connect(owner_url(fresh_site.database_url))
+        # Only a superuser sees what other roles' connections do.
+        connection = await asyncpg.connect(fresh_site.database_url.replace(f"//{SERVER}@", f"//{SUPERUSER}@"))
         found = await connection.fetch(
             f"SELECT {function}(pid) FROM pg_stat_activity "
             "WHERE query LIKE 'LISTEN%' AND datname = current_database()"

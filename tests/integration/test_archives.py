@@ -114,6 +114,8 @@ def test_the_beginning_of_the_log_is_archived_and_everything_goes_on(site: Vault
         asked = system.verify_audit()
         assert (asked.valid, asked.first_sequence) == (True, end)
         assert [record.sequence for record in system.audit_records(most=1)] == [end]
+        # An assessor is told where the rest is.
+        assert archive["sha256"] in system.compliance_report("pci-dss-4.0.1").report
     rest = told("audit", "verify", "--config", config)
     assert (rest["valid"], rest["first"]) == (True, end)
     whole = told("audit", "verify", "--config", config, "--archive", folder)

@@ -73,7 +73,16 @@ def text(archive: Archive) -> str:
 
 def verify(note: str, keys: Iterable[str]) -> Archive:
     """What a signed statement says. Raises `FormatError`, `IntegrityError` unless one of these keys signed it."""
-    first, _, rest = notes.verify_note(note, keys).partition("\n")
+    return _parse(notes.verify_note(note, keys))
+
+
+def claims(note: str) -> Archive:
+    """What a statement says, whoever signed it: to be shown, not believed. Raises `FormatError`."""
+    return _parse(note.partition("\n\n")[0])
+
+
+def _parse(body: str) -> Archive:
+    first, _, rest = body.partition("\n")
     if first != FORMAT:
         raise FormatError("not a statement about an archive")
     try:

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import audit, people
+from vault.core import archives, audit, people
 from vault.crypto import notes, suites
-from vault.crypto.errors import IntegrityError
+from vault.crypto.errors import FormatError, IntegrityError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import KeyState
+from vault.store import archives as archives_store
 from vault.store import compliance as store
 from vault.store.reach import ALL_TENANTS, declared
 from vault.store.rows import canonical_json
@@ -287,18 +288,23 @@ async def _sinks(source: Source) -> Evidence:
 async def _retention(source: Source) -> Evidence:
     async with source.database.read() as connection:
         ends = await store.span(connection)
+        notes = [row["note"] for row in await archives_store.rows(connection)]
+    columns = ("where", "from", "to", "days", "SHA-256")
     if ends is None:
-        return Evidence("What of the log is at hand", ("from", "to", "days"), [], ATTENTION)
+        return Evidence("What of the log is at hand, and what is archived", columns, [], ATTENTION)
     held = ends[1] - ends[0]
     note = ""
     if held < _QUARTER:
         note = "Less than three months: is the vault younger, or is older history kept elsewhere?"
     elif held < _YEAR:
         note = "Less than twelve months: is the vault younger, or is older history kept elsewhere?"
-    row = [_moment(ends[0]), _moment(ends[1]), str(held.days)]
-    return Evidence(
-        "What of the log is at hand", ("from", "to", "days"), [row], INFORMS if note else HOLDS, note
-    )
+    rows = [["the database", _moment(ends[0]), _moment(ends[1]), str(held.days), ""]]
+    try:
+        rows += [[one.file, one.since, one.until, "", one.sha256] for one in map(archives.claims, notes)]
+    except (FormatError, AttributeError):
+        return Evidence("What of the log is at hand, and what is archived", columns, rows, ATTENTION)
+    verdict = INFORMS if note else HOLDS
+    return Evidence("What of the log is at hand, and what is archived", columns, rows, verdict, note)
 
 
 async def _suites(source: Source) -> Evidence:

@@ -142,6 +142,8 @@ class _Stream:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            if self._watch is not None:
+                self._watch.cancel()
 
     async def farewell(self, receipt: Receipt) -> None:
         """Tell the caller, if still there, that the session ended and was wiped, and what was revoked."""
@@ -195,7 +197,7 @@ class _Stream:
             reason = answer.error.reason
         finally:
             self._metrics.operation_ended(kind or "none", reason, time.perf_counter() - began)
-        await self._write(answer)
+        await self._write_watched(answer)
 
     async def _perform(
         self, message: pb.SessionServiceOpenRequest, kind: str | None, answer: pb.SessionServiceOpenResponse
@@ -238,9 +240,14 @@ class _Stream:
 
     async def _tell(self) -> None:
         while True:
-            await self._write(_event(await self._session.events.get()))
+            await self._write_watched(_event(await self._session.events.get()))
 
     async def _write(self, answer: pb.SessionServiceOpenResponse) -> None:
+        async with self._writing:
+            await self._context.write(answer)
+
+    async def _write_watched(self, answer: pb.SessionServiceOpenResponse) -> None:
+        """Write while the session lasts: a time-out for each answer would cost as much as the answer."""
         async with self._writing:
             self._write_began = self._loop.time()
             if self._watch is None:

@@ -95,7 +95,7 @@ class Approvals:
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             if (earlier := repeat.earlier(rows)) is not None:
-                record = audit.granted(caller, "approval.request", earlier, after=_REPEATED)
+                record = audit.repeated(audit.granted(caller, "approval.request", earlier))
                 return Commit((record,), (), earlier)
             new = Approval(
                 approval_id=approval_id,
@@ -321,9 +321,6 @@ def summary(approval: Approval) -> str:
             "expire_time": approval.expire_time.isoformat(),
         }
     )
-
-
-_REPEATED = canonical_json({"repeated": True})
 
 
 def _check_operation(operation: Operation) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store.ledger import Commit, RuleBroken, Unit, commit_batch
 from vault.store.reach import current
+from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,6 +178,14 @@ def granted(
         before_state=before,
         after_state=after,
     )
+
+
+def repeated(draft: AuditDraft) -> AuditDraft:
+    """The record of a call that was made before by the same request id, and changes nothing now."""
+    return dataclasses.replace(draft, after_state=_REPEATED)
+
+
+_REPEATED = canonical_json({"repeated": True})
 
 
 def by_vault(tenant: str, action: str, resource: str) -> AuditDraft:

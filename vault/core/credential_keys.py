@@ -21,8 +21,9 @@ from joserfc.jwk import ECKey, OKPKey
 
 from hsm import KeyAlgorithm, KeyNotFound, KeySpec
 from vault.core import audit, requests
-from vault.core.credentials import NEW, Beside, Put, deleted, not_found
+from vault.core.credential_records import deleted, not_found, of_answer
 from vault.core.hsm import ref
+from vault.core.new_versions import NEW, Beside, Put
 from vault.crypto import bundle, kinds, memory
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -239,7 +240,7 @@ class CredentialKeys:
 
     async def _answered(self, name: str, answer: str) -> Created:
         """What an earlier call with the same request id made."""
-        credential = self._credentials.answered(answer, self._clock.now())
+        credential = of_answer(answer, self._clock.now())
         async with self._database.read() as connection:
             key = await store.get_key(connection, name, credential.latest_version)
         if key is None:
@@ -263,7 +264,7 @@ class CredentialKeys:
             before = store.key_from(row) if row else key
             after = dataclasses.replace(before, state=CredentialKeyState.DESTROYED, destroy_time=now)
             if before.state is CredentialKeyState.DESTROYED:  # another worker was first
-                return Commit((dataclasses.replace(draft, after_state=_REPEATED),))
+                return Commit((audit.repeated(draft),))
             record = dataclasses.replace(draft, after_state=_state(after))
             return Commit((record,), (Write("credential_keys", store.key_row(after)),))
 
@@ -288,9 +289,6 @@ def _jwk_of(key: CredentialKey) -> ECKey | OKPKey:
     return kind.import_key(pem(key), options)
 
 
-_REPEATED = canonical_json({"repeated": True})
-
-
 def _announce(
     caller: Caller,
     key: CredentialKey,
@@ -304,7 +302,7 @@ def _announce(
     def decide(rows: Rows, now: datetime.datetime) -> Commit:
         record = audit.granted(caller, CREATE, key.name)
         if (earlier := repeat.earlier(rows)) is not None:
-            return Commit((dataclasses.replace(record, after_state=_REPEATED),), (), earlier)
+            return Commit((audit.repeated(record),), (), earlier)
         _check_known(request, known)
         announced = dataclasses.replace(key, create_time=now)
         record = dataclasses.replace(record, after_state=_state(announced))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import json
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vault.core import audit, fields, requests, standing
 from vault.core.batch import Batcher, Load
-from vault.crypto import bundle, envelope, kinds, memory, scopes
+from vault.core.credential_records import deleted, not_found, state_of
+from vault.core.new_versions import Beside, Moved, NewVersion, Put, check_put, put_unit
+from vault.crypto import bundle, kinds, memory, scopes
 from vault.crypto.contexts import put_info
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -25,9 +25,10 @@ from vault.store import activity as activities
 from vault.store import credentials as store
 from vault.store.ledger import Commit, Unit
 from vault.store.reach import Reach, covers, current, union
-from vault.store.rows import COLUMNS, RowKey, Write, canonical_json
+from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable, Mapping, Sequence
 
     from vault.core.audit import AuditLog
@@ -36,40 +37,13 @@ if TYPE_CHECKING:
     from vault.core.keys import Keyring
     from vault.core.subjects import Subjects
     from vault.crypto.memory import LockedBuffer
-    from vault.model import AuditDraft, Caller, Key, Subject
+    from vault.model import Caller, Subject
     from vault.store.engine import Database
     from vault.store.ledger import Rows
-    from vault.store.rows import Row
 
-MAX_SEALED = 98_304
-NEW = "new"
 _TRIES = 5
 
 _Found = TypeVar("_Found", bound=StoredVersion | Credential)
-
-
-@dataclasses.dataclass(frozen=True)
-class Put:
-    """A request to store a version."""
-
-    name: str
-    kind: str
-    labels: dict[str, str]
-    sealed: bytes = dataclasses.field(repr=False)
-    ingest_key_id: str
-    etag: str
-    request_id: str
-    subject: str = ""
-    """Whose data it is, by a name of the tenant's own."""
-    rotation_period: datetime.timedelta | None = None
-    """How long until it is to be rotated; zero: never; None: as before."""
-
-
-class Beside(NamedTuple):
-    """What else to write in the transaction of a new version."""
-
-    reads: tuple[RowKey, ...]
-    writes: tuple[Write, ...]
 
 
 class _Wanted(NamedTuple):
@@ -82,10 +56,6 @@ class _Wanted(NamedTuple):
     def own(self, found: _Found | None) -> _Found | None:
         """What was found, if it lies in this caller's reach: the query was made in everybody's."""
         return found if found is not None and covers(self.reach, found.tenant) else None
-
-
-class _Moved(Exception):  # noqa: N818 - not an error: somebody else was first
-    """Another write came between the look and the commit: look again."""
 
 
 class Credentials:
@@ -118,8 +88,8 @@ class Credentials:
         """Store a version. For the errors see `CredentialService.Put`."""
         requests.credential_name(put.name)
         requests.require(caller, "credential.write", put.name)
-        repeat = _check_put(caller, put)
-        known = await self._metadata(put.name)
+        repeat = check_put(caller, put)
+        known = await self.metadata(put.name)
         kind = put.kind or (known.kind if known else "")
         if not kind:
             raise invalid_field("kind", "is required for a new credential")
@@ -132,7 +102,7 @@ class Credentials:
 
     async def metadata(self, name: str) -> Credential | None:
         """A credential's metadata, for the vault's own use."""
-        return await self._metadata(name)
+        return await self._known(_Wanted(current(), name))
 
     async def store_made(
         self,
@@ -145,10 +115,6 @@ class Credentials:
     ) -> Credential:
         """Store a version that the vault itself made, as `put.kind`. Raises as `put`."""
         return await self._store(caller, put, known, put.kind, plaintext, repeat, beside)
-
-    def answered(self, answer: str, now: datetime.datetime) -> Credential:
-        """The credential of an earlier answer that was remembered by its request id."""
-        return _credential_of_answer(answer, now)
 
     async def keep(
         self,
@@ -165,7 +131,7 @@ class Credentials:
         `expected`: only if this is still the newest version; `beside`: what to write in the same transaction.
         Raises `ETAG_MISMATCH`, `KIND_MISMATCH`, and as `put`.
         """
-        known = await self._metadata(name)
+        known = await self.metadata(name)
         if expected is not None and (known is None or known.latest_version != expected):
             raise requests.etag_mismatch()
         put = Put(
@@ -198,12 +164,12 @@ class Credentials:
             number = known.latest_version + 1 if known else 1
             subject = await self._subject(caller, tenant, put, known)
             sealed = await self._envelopes.seal(kek, put.name, number, plaintext, subject)
-            new = _NewVersion(put, kind, number, kek, names, sealed, subject)
+            new = NewVersion(put, kind, number, kek, names, sealed, subject)
             try:
-                credential: Credential = await self._log.commit(_put_unit(caller, new, repeat, beside))
-            except _Moved:
+                credential: Credential = await self._log.commit(put_unit(caller, new, repeat, beside))
+            except Moved:
                 self._keyring.forget_tenant(tenant)
-                known = await self._metadata(put.name)
+                known = await self.metadata(put.name)
             else:
                 return credential
         raise VaultError(Reason.ETAG_MISMATCH, "others keep changing this credential; try again")
@@ -228,7 +194,7 @@ class Credentials:
         """A credential's metadata. Raises `CREDENTIAL_NOT_FOUND`."""
         requests.credential_name(name)
         requests.require(caller, "credential.read", name)
-        credential = await self._metadata(name)
+        credential = await self.metadata(name)
         if credential is None:
             raise not_found()
         await self._log.record(audit.granted(caller, "credential.get", name))
@@ -278,7 +244,7 @@ class Credentials:
         requests.require(caller, "credential.read", name)
         async with self._database.read() as connection:
             found = await store.list_versions(connection, name, before=before, limit=limit)
-        if not found and await self._metadata(name) is None:
+        if not found and await self.metadata(name) is None:
             raise not_found()
         await self._log.record(audit.granted(caller, "credential.list_versions", name))
         return found
@@ -325,7 +291,7 @@ class Credentials:
                 raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
             record = audit.granted(caller, "credential.destroy_version", f"{name}")
             if repeat.earlier(rows) is not None:
-                return Commit((_repeated(record),), (), store.version_from(version_row))
+                return Commit((audit.repeated(record),), (), store.version_from(version_row))
             requests.check_etag(etag, row["etag"])
             before = store.version_from(version_row)
             if before.state is VersionState.DESTROYED:
@@ -381,12 +347,12 @@ class Credentials:
             before = store.credential_from(row)
             record = audit.granted(caller, action, name)
             if repeat.earlier(rows) is not None:
-                return Commit((_repeated(record),), (), before)
+                return Commit((audit.repeated(record),), (), before)
             requests.check_etag(etag, before.etag)
             after = dataclasses.replace(
                 change(before, now), etag=requests.new_etag(), update_time=now, updated_by=caller.identity
             )
-            record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+            record = dataclasses.replace(record, before_state=state_of(before), after_state=state_of(after))
             writes = (Write("credentials", store.credential_row(after)), *repeat.remember(after.etag, now))
             return Commit((record,), writes, after)
 
@@ -394,9 +360,6 @@ class Credentials:
             Unit((RowKey("credentials", (name,)), *repeat.reads), decide)
         )
         return result
-
-    async def _metadata(self, name: str) -> Credential | None:
-        return await self._known(_Wanted(current(), name))
 
     async def _get_stored(
         self, wanted: Sequence[_Wanted]
@@ -412,135 +375,6 @@ class Credentials:
         return [one.own(found.get(one.name)) for one in wanted]
 
 
-@dataclasses.dataclass(frozen=True)
-class _NewVersion:
-    """A version that is sealed, and not yet stored."""
-
-    put: Put
-    kind: str
-    number: int
-    kek: Key
-    field_names: tuple[str, ...]
-    envelope: bytes = dataclasses.field(repr=False)
-    subject: Subject | None
-
-
-def _put_unit(
-    caller: Caller, new: _NewVersion, repeat: requests.Repeat, beside: Beside | None = None
-) -> Unit:
-    name = new.put.name
-    tenant = name.partition("/")[0]
-
-    def decide(rows: Rows, now: datetime.datetime) -> Commit:
-        row = rows.get("credentials", name)
-        before = store.credential_from(row) if row else None
-        record = audit.granted(caller, "credential.put", name)
-        earlier = repeat.earlier(rows)
-        if earlier is not None:
-            return Commit((_repeated(record),), (), _credential_of_answer(earlier, now))
-        _check_current(new, before, rows.get("tenants", tenant))
-        if new.subject is not None:
-            _check_subject(new.subject, rows.get("subjects", tenant, new.subject.subject_id))
-        period = new.put.rotation_period
-        days = period.days if period is not None else before.rotation_days if before else 0
-        after = Credential(
-            name=name,
-            kind=new.kind,
-            labels=new.put.labels,
-            state=CredentialState.ACTIVE,
-            latest_version=new.number,
-            field_names=new.field_names,
-            etag=requests.new_etag(),
-            create_time=before.create_time if before else now,
-            update_time=now,
-            delete_time=None,
-            created_by=before.created_by if before else caller.identity,
-            updated_by=caller.identity,
-            subject_id=new.subject.subject_id if new.subject else "",
-            rotation_days=days,
-            rotation_due_time=now + datetime.timedelta(days=days) if days else None,
-        )
-        after = standing.mend(before, after, caller.identity, now)
-        version = Version(
-            name=name,
-            version=new.number,
-            state=VersionState.ENABLED,
-            suite=envelope.parse(new.envelope).suite,
-            kek_version=new.kek.version,
-            field_names=new.field_names,
-            create_time=now,
-            created_by=caller.identity,
-            destroy_time=None,
-        )
-        record = dataclasses.replace(
-            record,
-            before_state=_state(before) if before else "",
-            after_state=_state(after, suite=version.suite, kek_version=version.kek_version),
-        )
-        writes = (
-            Write("credentials", store.credential_row(after)),
-            Write("credential_versions", store.version_row(version, new.envelope)),
-            *repeat.remember(_answer_of_credential(after), now),
-            *(beside.writes if beside else ()),
-        )
-        return Commit((record,), writes, after)
-
-    reads = [RowKey("credentials", (name,)), RowKey("tenants", (tenant,)), *repeat.reads]
-    if new.subject is not None:
-        reads.append(RowKey("subjects", (tenant, new.subject.subject_id)))
-    if beside is not None:
-        reads.extend(beside.reads)
-    return Unit(tuple(reads), decide)
-
-
-def _check_subject(sealed_for: Subject, row: Row | None) -> None:
-    """Refuse what was sealed under a key that is gone: the subject was erased since, and may have come back."""
-    state, made = (row["state"], row["create_time"]) if row else ("", None)
-    if state != SubjectState.ACTIVE.value or made != sealed_for.create_time:
-        raise _Moved
-
-
-def _check_put(caller: Caller, put: Put) -> requests.Repeat:
-    if put.kind:
-        requests.kind(put.kind)
-    requests.labels(put.labels)
-    if not 0 < len(put.sealed) <= MAX_SEALED:
-        raise invalid_field("sealed", f"1 to {MAX_SEALED} bytes")
-    if not put.ingest_key_id:
-        raise invalid_field("ingest_key_id", "is required")
-    days = () if put.rotation_period is None else (requests.rotation_days(put.rotation_period),)
-    return requests.repeat(
-        caller,
-        "credential.put",
-        put.request_id,
-        put.name,
-        put.kind,
-        canonical_json(put.labels),
-        put.subject,
-        put.sealed,
-        put.ingest_key_id,
-        put.etag,
-        *days,
-    )
-
-
-def _check_current(new: _NewVersion, before: Credential | None, tenant: dict[str, object] | None) -> None:
-    """Whether what was sealed still fits what is stored."""
-    if tenant is None:
-        raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
-    if before and before.state is CredentialState.DELETED:
-        raise deleted()
-    if new.put.etag == NEW:
-        if before:
-            raise requests.etag_mismatch()
-    elif new.put.etag:
-        requests.check_etag(new.put.etag, before.etag if before else "")
-    if before and before.kind != new.kind:
-        raise invalid_field("kind", "a credential's kind never changes")
-    if new.number != (before.latest_version if before else 0) + 1 or tenant["kek_version"] != new.kek.version:
-        raise _Moved
-
-
 def _openable(found: StoredVersion | Credential | BaseException | None) -> StoredVersion:
     if found is None:
         raise not_found()
@@ -554,49 +388,5 @@ def _openable(found: StoredVersion | Credential | BaseException | None) -> Store
     return found
 
 
-def not_found() -> VaultError:
-    """The error for a credential that does not exist."""
-    return VaultError(Reason.CREDENTIAL_NOT_FOUND, "no such credential")
-
-
-def deleted() -> VaultError:
-    """The error for a credential that is deleted."""
-    return VaultError(Reason.CREDENTIAL_DELETED, "the credential is deleted")
-
-
-def _repeated(record: AuditDraft) -> AuditDraft:
-    return dataclasses.replace(record, after_state=canonical_json({"repeated": True}))
-
-
-def _state(credential: Credential, **more: int) -> str:
-    return canonical_json(
-        {
-            "etag": credential.etag,
-            "field_names": list(credential.field_names),
-            "kind": credential.kind,
-            "labels": credential.labels,
-            "state": credential.state.value,
-            "version": credential.latest_version,
-            **({"rotation_days": credential.rotation_days} if credential.rotation_days else {}),
-            **more,
-        }
-    )
-
-
 def _version_state(version: Version) -> str:
     return canonical_json({"version": version.version, "state": version.state.value})
-
-
-def _answer_of_credential(credential: Credential) -> str:
-    row = store.credential_row(credential)
-    return canonical_json(
-        {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
-    )
-
-
-def _credential_of_answer(answer: str, now: datetime.datetime) -> Credential:
-    # What was remembered before a column was added says nothing of it.
-    row = {**dict.fromkeys(COLUMNS["credentials"]), **json.loads(answer)}
-    for name in ("create_time", "update_time", "standing_time", "expire_time", "rotation_due_time"):
-        row[name] = now.fromisoformat(row[name]) if row[name] else None
-    return store.credential_from(row)

@@ -246,7 +246,7 @@ class Erasures:
                 raise not_found()
             row = rows.get(own.table, *own.key)
             if row is not None and (subject_row is None or subject_row["state"] == SubjectState.ERASED.value):
-                record = dataclasses.replace(record, after_state=_REPEATED)
+                record = audit.repeated(record)
                 return Commit((record,), (), store.erasure_from(row))
             if active is None or (current := rows.get(*_flat(_key_row(active)))) is None:
                 raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
@@ -308,7 +308,7 @@ class Erasures:
             record = audit.granted(caller, "subject.rewrap", resource)
             if rows.get(*_flat(own)) != stored_subjects.subject_row(subject):
                 # Erased or moved meanwhile: the next look tells.
-                return Commit((dataclasses.replace(record, after_state=_REPEATED),))
+                return Commit((audit.repeated(record),))
             return Commit((record,), (Write("subjects", stored_subjects.subject_row(after)),))
 
         await self._log.commit(Unit((own,), decide))
@@ -462,7 +462,7 @@ class Erasures:
                 after=canonical_json({"certificate": hashlib.sha256(note.encode()).hexdigest()}),
             )
             if before.state is ErasureState.DONE:
-                return Commit((dataclasses.replace(record, after_state=_REPEATED),), (), before)
+                return Commit((audit.repeated(record),), (), before)
             done = dataclasses.replace(before, state=ErasureState.DONE, end_time=now, certificate=note)
             writes = [Write("erasures", store.erasure_row(done))]
             subject_row = rows.get(*_flat(subject_key)) if erasure.subject_id else None
@@ -522,9 +522,6 @@ def _key_row(key: Key) -> RowKey:
 
 def _flat(key: RowKey) -> tuple[str, *tuple[str | int, ...]]:
     return (key.table, *key.key)
-
-
-_REPEATED = canonical_json({"repeated": True})
 
 
 def _destroy_in_thread(hsm: OneHsm, key: Key) -> None:
@@ -587,7 +584,7 @@ def _delete(caller: Caller, name: str) -> Unit:
         assert row is not None
         record = _as_of(caller, name, "credential.delete")
         if row["state"] == CredentialState.DELETED.value:
-            return Commit((dataclasses.replace(record, after_state=_REPEATED),))
+            return Commit((audit.repeated(record),))
         after = {**row, "state": CredentialState.DELETED.value, "delete_time": now, "update_time": now}
         return Commit((record,), (Write("credentials", after),))
 

@@ -241,9 +241,7 @@ def _wrap_unit(caller: Caller, new: Handover, repeat: requests.Repeat) -> Unit:
             kept = dataclasses.replace(
                 new, handover_id=handover_id, expire_time=datetime.datetime.fromisoformat(expire_time)
             )
-            return Commit(
-                (dataclasses.replace(record, after_state=canonical_json({"repeated": True})),), (), kept
-            )
+            return Commit((audit.repeated(record),), (), kept)
         tenant = rows.get("tenants", new.tenant)
         if tenant is None:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")

@@ -259,7 +259,7 @@ def _start_unit(
 ) -> Unit:
     def decide(rows: Rows, now: datetime.datetime) -> Commit:
         if repeat and (earlier := repeat.earlier(rows)) is not None:
-            return Commit((dataclasses.replace(draft, after_state=_REPEATED),), (), earlier)
+            return Commit((audit.repeated(draft),), (), earlier)
         tenant = rows.get("tenants", job.tenant)
         if tenant is None or tenant["kek_version"] != newest.version:
             raise RotatedMeanwhile
@@ -316,5 +316,4 @@ def _not_found() -> VaultError:
     return VaultError(Reason.JOB_NOT_FOUND, "no such job")
 
 
-_REPEATED = canonical_json({"repeated": True})
 _VALIDATED = canonical_json({"validate_only": True})

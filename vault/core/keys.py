@@ -493,7 +493,7 @@ class _Making:
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             if self.repeat and (earlier := self.repeat.earlier(rows)) is not None:
-                return Commit((dataclasses.replace(self.draft, after_state=_REPLAYED),), (), earlier)
+                return Commit((audit.repeated(self.draft),), (), earlier)
             self._check_tenant(rows)
             if rows.get("keys", *key.key) is not None:
                 raise VaultError(Reason.KEY_CHANGED, "another administrator is changing this key")
@@ -571,9 +571,6 @@ class _Making:
             "create_time": now,
             "created_by": self.draft.identity,
         }
-
-
-_REPLAYED = canonical_json({"repeated": True})
 
 
 def _summary(key: Key) -> str:

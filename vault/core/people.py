@@ -22,12 +22,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vault.core import audit, requests
+from vault.core.subjects import new_subject
 from vault.core.suspicions import network
 from vault.crypto import memory, scopes
 from vault.crypto import people as crypto
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, KeyPurpose, KeyState, Origin, Subject, SubjectState
+from vault.model import SYSTEM_TENANT, KeyPurpose, KeyState, Origin, SubjectState
 from vault.store import people as store
 from vault.store import subjects as stored_subjects
 from vault.store.ledger import Commit, Unit
@@ -358,15 +359,7 @@ def _enter_unit(
         taken = rows.get(own.table, *own.key) is not None
         if taken or active is None or active["state"] != KeyState.ACTIVE.value:
             raise _Behind
-        subject = Subject(
-            tenant=SYSTEM_TENANT,
-            subject_id=subject_id,
-            state=SubjectState.ACTIVE,
-            key_version=key.version,
-            wrapped_key=wrapped,
-            create_time=now,
-            erase_time=None,
-        )
+        subject = new_subject(SYSTEM_TENANT, subject_id, key, wrapped, now)
         writes = (
             Write("subjects", stored_subjects.subject_row(subject)),
             Write("people", store.person_row(number, subject_id, sealed)),

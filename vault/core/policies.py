@@ -229,7 +229,7 @@ class Policies:
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             if (earlier := repeat.earlier(rows)) is not None:
                 row = rows.get("policies", int(earlier))
-                record = audit.granted(caller, APPLY, RESOURCE, after=canonical_json({"repeated": True}))
+                record = audit.repeated(audit.granted(caller, APPLY, RESOURCE))
                 return Commit((record,), (), None if row is None else policies.policy_from(row))
             before = rows.get("policies", base_version) if base_version else None
             if (base_version and before is None) or rows.get("policies", version) is not None:

@@ -143,7 +143,7 @@ class Standings:
             before = _existing(rows, name)
             record = audit.granted(caller, SET, name)
             if repeat.earlier(rows) is not None:
-                repeated = dataclasses.replace(record, after_state=canonical_json({"repeated": True}))
+                repeated = audit.repeated(record)
                 return Commit((repeated,), (), before)
             requests.check_etag(etag, before.etag)
             after = dataclasses.replace(before, expire_time=expire_time)

@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hsm import KeyNotFound
-from vault.core import requests
+from vault.core import audit, requests
 from vault.core.hsm import Unwrapping, Wrapping, ref
 from vault.crypto import memory
 from vault.crypto.encoding import encode
@@ -147,6 +147,19 @@ def erased() -> VaultError:
     return VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
 
 
+def new_subject(tenant: str, subject_id: str, key: Key, wrapped: bytes, now: datetime.datetime) -> Subject:
+    """A subject as it begins, with its own key wrapped by this version of the tenant's."""
+    return Subject(
+        tenant=tenant,
+        subject_id=subject_id,
+        state=SubjectState.ACTIVE,
+        key_version=key.version,
+        wrapped_key=wrapped,
+        create_time=now,
+        erase_time=None,
+    )
+
+
 def _create(draft: AuditDraft, tenant: str, subject_id: str, key: Key, wrapped: bytes) -> Unit:
     own = RowKey("subjects", (tenant, subject_id))
     key_row = RowKey("keys", (tenant, KeyPurpose.SUBJECT.value, key.version))
@@ -155,20 +168,12 @@ def _create(draft: AuditDraft, tenant: str, subject_id: str, key: Key, wrapped: 
         row = rows.get(*_flat(own))
         before = store.subject_from(row) if row else None
         if before is not None and before.state is SubjectState.ACTIVE:
-            record = dataclasses.replace(draft, after_state=canonical_json({"repeated": True}))
+            record = audit.repeated(draft)
             return Commit((record,), (), before)
         active = rows.get(*_flat(key_row))
         if active is None or active["state"] != KeyState.ACTIVE.value:
             raise _KeyMoved
-        subject = Subject(
-            tenant=tenant,
-            subject_id=subject_id,
-            state=SubjectState.ACTIVE,
-            key_version=key.version,
-            wrapped_key=wrapped,
-            create_time=now,
-            erase_time=None,
-        )
+        subject = new_subject(tenant, subject_id, key, wrapped, now)
         record = dataclasses.replace(draft, after_state=canonical_json({"key_version": key.version}))
         return Commit((record,), (Write("subjects", store.subject_row(subject)),), subject)
 

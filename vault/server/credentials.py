@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vault.core import requests
 from vault.core.credential_keys import CreateKey
-from vault.core.credentials import Put
+from vault.core.new_versions import Put
 from vault.server import wire
 from vault.v1 import credential_pb2 as pb
 

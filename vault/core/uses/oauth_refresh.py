@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode
 
 from vault.core import audit
-from vault.core.credentials import Beside
 from vault.core.egress.calls import Capture, Injection, Request
 from vault.core.egress.connectors import named
+from vault.core.new_versions import Beside
 from vault.core.uses import sign
 from vault.core.uses.http_call import update_required
 from vault.core.uses.material import Done

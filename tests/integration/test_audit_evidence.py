@@ -94,8 +94,10 @@ def test_an_export_is_not_believed_on_its_own_word(site: VaultSite, tmp_path: Pa
 def test_the_database_verifies_by_its_configuration(site: VaultSite) -> None:
     report = json.loads(strongroom("audit", "verify", "--config", site.config_file, "-o", "json"))
     assert report["valid"], report
+    assert report["anchors"] == 1, "it asks the anchors of the configuration"
     with site.system() as system:
         key = system.checkpoint().verifier_key
+        assert system.verify_audit().anchors == 1
     again = strongroom(
         "audit", "verify", "--config", site.config_file, "--key", key, "--no-state", "-o", "json"
     )

@@ -1411,7 +1411,7 @@ def test_a_page_token_is_good_for_its_own_query_and_caller_only(world: World) ->
         watch.refused(ledger.call(method, page_size=1, page_token=page), method, "PAGE_TOKEN_INVALID")
 
 
-def test_every_good_request_is_answered(world: World) -> None:
+def test_every_good_request_is_answered_and_recorded(world: World) -> None:
     """The oracle of all the others: what they spoil was good."""
     changing = {
         "Put",
@@ -1434,7 +1434,10 @@ def test_every_good_request_is_answered(world: World) -> None:
     }
     for method, good in GOOD.items():
         if method.rpartition("/")[2] not in changing:
-            assert world.wires[good.tenant].call(method, **good.fields(world)).ok, method
+            answer = world.wires[good.tenant].call(method, **good.fields(world))
+            assert answer.ok, method
+            records = world.books.records(answer.request_id)
+            assert (RULES[method].action, "granted") in [(r["action_type"], r["outcome"]) for r in records]
 
 
 # The session's stream.

@@ -6,16 +6,18 @@ import hashlib
 import json
 import secrets
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.wire import until
 from vault.cli.compliance import page
 from vault.core.compliance import FORMAT, GATHERERS, STANDARDS, standard_of, verify_report
 from vault.crypto.errors import CryptoError
 
 if TYPE_CHECKING:
     from tests.support.vault import VaultSite
+    from vault.client import Client
 
 VOID = {"meta", "link", "br", "img"}
 
@@ -92,6 +94,11 @@ def test_a_report_is_signed_anchored_in_the_log_and_readable(site: VaultSite) ->
             assert all(requirement["id"] in shown.text for requirement in report["requirements"])
     keys = json.loads(made.report)["evidence"]["keys"]
     assert {(row[0], row[1]) for row in keys["rows"]} >= {("acme", "kek"), ("system", "checkpoint")}
+    created, end, state = (keys["columns"].index(name) for name in ("created", "cryptoperiod ends", "state"))
+    for row in keys["rows"]:
+        if row[:2] == ["acme", "kek"]:
+            year = int(row[created][:4])
+            assert row[end][:4] == (str(year + 2) if row[state] == "active" else "")
 
 
 def test_a_report_that_was_changed_or_signed_by_another_does_not_verify(site: VaultSite) -> None:
@@ -109,22 +116,39 @@ def test_a_report_that_was_changed_or_signed_by_another_does_not_verify(site: Va
         verify_report(made.report.encode(), made.note, [other])
 
 
+def report_of(system: Client) -> dict[str, Any]:
+    evidence: dict[str, Any] = json.loads(system.compliance_report("pci-dss-4.0.1", days=1).report)[
+        "evidence"
+    ]
+    return evidence
+
+
 def test_what_is_wrong_needs_attention(fresh_site: VaultSite) -> None:
     from tests.integration.wire import Books
 
     fresh_site.start()
     with fresh_site.system() as system:
         system.create_tenant("acme")
+        evidence = report_of(system)
+        assert evidence["threats"]["verdict"] == evidence["verification"]["verdict"] == "holds"
+        assert "files of the configuration" in evidence["policy"]["note"]
     books = Books(fresh_site)
     books.rows("UPDATE keys SET created_by = 'nobody' WHERE tenant = 'acme' AND purpose = 'kek'")
+    long_ago = "create_time - interval '3 years'"
+    books.rows(f"UPDATE keys SET create_time = {long_ago} WHERE tenant = 'system' AND purpose = 'token'")
     books.close()
+    with fresh_site.client() as client:
+        client.put("acme/trap", {"value": "x"}, kind="generic", labels={"canary": "true"})
+        client.reveal("acme/trap", purpose="test")[0].close()
     with fresh_site.system() as system:
-        made = system.compliance_report("pci-dss-4.0.1", days=1)
-    evidence = json.loads(made.report)["evidence"]
+        until(lambda: system.audit_records(action="threat.find"))
+        evidence = report_of(system)
     assert evidence["verification"]["verdict"] == "attention"
     assert any("keys:acme/kek/1" in row[1] for row in evidence["verification"]["rows"])
     assert evidence["sinks"]["verdict"] == "attention"
-    assert evidence["key_ages"]["verdict"] == "holds"
+    assert evidence["key_ages"]["verdict"] == evidence["keys"]["verdict"] == "attention"
+    assert evidence["threats"]["verdict"] == "attention"
+    assert [row[3] for row in evidence["threats"]["rows"]] == ["threat.find"]
 
 
 def test_the_page_escapes_whatever_a_caller_could_write() -> None:

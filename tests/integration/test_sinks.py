@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.wire import until
 from tests.support.receivers import Collector, SyslogReceiver
 from vault.client import StrongroomError
-from vault.client.health import check
+from vault.client.health import check, look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
@@ -36,13 +37,6 @@ def collector() -> Iterator[Collector]:
 def start(site: VaultSite, *sinks: dict[str, Any], workers: int = 1, wait_seconds: float = 3.0) -> None:
     site.write_config(audit={"sinks": list(sinks), "wait_seconds": wait_seconds}, server={"workers": workers})
     site.start()
-
-
-def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to be in time"
-        time.sleep(0.02)
 
 
 def is_ready(site: VaultSite) -> bool:
@@ -142,9 +136,12 @@ def test_syslog_messages_are_well_formed_and_none_is_missed_when_the_receiver_wa
         with fresh_site.system() as system:
             until(lambda: system.audit_sinks()[0].error != "")
             assert not system.audit_sinks()[0].required
-            assert check(fresh_site.profile("operator"))[0], "a best-effort sink makes the vault unready"
+            seen = until(lambda: (found := look(fresh_site.profile("operator"))).alarms and found)
+            assert seen.ready, "a best-effort sink makes the vault unready"
+            assert seen.alarms.startswith("sink siem: ")
             receiver.start()
             until(lambda: system.audit_sinks()[0].error == "")
+            until(lambda: look(fresh_site.profile("operator")).alarms == "")
             actions = [record.action for record in system.audit_records(resource="system/sinks/siem")]
         assert actions == ["audit.fail_sink", "audit.recover_sink"]
         put(client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from google.protobuf.message import Message
+
+
+_WIDTH_OF_A_FILE = 10_000
 
 
 class Format(enum.StrEnum):
@@ -73,7 +77,9 @@ def show_rows(output: Format, rows: Sequence[dict[str, Any]], columns: Sequence[
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_text(row.get(column, "")) for column in columns))
-    Console(soft_wrap=not rows).print(table)
+    # Where nobody looks at a screen, a row is a line.
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    Console(width=width, soft_wrap=not rows).print(table)
 
 
 def _text(value: object) -> str:

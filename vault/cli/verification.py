@@ -192,6 +192,7 @@ async def _verify_database(
     from vault.clock import SystemClock  # noqa: PLC0415
     from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.inspection import inspect  # noqa: PLC0415
+    from vault.server.checkpointing import held_by_anchors, recovery_of  # noqa: PLC0415
     from vault.server.foundation import foundation, open_database  # noqa: PLC0415
     from vault.store.reach import ALL_TENANTS, declare  # noqa: PLC0415
 
@@ -199,17 +200,19 @@ async def _verify_database(
     if not keys:
         async with foundation(config) as base:
             keys = await verifier_keys(config.audit.origin, base.keyring, base.hsm)
-    database = open_database(config)
+    database, clock = open_database(config), SystemClock()
     declare(ALL_TENANTS)
     try:
+        held = await held_by_anchors(config, clock)
+        held = await recovery_of(config).in_force(database, held, keys)
         with progress() as bar:
             task = bar.add_task("verifying", total=None)
             return await inspect(
                 database,
                 config.audit.origin,
                 keys,
-                SystemClock().now(),
-                anchors=anchors,
+                clock.now(),
+                anchors=[*anchors, *held],
                 state=state,
                 folder=folder,
                 watch=lambda done, of: bar.update(task, completed=done, total=of),
@@ -231,6 +234,7 @@ def _shown(report: Report) -> dict[str, Any]:
         "first": report.first,
         "records": report.records,
         "checkpoints": report.checkpoints,
+        "anchors": report.anchors,
         "signed_size": report.signed_size,
         "root_hash": report.root.hex(),
         "accepted": report.accepted,

@@ -17,8 +17,9 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 
 from vault.core import evidence
 from vault.crypto import notes
@@ -26,7 +27,7 @@ from vault.crypto.errors import CryptoError
 from vault.errors import VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vault.clock import Clock
@@ -40,6 +41,10 @@ _AGAIN_SECONDS = 5.0
 _MAX_ANSWER = 64 * 1024
 _CONFLICT = 409
 _MAX_HELD = 1000
+
+
+Prove = Callable[[int, "Checkpoint"], Awaitable[list[bytes]]]
+"""Gives the path that proves that the log of a size is the beginning of a checkpoint."""
 
 
 class AnchorFailed(Exception):  # noqa: N818 - what happened, for the log and the health service
@@ -89,7 +94,8 @@ class FileAnchor:
                 return
         fresh = self._path.with_suffix(f".{os.getpid()}.new")
         try:
-            fresh.write_text(checkpoint.note)
+            with fresh.open("w") as file:
+                _write_down(file, checkpoint.note)
             fresh.replace(self._path)
         except OSError as error:
             raise AnchorFailed(f"it cannot be written: {error.strerror}") from None
@@ -120,9 +126,7 @@ class DirectoryAnchor:
         path = self._path / f"{checkpoint.size:020}.checkpoint"
         try:
             with path.open("x") as file:
-                file.write(checkpoint.note)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_down(file, checkpoint.note)
         except FileExistsError:
             return
         except OSError as error:
@@ -142,7 +146,7 @@ class Witness:
         verifier_key: str,
         origin: str,
         ca_file: Path | None,
-        prove: Callable[[int, Checkpoint], Awaitable[list[bytes]]],
+        prove: Prove,
     ) -> None:
         """`prove` gives the path from a size to a checkpoint."""
         self.name = f"witness {url}"
@@ -260,14 +264,7 @@ class Anchors:
 
     async def held(self) -> list[Held]:
         """What the anchors hold; one that cannot be asked is passed over, and logged."""
-        found: list[Held] = []
-        for anchor in self._anchors:
-            try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
-                    found += await anchor.held()
-            except (AnchorFailed, TimeoutError) as error:
-                log.warning("an anchor cannot be asked", extra={"anchor": anchor.name, "reason": str(error)})
-        return found
+        return await read_held(self._anchors)
 
     async def close(self) -> None:
         """Stop trying."""
@@ -297,6 +294,18 @@ class Anchors:
             del self._work[anchor.name]
 
 
+async def read_held(anchors: Sequence[Anchor]) -> list[Held]:
+    """What these anchors hold; one that cannot be asked is passed over, and logged."""
+    found: list[Held] = []
+    for anchor in anchors:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                found += await anchor.held()
+        except (AnchorFailed, TimeoutError) as error:
+            log.warning("an anchor cannot be asked", extra={"anchor": anchor.name, "reason": str(error)})
+    return found
+
+
 def _http(url: str, body: bytes | None, tls: ssl.SSLContext) -> tuple[int, bytes]:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "text/plain"})  # noqa: S310 - configured
     try:
@@ -323,6 +332,13 @@ def _reason(error: Exception) -> str:
 
 def _size(note: str) -> int:
     return notes.checkpoint_head(note.partition("\n\n")[0] + "\n").size
+
+
+def _write_down(file: TextIO, text: str) -> None:
+    """Write, and have it on the disk: an anchor that a power cut leaves empty would refuse the next start."""
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _text(path: Path) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vault.core import audit as audit_log
 from vault.core.inspection import inspect, replay
@@ -28,10 +28,10 @@ from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from vault.clock import Clock
-    from vault.core.anchors import Anchors, Held
+    from vault.core.anchors import Anchors
     from vault.core.audit import AuditLog
     from vault.core.checkpoint_keys import CheckpointKeys
-    from vault.core.recovery import Lost, Recovery
+    from vault.core.recovery import Recovery
     from vault.model import Caller
     from vault.store.engine import Database
     from vault.store.ledger import Head
@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("strongroom.checkpoints")
 
 _LOOK_SECONDS = 1.0
+
+
+class Following(Protocol):
+    """Who has followed the log since this process began."""
+
+    set_back: bool
+    """Whether it is not the log any more that was followed."""
+
+    async def look(self) -> None:
+        """See what the log is now."""
 
 
 class Checkpoints:
@@ -62,6 +72,11 @@ class Checkpoints:
         self._log = log_
         self._clock = clock
         self._signing = asyncio.Lock()
+        self._following: Following | None = None
+
+    def heed(self, following: Following) -> None:
+        """From now on sign nothing once this finds that the log was set back."""
+        self._following = following
 
     async def start(self) -> None:
         """Fetch the verifier keys from the HSM; refuse a database that is older than one of its anchors."""
@@ -107,6 +122,7 @@ class Checkpoints:
 
     async def _sign(self) -> Checkpoint:
         async with self._signing:
+            await self._refuse_set_back()
             async with self._database.read() as connection:
                 last = await audit.latest_checkpoint(connection)
             await self._keys.introduce(last.note if last else None)
@@ -145,7 +161,9 @@ class Checkpoints:
                 self._keys.origin,
                 self._keys.verifiers,
                 self._clock.now(),
-                anchors=await self._held(),
+                anchors=await self._recovery.in_force(
+                    self._database, await self._anchors.held(), self._keys.verifiers
+                ),
             )
         state = canonical_json({"valid": not report.findings, "records": report.records})
         await self._log.record(audit_log.granted(caller, "audit.verify", "", after=state))
@@ -193,6 +211,15 @@ class Checkpoints:
             raise VaultError(Reason.STORED_DATA_DAMAGED, "the log does not verify; nothing was signed")
         return verification.frontier, nodes
 
+    async def _refuse_set_back(self) -> None:
+        """What was set back verifies as far as it goes, so only who saw more can tell."""
+        if self._following is None:
+            return
+        await self._following.look()
+        if self._following.set_back:
+            self.alarm = "the database was set back"
+            raise VaultError(Reason.STORED_DATA_DAMAGED, "the database was set back; nothing was signed")
+
     async def _refuse_rollback(self) -> None:
         lost = await lost_heads(self._database, await self._anchors.held(), self._keys.verifiers)
         # Only where something is lost is the log searched for recoveries that gave it up.
@@ -208,17 +235,3 @@ class Checkpoints:
                     "it was rolled back or truncated; see `strongroom recover`"
                 )
             raise StartError(f"audit: the database's tree of {size} records is not the one in {name}")
-
-    async def _held(self) -> list[Held]:
-        """What the anchors hold, but for what approved recoveries have given up."""
-        held = await self._anchors.held()
-        lost = {(item.name, item.size): item for item in await self._lost(held)}
-        gone = await self._recovery.accepted(self._database) if lost else set()
-        names = {item.name for item in lost.values() if (item.size, item.root) in gone}
-        return [item for item in held if item.name not in names]
-
-    async def _lost(self, held: list[Held]) -> list[Lost]:
-        try:
-            return await lost_heads(self._database, held, self._keys.verifiers)
-        except StartError:
-            return []  # one that does not verify is for the verification to find

@@ -10,17 +10,20 @@ import base64
 import datetime
 import hashlib
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core import archives, audit, people
+from vault.core import archives, audit, people, threats
+from vault.core.schedules import due_time
 from vault.crypto import notes, suites
 from vault.crypto.errors import FormatError, IntegrityError
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import KeyState
 from vault.store import archives as archives_store
 from vault.store import compliance as store
+from vault.store import keys as keys_store
+from vault.store import policies as policies_store
 from vault.store.reach import ALL_TENANTS, declared
 from vault.store.rows import canonical_json
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 _FOLDER = resources.files("vault.core").joinpath("standards")
 STANDARDS = ("pci-dss-4.0.1", "gdpr", "psd2", "dora", "asvs-5.0")
 FORMAT = "strongroom/compliance-report/v1"
+_NEWEST = 2**31 - 1
 _YEAR, _QUARTER = datetime.timedelta(days=365), datetime.timedelta(days=90)
 MAX_PERIOD = datetime.timedelta(days=3660)
 
@@ -155,13 +159,18 @@ def verify_report(report: bytes, note: str, keys: Iterable[str]) -> None:
 async def _keys(source: Source) -> Evidence:
     async with source.database.read() as connection:
         found = await store.all_keys(connection)
+        schedules = {(one.tenant, one.purpose): one for one in await keys_store.list_schedules(connection)}
+        wraps = await keys_store.usage(connection, [key.object_id for key in found])
+    ends = {key.object_id: due_time(key, schedules.get((key.tenant, key.purpose))) for key in found}
     rows = [
         [
             key.tenant, key.purpose.value, str(key.version), key.state.value, key.algorithm, key.backend, key.label,
-            _moment(key.create_time), str((source.now - key.create_time).days), key.created_by,
+            _moment(key.create_time), str((source.now - key.create_time).days), _moment(ends[key.object_id]),
+            str(wraps.get(key.object_id, 0)), key.created_by,
         ]
         for key in found
     ]  # fmt: skip
+    overdue = any(end is not None and end < source.now for end in ends.values())
     columns = (
         "tenant",
         "purpose",
@@ -172,9 +181,12 @@ async def _keys(source: Source) -> Evidence:
         "label",
         "created",
         "age in days",
+        "cryptoperiod ends",
+        "wraps",
         "by",
     )
-    return Evidence("Key inventory", columns, rows)
+    note = "Active keys are due by their schedule, or else by the longest period of NIST SP 800-57 part 1, table 1."
+    return Evidence("Key inventory", columns, rows, ATTENTION if overdue else INFORMS, note)
 
 
 async def _key_ages(source: Source) -> Evidence:
@@ -221,6 +233,27 @@ async def _access(source: Source) -> Evidence:
     return Evidence("Use of access, for review", ("tenant", "identity", "action", "times"), _texts(found))
 
 
+async def _policy(source: Source) -> Evidence:
+    async with source.database.read() as connection:
+        found = await policies_store.list_policies(connection, before=_NEWEST, limit=store.MOST)
+    rows = [
+        [str(one.version), _moment(one.create_time), one.created_by, one.comment, one.digest.hex()]
+        for one in found
+    ]
+    note = "" if rows else "No policy was ever applied: the files of the configuration are in force."
+    columns = ("version", "in force since", "applied by", "comment", "SHA-256 of its text")
+    return Evidence("Policy in force, and those before it", columns, rows, note=note)
+
+
+async def _threats(source: Source) -> Evidence:
+    actions = (threats.FIND, threats.RELEASE)
+    found = await _events(source, "Findings of the threat rules, and their release", actions=actions)
+    async with source.database.read() as connection:
+        unreleased = await store.unreleased_threats(connection)
+    note = f"{unreleased} findings are not released." if unreleased else ""
+    return replace(found, verdict=ATTENTION if unreleased else HOLDS, note=note)
+
+
 async def _coverage(source: Source) -> Evidence:
     async with source.database.read() as connection:
         found = await store.tally(connection, source.since, source.now, ("action_type", "outcome"))
@@ -240,6 +273,7 @@ async def _verification(source: Source) -> Evidence:
     rows = [
         ["records", str(report.records)],
         ["checkpoints", str(report.checkpoints)],
+        ["anchored checkpoints that it was held against", str(report.anchors)],
         ["root", report.root.hex()],
     ]
     rows += [["finding", finding] for finding in report.findings]
@@ -253,7 +287,13 @@ async def _verification(source: Source) -> Evidence:
 
 
 async def _failures(source: Source) -> Evidence:
-    actions = ("audit.resume", "audit.fail_sink", "audit.recover_sink")
+    actions = (
+        "audit.resume",
+        "audit.fail_sink",
+        "audit.recover_sink",
+        "audit.accept_loss",
+        "database.recover",
+    )
     async with source.database.read() as connection:
         found = await store.records_of(connection, source.since, source.now, actions=actions)
         found += await store.records_of(
@@ -365,6 +405,8 @@ GATHERERS: dict[str, Callable[[Source], Awaitable[Evidence]]] = {
     "approvals": _approvals,
     "custodians": _custodians,
     "access": _access,
+    "policy": _policy,
+    "threats": _threats,
     "coverage": _coverage,
     "refusals": _refusals,
     "verification": _verification,
@@ -399,8 +441,8 @@ def _texts(rows: Iterable[Iterable[object]]) -> list[list[str]]:
     return [[str(value) for value in row] for row in rows]
 
 
-def _moment(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _moment(moment: datetime.datetime | None) -> str:
+    return "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _verification_first(name: str) -> tuple[bool, str]:

@@ -3,6 +3,10 @@
 The log is one sequence in the order of commits, so following it misses nothing. From it come revocations
 (a token revoked anywhere is refused here within a second) and the changes that end or inform sessions. A
 worker that has not been able to look for `STALE_SECONDS` trusts no token.
+
+A log only grows. If it is shorter than this worker has seen it, or another record stands where it saw the last one, the
+database was set back while the vault ran: by an older copy, or a standby that lacked the end. What was revoked since is
+forgotten then, so this worker trusts no token any more until it is started again, which the anchors judge.
 """
 
 from __future__ import annotations
@@ -14,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from vault.core import revocations
 from vault.core.revocations import REVOKE, Kind, Revocation, Revocations
+from vault.crypto import merkle
 from vault.errors import Reason, VaultError
 from vault.store import audit, wakeups
 from vault.store import revocations as stored
-from vault.store.ledger import read_head
+from vault.store.ledger import Head, read_head
 from vault.store.reach import ALL_TENANTS
 
 if TYPE_CHECKING:
@@ -65,7 +70,10 @@ class Follower:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._next = 0
+        self._head = Head(0, merkle.EMPTY)
+        self._last: audit.Mark | None = None
+        self.set_back = False
+        """Whether the log is not the one that this worker has followed so far."""
         self._revoked = Revocations()
         self._listeners: list[Callable[[AuditRecord], None]] = []
         self._seen = float("-inf")
@@ -79,7 +87,9 @@ class Follower:
     async def start(self) -> None:
         """Learn everything that is revoked now. Raises `STORAGE_UNAVAILABLE`."""
         async with self._database.read(ALL_TENANTS) as connection:
-            self._next = (await read_head(connection)).size
+            self._head = await read_head(connection)
+            last = self._head.size - 1
+            self._last = (await audit.marks(connection, [last])).get(last)
             now = self._clock.now()
             async for row in stored.revoked_ids(connection, now):
                 one = Revocation(
@@ -117,24 +127,35 @@ class Follower:
             asked = self._clock.monotonic()
             async with self._database.read(ALL_TENANTS) as connection:
                 head = await read_head(connection)
-                records = (
-                    await audit.granted_between(connection, self._next, head.size, FOLLOWED)
-                    if head.size > self._next
-                    else []
-                )
+                seen = self._head.size
+                grown = head.size > seen
+                marks = await audit.marks(connection, (seen - 1, head.size - 1)) if grown else {}
+                records = await audit.granted_between(connection, seen, head.size, FOLLOWED) if grown else []
+            if (not grown and head != self._head) or _differ(self._last, marks.get(seen - 1)):
+                self._find_set_back(head.size)
+            if grown:
+                self._head, self._last = head, marks.get(head.size - 1)
             for record in records:
                 if record.action == REVOKE:
                     self._revoked.add(revocations.from_record(record))
                 for listener in self._listeners:
                     listener(record)
-            self._next = max(self._next, head.size)
             self._seen = asked
             self._forget()
 
     @property
     def fresh(self) -> bool:
         """Whether this worker knows recent enough what is revoked."""
-        return self._clock.monotonic() - self._seen <= STALE_SECONDS
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """Why this worker does not know what is revoked; empty if it does."""
+        if self.set_back:
+            return "the database was set back while this worker ran"
+        if self._clock.monotonic() - self._seen > STALE_SECONDS:
+            return "this worker cannot see what is revoked"
+        return ""
 
     def refuse_revoked(self, token: Token, holder: str) -> None:
         """Raise `TOKEN_REVOKED`, or `REVOCATIONS_UNKNOWN` if this worker cannot tell.
@@ -146,7 +167,22 @@ class Follower:
         if self._revoked.cover(token, holder):
             raise VaultError(Reason.TOKEN_REVOKED, "the token was revoked")
 
+    def _find_set_back(self, size: int) -> None:
+        if not self.set_back:
+            log.critical("the database was set back", extra={"records": size, "had_seen": self._head.size})
+        self.set_back = True
+
     def _forget(self) -> None:
         if self._clock.monotonic() - self._pruned >= _FORGET_EVERY_SECONDS:
             self._pruned = self._clock.monotonic()
             self._revoked.forget(self._clock.now())
+
+
+def _differ(seen: audit.Mark | None, found: audit.Mark | None) -> bool:
+    """Whether another record stands where one was seen. One that was edited is for verification to find."""
+    return (
+        seen is not None
+        and found is not None
+        and seen.record_id != found.record_id
+        and seen.leaf_hash != found.leaf_hash
+    )

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from vault.core.checkpoints import Checkpoints
     from vault.core.follower import Follower
     from vault.core.hsm import Hsm
+    from vault.core.sinks import Sinks
     from vault.store.engine import Database
 
 _REMEMBERED_SECONDS = 1.0
+_PATIENCE_SECONDS = 2.0
 PARTS = ("hsm", "database", "audit", "revocations", "server")
 """Without any of these the vault is not ready. Its other parts may fail: that is an alarm, and it goes on."""
 
@@ -48,6 +50,7 @@ class Health:
         follower: Follower,
         checkpoints: Checkpoints,
         anchors: Anchors,
+        sinks: Sinks,
         clock: Clock,
     ) -> None:
         self._hsm = hsm
@@ -56,6 +59,7 @@ class Health:
         self._follower = follower
         self._checkpoints = checkpoints
         self._anchors = anchors
+        self._sinks = sinks
         self._clock = clock
         self._looked = float("-inf")
         self._parts: dict[str, Part] = {}
@@ -68,7 +72,7 @@ class Health:
         self._looked = float("-inf")
 
     async def parts(self) -> dict[str, Part]:
-        """Every part's health: those in `PARTS`, `checkpoints`, anchors, and `second_hsm` if there is to be one."""
+        """Every part's health: those in `PARTS`, `checkpoints`, anchors, sinks, and the second HSM if there is one."""
         async with self._looking:
             if self._clock.monotonic() - self._looked > _REMEMBERED_SECONDS:
                 hsm, database = await asyncio.gather(
@@ -78,9 +82,7 @@ class Health:
                     "hsm": hsm,
                     "database": database,
                     "audit": await self._look_at_log(),
-                    "revocations": READY
-                    if self._follower.fresh
-                    else Part(ready=False, reason="this worker cannot see what is revoked"),
+                    "revocations": _part(self._follower.trouble),
                     "server": Part(ready=False, reason="stopping") if self._stopping else READY,
                     "checkpoints": _part(self._checkpoints.alarm),
                     **(
@@ -89,6 +91,7 @@ class Health:
                         else {}
                     ),
                     **{name: _part(health.reason) for name, health in self._anchors.health.items()},
+                    **await self._look_at_sinks(),
                 }
                 self._looked = self._clock.monotonic()
             return self._parts
@@ -107,9 +110,17 @@ class Health:
             reason = error.message
         return Part(ready=not reason, reason=reason)
 
+    async def _look_at_sinks(self) -> dict[str, Part]:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                states = await self._sinks.states()
+        except (VaultError, TimeoutError):
+            return {}  # the database says so itself
+        return {f"sink {state.name}": _part(state.error) for state, _, _ in states}
+
     async def _look_at_database(self) -> Part:
         try:
-            async with asyncio.timeout(2), self._database.read() as connection:
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._database.read() as connection:
                 await read_head(connection)
         except VaultError as error:
             return Part(ready=False, reason=error.message)

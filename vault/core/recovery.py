@@ -26,7 +26,7 @@ from vault.crypto import approvals, notes
 from vault.crypto.errors import CryptoError
 from vault.errors import StartError
 from vault.model import SYSTEM_TENANT, AuditDraft, AuditQuery, Origin, Outcome
-from vault.store import audit
+from vault.store import archives, audit
 from vault.store.ledger import Head, read_head
 from vault.store.rows import canonical_json
 
@@ -98,12 +98,23 @@ class Recovery:
                 continue
         return found
 
+    async def in_force(self, database: Database, held: Sequence[Held], keys: Iterable[str]) -> list[Held]:
+        """The anchored heads that the log must hold: all but those that approved recoveries have given up."""
+        try:
+            lost = await lost_heads(database, held, keys)
+        except StartError:
+            return list(held)  # one that does not verify is for the verification to find
+        gone = await self.accepted(database) if lost else set()
+        names = {item.name for item in lost if (item.size, item.root) in gone}
+        return [item for item in held if item.name not in names]
+
 
 async def lost_heads(database: Database, held: Sequence[Held], keys: Iterable[str]) -> list[Lost]:
     """The anchored heads that the database is older than, or holds otherwise. Raises `StartError`."""
     keys = tuple(keys)
     async with database.read() as connection:
         stored = await read_head(connection)
+        first = await archives.first_sequence(connection)
     lost: list[Lost] = []
     for name, note in held:
         try:
@@ -112,7 +123,10 @@ async def lost_heads(database: Database, held: Sequence[Held], keys: Iterable[st
             raise StartError(f"audit: {name} does not verify") from None
         async with database.read() as connection:
             known = await audit.get_checkpoint(connection, head.size)
-        if stored.size < head.size or (known is not None and known.root != head.root):
+        # Every head that is anchored is a checkpoint first, and stays one until it is archived: a log that was set back
+        # and has grown since lacks it.
+        other = head.size > first if known is None else known.root != head.root
+        if stored.size < head.size or other:
             lost.append(Lost(name, head.size, head.root))
     return lost
 

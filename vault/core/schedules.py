@@ -219,7 +219,7 @@ class Schedules:
                     use for use in uses if key.purpose is KeyPurpose.KEK and use.kek_version == key.version
                 ),
                 wraps.get(key.object_id, 0),
-                _due_time(key, by_purpose.get(key.purpose)),
+                due_time(key, by_purpose.get(key.purpose)),
                 endings.get((key.purpose, key.version)),
             )
             for key in found
@@ -258,8 +258,9 @@ def purpose(tenant: str, value: KeyPurpose | None) -> KeyPurpose:
     return value
 
 
-def _due_time(key: Key, schedule: KeySchedule | None) -> datetime.datetime | None:
-    if key.state is not KeyState.ACTIVE:
+def due_time(key: Key, schedule: KeySchedule | None) -> datetime.datetime | None:
+    """When a key's cryptoperiod ends; None if it is not in use, or is of a purpose that has none."""
+    if key.state is not KeyState.ACTIVE or key.purpose not in PERIODS:
         return None
     if schedule is not None and schedule.every_seconds:
         return key.create_time + datetime.timedelta(seconds=schedule.every_seconds)

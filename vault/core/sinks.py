@@ -114,6 +114,8 @@ class Sinks:
 
     async def states(self) -> list[tuple[SinkState, bool, int]]:
         """Each configured sink's state, whether it is required, and how many records it still has to get."""
+        if not self._outlets:
+            return []
         async with self._database.read() as connection:
             size = (await read_head(connection)).size
             known = {state.name: state for state in await store.states(connection)}

@@ -34,6 +34,8 @@ class Report:
     """The record that the verification began with: what lies before it is archived, and was not looked at."""
     records: int = 0
     checkpoints: int = 0
+    anchors: int = 0
+    """How many checkpoints that are kept elsewhere the log was held against."""
     size: int = 0
     root: bytes = b""
     signed_size: int = 0
@@ -109,6 +111,7 @@ class Verification:
         """Hold the log to a head that was anchored elsewhere, unless it lies before where this begins."""
         if head.size < self.frontier.size:
             return
+        self.report.anchors += 1
         self._expected.append((head.size, head.root, name))
         self._expected.sort()
         self._meet_expected()

@@ -224,6 +224,7 @@ class App:
         )
         checkpointing_ = checkpointing(base, config)
         _, paths, self._anchors, self._checkpoints = checkpointing_
+        self._checkpoints.heed(self._follower)
         self._archiving = archiving(base, config, checkpointing_)
         self._proofs = Proofs(database, self._checkpoints, paths)
         self._policies.listen(self._sessions.regrant)
@@ -247,7 +248,9 @@ class App:
         self._follower.listen(self._lanes.notice)
         self._lifecycle = Lifecycle(database, hsm, log_, keyring, self._jobs, self._approvals, clock)
         self._schedules = Schedules(database, hsm, log_, keyring, self._jobs, self._lifecycle, clock)
-        self._health = Health(hsm, database, log_, self._follower, self._checkpoints, self._anchors, clock)
+        self._health = Health(
+            hsm, database, log_, self._follower, self._checkpoints, self._anchors, self._sinks, clock
+        )
         self._tls = TlsFiles(config.tls, clock)
         self._identities = Identities(config.identity.trust_domains, lambda: self._tls.trust, clock)
         self._edge = Edge(

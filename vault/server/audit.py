@@ -144,6 +144,7 @@ class AuditService:
             findings=report.findings,
             accepted=report.accepted,
             first_sequence=report.first,
+            anchors=report.anchors,
         )
 
     async def list_checkpoints(

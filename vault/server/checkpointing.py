@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault import config as configuration
-from vault.core.anchors import Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor, Witness
+from vault.core.anchors import (
+    AnchorFailed,
+    Anchors,
+    DirectoryAnchor,
+    FileAnchor,
+    SyslogAnchor,
+    Witness,
+    read_held,
+)
 from vault.core.archiving import ArchiveSettings, Archiving
 from vault.core.checkpoint_keys import CheckpointKeys
 from vault.core.checkpoints import Checkpoints
@@ -18,7 +26,8 @@ if TYPE_CHECKING:
     from vault.clock import Clock
     from vault.config import Audit as AuditSection
     from vault.config import Config
-    from vault.core.anchors import Anchor
+    from vault.core.anchors import Anchor, Held, Prove
+    from vault.model import Checkpoint
     from vault.server.foundation import Foundation
 
 
@@ -45,7 +54,7 @@ def checkpointing(base: Foundation, config: Config) -> Checkpointing:
     )
     paths = Paths(database, keys)
     anchors = Anchors(
-        _anchors(config.audit, paths, clock),
+        _anchors(config.audit, paths.consistency, clock),
         lambda checkpoint, name, lines: store_audit.keep_cosignature(
             database, checkpoint.size, name, lines, clock.now()
         ),
@@ -82,7 +91,16 @@ def recovery_of(config: Config) -> Recovery:
     )
 
 
-def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:
+async def held_by_anchors(config: Config, clock: Clock) -> list[Held]:
+    """What the configured anchors hold, for who only verifies."""
+
+    async def prove(_size: int, _checkpoint: Checkpoint) -> list[bytes]:
+        raise AnchorFailed("it is only read here")
+
+    return await read_held(_anchors(config.audit, prove, clock))
+
+
+def _anchors(section: AuditSection, prove: Prove, clock: Clock) -> list[Anchor]:
     """Every anchor that is configured."""
     anchors: list[Anchor] = [FileAnchor(section.anchor_file)] if section.anchor_file else []
     for one in section.anchors:
@@ -90,9 +108,7 @@ def _anchors(section: AuditSection, paths: Paths, clock: Clock) -> list[Anchor]:
             case configuration.DirectoryAnchor():
                 anchors.append(DirectoryAnchor(one.path))
             case configuration.WitnessAnchor():
-                anchors.append(
-                    Witness(one.url, one.verifier_key, section.origin, one.ca_file, paths.consistency)
-                )
+                anchors.append(Witness(one.url, one.verifier_key, section.origin, one.ca_file, prove))
             case configuration.SyslogAnchor():
                 anchors.append(SyslogAnchor(one.host, one.port, one.ca_file, clock))
     return anchors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import String, Text, func, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,7 +18,7 @@ from vault.store.reach import ALL_TENANTS
 from vault.store.tables import audit_head, audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -68,6 +68,13 @@ def record_from(row: Mapping[str, Any]) -> AuditRecord:
         rows_written=row["rows_written"],
         leaf_hash=row["leaf_hash"],
     )
+
+
+class Mark(NamedTuple):
+    """A record's id and leaf hash. Both are others only where another record is."""
+
+    record_id: str
+    leaf_hash: bytes
 
 
 async def list_records(
@@ -248,6 +255,16 @@ async def get_row(connection: AsyncConnection, sequence: int) -> Row | None:
     statement = select(audit_records).where(audit_records.c.sequence == sequence).limit(1)
     rows = await lenient.read(connection, statement)
     return rows[0] if rows else None
+
+
+async def marks(connection: AsyncConnection, sequences: Iterable[int]) -> dict[int, Mark]:
+    """What tells a record from any other that could stand in its place, of those of these that are there."""
+    columns = audit_records.c.sequence, audit_records.c.id, audit_records.c.leaf_hash
+    statement = select(*columns).where(audit_records.c.sequence.in_(list(sequences)))
+    return {
+        row["sequence"]: Mark(row["id"], row["leaf_hash"])
+        for row in await lenient.read(connection, statement)
+    }
 
 
 async def get_checkpoint(connection: AsyncConnection, size: int) -> Checkpoint | None:

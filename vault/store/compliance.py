@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from vault.model import ThreatState
 from vault.store import lenient
 from vault.store.approvals import approval_from
 from vault.store.audit import record_from
@@ -18,6 +19,7 @@ from vault.store.tables import (
     keys,
     metadata,
     subjects,
+    threats,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ async def approvals_since(connection: AsyncConnection, since: datetime.datetime)
     statement = select(approvals).where(approvals.c.create_time >= since)
     ordered = statement.order_by(approvals.c.create_time.desc()).limit(MOST)
     return [approval_from(dict(row)) for row in (await connection.execute(ordered)).mappings()]
+
+
+async def unreleased_threats(connection: AsyncConnection) -> int:
+    """How many findings of the threat rules nobody has released."""
+    statement = select(func.count()).where(threats.c.state != ThreatState.RELEASED.value)
+    return int((await connection.execute(statement)).scalar_one())
 
 
 async def count(

@@ -117,7 +117,7 @@ class AuditServiceVerifyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditServiceVerifyResponse(_message.Message):
-    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings", "accepted", "first_sequence")
+    __slots__ = ("valid", "records", "checkpoints", "root_hash", "findings", "accepted", "first_sequence", "anchors")
     VALID_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class AuditServiceVerifyResponse(_message.Message):
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ANCHORS_FIELD_NUMBER: _ClassVar[int]
     valid: bool
     records: int
     checkpoints: int
@@ -132,7 +133,8 @@ class AuditServiceVerifyResponse(_message.Message):
     findings: _containers.RepeatedScalarFieldContainer[str]
     accepted: _containers.RepeatedScalarFieldContainer[str]
     first_sequence: int
-    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ..., first_sequence: _Optional[int] = ...) -> None: ...
+    anchors: int
+    def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ..., first_sequence: _Optional[int] = ..., anchors: _Optional[int] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("size", "note", "frontier", "create_time")

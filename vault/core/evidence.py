@@ -7,10 +7,9 @@ checkpoint is the beginning of another: the body that `tlog-witness` gives to a 
 from __future__ import annotations
 
 import base64
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vault.core.export import record_line, record_of
+from vault.core.export import parse, record_line, record_of
 from vault.crypto import merkle, notes
 from vault.crypto.errors import FormatError
 from vault.store.ledger import leaf_hash
@@ -72,10 +71,11 @@ def _verify_inclusion(lines: list[str], head: notes.CheckpointHead) -> dict[str,
     if len(lines) < 2 or not lines[0].startswith("extra ") or not lines[1].startswith("index "):  # noqa: PLR2004
         raise FormatError("not a proof with its record")
     try:
-        item = json.loads(base64.b64decode(lines[0].removeprefix("extra "), validate=True))
+        text = base64.b64decode(lines[0].removeprefix("extra "), validate=True).decode()
     except ValueError:
         raise FormatError("not a record") from None
-    if not isinstance(item, dict) or not isinstance(item.get("record"), dict):
+    item = parse(1, text)
+    if not isinstance(item.get("record"), dict):
         raise FormatError("not a record")
     record = record_of(1, item["record"])
     index = _number(lines[1].removeprefix("index "))

@@ -38,6 +38,17 @@ _PAGE = 2000
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose members are there once: of two, one reader would take the first and another the last."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+_loads = json.JSONDecoder(object_pairs_hook=_once).decode
+
+
 class Header(NamedTuple):
     """What an export is of: the log's origin, its verifier keys, and the frontier before its first record."""
 
@@ -164,10 +175,10 @@ def read(text: Iterable[str]) -> Iterator[Header | Page | Signed | End]:
     Raises `FormatError` for what is not of this form. An export that was cut lacks its end.
     """
     numbered = enumerate(text, 1)
-    yield _header(_parse(*next(numbered, (1, "{}"))))
+    yield _header(parse(*next(numbered, (1, "{}"))))
     page: list[dict[str, Any]] = []
     for number, line in numbered:
-        item = _parse(number, line)
+        item = parse(number, line)
         match item:
             case {"record": dict(record)}:
                 page.append(record_of(number, record))
@@ -238,11 +249,14 @@ def _line(value: Mapping[str, Any]) -> str:
     return _dumps(value) + "\n"
 
 
-def _parse(number: int, line: str) -> dict[str, Any]:
+def parse(number: int, line: str) -> dict[str, Any]:
+    """The object on a line. Raises `FormatError`."""
     try:
-        item = json.loads(line)
-    except ValueError:
+        item = _loads(line)
+    except json.JSONDecodeError:
         raise FormatError(f"line {number}: not JSON") from None
+    except ValueError as error:
+        raise FormatError(f"line {number}: {error}") from None
     except RecursionError:
         raise FormatError(f"line {number}: nested too deep") from None
     if not isinstance(item, dict):

@@ -165,6 +165,25 @@ def test_an_export_that_nests_without_end_is_refused() -> None:
         list(export.read([header, "[" * 100_000]))
 
 
+@pytest.mark.parametrize("where", ["record", "checkpoint", "header"])
+def test_an_export_that_two_readers_could_read_differently_is_refused(where: str) -> None:
+    """Of a member that is there twice one takes the first, another the last."""
+    row = dict.fromkeys(export.COLUMNS, "x") | {
+        "sequence": 0, "created_at": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "leaf_hash": bytes(32),
+    }  # fmt: skip
+    lines = {
+        "header": export.header_line(export.Header(ORIGIN, ("k",), export.merkle.EMPTY)),
+        "record": export.record_line(row),
+        "checkpoint": export.checkpoint_line(1, "note", bytes(8)),
+    }
+    assert len(list(export.read(lines.values()))) == 3
+    twice = {"record": '"user_id":"x",', "checkpoint": '"size":1,', "header": f'"origin":"{ORIGIN}",'}[where]
+    assert lines[where].count(twice) == 1
+    lines[where] = lines[where].replace(twice, twice * 2)
+    with pytest.raises(FormatError, match="a member is there twice"):
+        list(export.read(lines.values()))
+
+
 async def test_a_moment_that_only_postgresql_knows_is_named(postgres: Postgres, tmp_path: Path) -> None:
     made = Copy(tmp_path, postgres.create_database(f"unreadable_{secrets.token_hex(6)}"))
     now = datetime.datetime.now(datetime.UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from hsm import KeyAlgorithm
+from hsm import Capabilities, HsmBackend, KeyAlgorithm, SignatureAlgorithm
 from tests.support.vault import VaultSite
 from tests.support.witness import Witness
 from vault import config as configuration
@@ -136,6 +137,32 @@ async def test_whoever_trusts_the_first_key_can_follow_to_the_next(open_log: Any
     assert any(
         "its signature does not verify" in text for text in export.verify_file(unnamed, [first]).findings
     )
+
+
+async def test_where_the_hsm_has_no_ed25519_checkpoints_are_signed_by_ecdsa(
+    softhsm: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = HsmBackend.capabilities
+
+    def without_ed25519(backend: HsmBackend) -> Capabilities:
+        found = tried(backend)
+        return dataclasses.replace(found, signatures=found.signatures - {SignatureAlgorithm.EDDSA})
+
+    monkeypatch.setattr(HsmBackend, "capabilities", without_ed25519)
+    site = VaultSite(tmp_path / "ecdsa", "sqlite:///strongroom.db", *softhsm)
+    await asyncio.to_thread(site.prepare)
+    config = configuration.load(site.config_file)
+    async with foundation(config) as base:
+        keys = checkpointing(base, config).keys
+        log = Log(base, keys, Anchors([], store.keep_cosignature))
+        await log.checkpoints.start()
+        await log.grow()
+        checkpoint = await log.checkpoints.sign()
+        key = await base.keyring.active(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
+        assert key.algorithm == KeyAlgorithm.EC_P256
+        assert notes.verify_signatures(checkpoint.note, [keys.newest]).signers == (keys.newest,)
+        assert (await log.check()).findings == []
+        assert export.verify_file(await log.export(), [keys.newest]).findings == []
 
 
 async def test_a_key_that_only_a_record_names_and_no_known_key_signed_for_is_not_trusted(

@@ -224,7 +224,9 @@ async def _verify_database(
 def _ask(profile: Path, token_file: Path | None) -> dict[str, Any]:
     from vault.cli.output import as_dict  # noqa: PLC0415
 
-    with client(profile, token_file, timeout=_LONG_SECONDS) as vault:
+    with client(profile, token_file, timeout=_LONG_SECONDS) as vault, progress() as bar:
+        # The vault does not say how far it is.
+        bar.add_task("the vault verifies", total=None)
         return as_dict(vault.verify_audit())
 
 

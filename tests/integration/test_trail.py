@@ -188,6 +188,28 @@ def test_tail_follows_until_it_is_stopped(site: VaultSite) -> None:
             tail.send_signal(signal.SIGINT)
 
 
+def test_following_goes_on_after_a_restart_and_misses_nothing(fresh_site: VaultSite) -> None:
+    def start_again() -> None:
+        fresh_site.start()
+        with fresh_site.client() as client:
+            client.put("acme/trail/after", {"value": "x"}, kind="generic")
+
+    fresh_site.start()
+    with fresh_site.system() as system:
+        system.create_tenant("acme")
+        followed = system.iter_audit(follow=True)
+        sequences = [next(followed).sequence]
+        fresh_site.stop()
+        starting = threading.Timer(2.0, start_again)
+        starting.start()
+        for record in followed:
+            sequences.append(record.sequence)
+            if record.action == "credential.put":
+                break
+        starting.join()
+    assert sequences == list(range(len(sequences)))
+
+
 def test_an_export_is_the_same_in_every_form(site: VaultSite, name: str, tmp_path: Path) -> None:
     def exported(form: str) -> str:
         file = tmp_path / form

@@ -615,18 +615,20 @@ class AsyncClient:
     async def iter_audit(
         self, *, follow: bool = False, **filters: Unpack[AuditFilters]
     ) -> AsyncIterator[audit_pb2.AuditRecord]:
-        """Audit records that match, page by page; with `follow`, goes on with new ones for ever."""
-        request = audit.audit_request(filters)
+        """Audit records that match, page by page; with `follow`, new ones too, across lost connections, without end."""
+        reading = audit.Reading(filters, follow=follow)
         while True:
-            page = await self.audit_page(request)
-            request.page_token = page.next_page_token
+            try:
+                page = await self.audit_page(reading.request)
+            except StrongroomError as failure:
+                await asyncio.sleep(reading.after(failure))
+                continue
             for record in page.records:
                 yield record
-            if not page.next_page_token:
-                if not follow:
-                    return
-                audit.follow_audit(request, page)
-                await asyncio.sleep(audit.FOLLOW_SECONDS)
+            wait = reading.take(page)
+            if wait is None:
+                return
+            await asyncio.sleep(wait)
 
     async def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
         """The newest checkpoint of the audit log."""

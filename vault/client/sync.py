@@ -612,17 +612,19 @@ class Client:
     def iter_audit(
         self, *, follow: bool = False, **filters: Unpack[AuditFilters]
     ) -> Iterator[audit_pb2.AuditRecord]:
-        """Audit records that match, page by page; with `follow`, goes on with new ones for ever."""
-        request = audit.audit_request(filters)
+        """Audit records that match, page by page; with `follow`, new ones too, across lost connections, without end."""
+        reading = audit.Reading(filters, follow=follow)
         while True:
-            page = self.audit_page(request)
-            request.page_token = page.next_page_token
+            try:
+                page = self.audit_page(reading.request)
+            except StrongroomError as failure:
+                time.sleep(reading.after(failure))
+                continue
             yield from page.records
-            if not page.next_page_token:
-                if not follow:
-                    return
-                audit.follow_audit(request, page)
-                time.sleep(audit.FOLLOW_SECONDS)
+            wait = reading.take(page)
+            if wait is None:
+                return
+            time.sleep(wait)
 
     def checkpoint(self) -> audit_pb2.AuditServiceGetCheckpointResponse:
         """The newest checkpoint of the audit log."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from vault.client.operations.access import collect
-from vault.client.operations.calls import PAGE
+from vault.client.operations.calls import MAX_TRIES, PAGE, pause
 from vault.v1 import audit_pb2
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Sequence
 
+    from vault.client.errors import StrongroomError
     from vault.client.operations.access import Access
     from vault.client.operations.calls import Steps
 
 _DAY = 86_400
 _WAIT_SECONDS = 10
-FOLLOW_SECONDS = 0.5
+_FOLLOW_SECONDS = 0.5
 """How long to leave the log alone between two looks: each look makes a record of its own."""
 _OUTCOMES = {
     "": audit_pb2.OUTCOME_UNSPECIFIED,
@@ -183,12 +185,38 @@ def audit_request(filters: AuditFilters) -> audit_pb2.AuditServiceListRequest:
     )
 
 
-def follow_audit(request: audit_pb2.AuditServiceListRequest, page: AuditPage) -> None:
-    """Have the request ask for what comes after the page; it waits if there is nothing yet."""
-    if page.records:
-        request.first_sequence = page.records[-1].sequence + 1
-    request.page_token = ""
-    request.wait.FromSeconds(_WAIT_SECONDS)
+class Reading:
+    """A log that is read page by page, and if wished followed: what to ask for next, and when."""
+
+    def __init__(self, filters: AuditFilters, *, follow: bool) -> None:
+        self.request = audit_request(filters)
+        self._follow = follow
+        self._answered = False
+        self._failures = 0
+
+    def take(self, page: AuditPage) -> float | None:
+        """Go on after a page: how long to wait before the next, in seconds; None if there is none."""
+        self._answered, self._failures = True, 0
+        self.request.page_token = page.next_page_token
+        if page.next_page_token:
+            return 0.0
+        if not self._follow:
+            return None
+        if page.records:
+            self.request.first_sequence = page.records[-1].sequence + 1
+        self.request.wait.FromSeconds(_WAIT_SECONDS)
+        return _FOLLOW_SECONDS
+
+    def after(self, failure: StrongroomError) -> float:
+        """How long to wait before asking again, in seconds: who follows does so across lost connections, without end.
+
+        Raises the failure if asking again is no use.
+        """
+        following = self._follow and self._answered
+        if not following or failure.code is not grpc.StatusCode.UNAVAILABLE:
+            raise failure
+        self._failures += 1
+        return pause(min(self._failures, MAX_TRIES))
 
 
 def _timestamp(moment: datetime.datetime) -> Timestamp:

@@ -75,7 +75,7 @@ class AuditLog:
         """Whether the last batch could be written."""
         # One batch at a time: the next gathers while this one commits, and the head's lock is never fought over.
         self._batcher: Batcher[Unit, _Done] = Batcher(
-            self._commit, load, limit=_BATCH, concurrency=1, patience_seconds=wait_seconds
+            self._commit, load, limit=_BATCH, concurrency=1, patience_seconds=wait_seconds, gathers=True
         )
 
     async def commit(self, unit: Unit) -> Any:

@@ -7,7 +7,9 @@ call is not held back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -16,17 +18,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LINGER_PER_CALL = 0.0003
-_MAX_LINGER = 0.01
+_LINGER_PER_CALL = 0.001
+_MAX_LINGER = 0.05
+_GAP = 0.002
+_LOOK_SECONDS = 0.05
 
 
 class Load:
-    """How many calls are in flight in this worker: whom a batch may wait for."""
+    """How many calls are in flight in this worker, whom a batch may wait for; and for how long it is worth it."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.calls = 0
         """How many there have been."""
+        self._busy = 0.0
+        self._looked, self._ran = time.monotonic(), _ran_seconds()
 
     def call(self) -> Self:
         """Count a call as in flight, for as long as a `with` block lasts."""
@@ -40,20 +46,40 @@ class Load:
     def __exit__(self, *_error: object) -> None:
         self.in_flight -= 1
 
-    @property
-    def linger_seconds(self) -> float:
-        """How long company is worth waiting for: longer with every call that may come, never long."""
-        return min(self.in_flight * _LINGER_PER_CALL, _MAX_LINGER)
+    def linger_seconds(self, company: int) -> float:
+        """How long so many calls are worth waiting for: never long, and far less while the event loop has idle times.
+
+        Who waits in a busy worker would have waited for the processor anyway. To be called in the loop's thread.
+        """
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            ran = _ran_seconds()
+            self._busy = min(1.0, (ran - self._ran) / (now - self._looked))
+            self._looked, self._ran = now, ran
+        return min(company * _LINGER_PER_CALL, _MAX_LINGER) * self._busy**2
+
+
+def _ran_seconds() -> float:
+    """For how long this thread ran, or waited for a processor, if the kernel tells."""
+    try:
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(ran) + int(waited)) / 1e9
 
 
 class Batcher(Generic[T, R]):
-    """Runs `work` over lists of items that arrived while it was busy, or within the linger of its load.
+    """Runs `work` over lists of items that arrived while it was busy, or within a linger.
 
-    A batch starts when everybody in flight is in it (so a lone call starts at once), when it is full, or when the
-    linger is over. Beside a batch that runs, another starts only when it is full. At most `concurrency` batches run at
-    once, each of at most `limit` items, in order of arrival. `work` answers a result or an exception for each item, in
-    order; if it raises, every item of the batch gets that error. A result whose caller has gone meanwhile is handed to
-    `discard`. Who is not answered within `patience_seconds` gets a `TimeoutError`.
+    A batch starts when all who may come are in it: as many as are in flight, or were when the last one ended (so a
+    lone call starts at once). It starts when it is full too, when nobody has come for a gap, or when the linger is
+    over; one that `gathers` knows no gaps, so that who went apart elsewhere comes together there. Beside a batch that
+    runs, another starts only when it is full. At most `concurrency` batches run at once, each of at most `limit` items,
+    in order of arrival.
+
+    `work` answers a result or an exception for each item, in order; if it raises, every item of the batch gets that
+    error. A result whose caller has gone meanwhile is handed to `discard`. Who is not answered within
+    `patience_seconds` gets a `TimeoutError`.
     """
 
     def __init__(
@@ -65,6 +91,7 @@ class Batcher(Generic[T, R]):
         concurrency: int,
         discard: Callable[[R], object] = lambda _result: None,
         patience_seconds: float | None = None,
+        gathers: bool = False,
     ) -> None:
         self._work = work
         self._load = load
@@ -72,6 +99,9 @@ class Batcher(Generic[T, R]):
         self.limit = limit
         self._concurrency = self._free = concurrency
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._last = 1
+        self._gathers = gathers
+        self._arrived = self._linger_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._patience = patience_seconds
@@ -84,9 +114,10 @@ class Batcher(Generic[T, R]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
+        self._arrived = loop.time()
         if self._patience is not None:
             self._forget_answered()
-            self._unanswered.append((loop.time() + self._patience, future))
+            self._unanswered.append((self._arrived + self._patience, future))
             if self._alarm is None:
                 self._alarm = loop.call_later(self._patience, self._on_alarm)
         self._consider()
@@ -112,14 +143,23 @@ class Batcher(Generic[T, R]):
             full = len(self._waiting) >= self.limit
             if not full and self._free < self._concurrency:
                 return
-            if not full and len(self._waiting) < self._load.in_flight:
+            company = max(self._load.in_flight, self._last)
+            if not full and len(self._waiting) < company:
                 if self._timer is None:
                     loop = asyncio.get_running_loop()
-                    self._timer = loop.call_later(self._load.linger_seconds, self._on_timer)
+                    self._linger_until = loop.time() + self._load.linger_seconds(company)
+                    self._timer = loop.call_at(self._due(), self._on_timer)
                 return
             self._start()
 
+    def _due(self) -> float:
+        return self._linger_until if self._gathers else min(self._linger_until, self._arrived + _GAP)
+
     def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._due() > loop.time():
+            self._timer = loop.call_at(self._due(), self._on_timer)
+            return
         self._timer = None
         if self._waiting and self._free == self._concurrency:
             self._start()
@@ -160,6 +200,8 @@ class Batcher(Generic[T, R]):
                     future.set_result(result)
         finally:
             self._free += 1
+            # Before those that were just answered go: they are the ones who come again.
+            self._last = self._load.in_flight
             self._consider()
 
     async def drain(self) -> None:

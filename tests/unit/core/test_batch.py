@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,13 @@ def load_of(calls: int) -> Load:
     return load
 
 
+class Patient(Load):
+    """The load of a worker that is so busy that company is worth any wait."""
+
+    def linger_seconds(self, company: int) -> float:
+        return 5.0 if company else 0.0
+
+
 async def test_calls_of_the_same_moment_share_one_batch_and_each_gets_its_own_answer() -> None:
     work = Work()
     batcher = Batcher(work, load_of(50), limit=100, concurrency=1)
@@ -59,6 +67,46 @@ async def test_a_lone_call_starts_at_once_and_company_is_not_waited_for_long() -
     assert await Batcher(work, load_of(1000), limit=10, concurrency=1)(1) == 2
     assert alone < 0.1
     assert work.batches == [[1], [1]]
+
+
+async def test_those_who_were_answered_together_are_waited_for_and_come_together_again() -> None:
+    work, load = Work(), Patient()
+    batcher = Batcher(work, load, limit=100, concurrency=1, gathers=True)
+
+    together = asyncio.Barrier(10)
+
+    async def caller(number: int) -> None:
+        with load.call():
+            await together.wait()
+            await batcher(number)
+        for _ in range(3):
+            await asyncio.sleep(number / 1000)
+            with load.call():
+                await batcher(number)
+
+    await asyncio.gather(*map(caller, range(10)))
+    assert [sorted(batch) for batch in work.batches] == [list(range(10))] * 4
+
+
+async def test_who_stays_away_is_not_waited_for_once_nobody_comes_any_more() -> None:
+    work, load = Work(), Patient()
+    load.in_flight = 50
+    batcher = Batcher(work, load, limit=100, concurrency=1)
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*map(batcher, range(3)))
+    assert asyncio.get_running_loop().time() - began < 1
+    assert work.batches == [[0, 1, 2]]
+
+
+def test_an_idle_worker_waits_for_nobody_and_a_busy_one_a_little_never_long() -> None:
+    load = Load()
+    time.sleep(0.2)
+    assert load.linger_seconds(1000) < 0.005
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        pass
+    assert 0.01 < load.linger_seconds(1000) <= 0.05
+    assert load.linger_seconds(10) <= 0.01
 
 
 async def test_one_items_error_is_its_own() -> None:

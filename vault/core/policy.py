@@ -102,6 +102,9 @@ class Policy:
         self._policies = cedarpy.PolicySet.from_str(text)
         parsed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
         self._rules = {key: _rule(key, body) for key, body in parsed.items()}
+        # All that a decision follows from is in the question, the second included: the same question has the same
+        # answer, and in a busy second it is asked again and again.
+        self._judged = functools.lru_cache(maxsize=1024)(self._judge)
 
     @property
     def version(self) -> str:
@@ -113,21 +116,28 @@ class Policy:
         """Every policy of the set, in order."""
         return tuple(self._rules.values())
 
-    def judge(self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances) -> list[Judgement]:
+    def judge(
+        self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances
+    ) -> tuple[Judgement, ...]:
         """Whether this identity would be granted each of these scopes, and by which rules."""
+        return self._judged(identity, tuple(scopes), circumstances)
+
+    def _judge(
+        self, identity: str, scopes: tuple[Scope, ...], circumstances: Circumstances
+    ) -> tuple[Judgement, ...]:
         results = cedarpy.is_authorized_batch(
             [_request(identity, scope, circumstances) for scope in scopes],
             self._policies,
-            _entities(identity, tuple(scopes)),
+            _entities(identity, scopes),
         )
-        return [
+        return tuple(
             Judgement(
                 allowed=result.allowed and not result.diagnostics.errors,
                 rules=tuple(self._rules[key] for key in sorted(result.diagnostics.reasons)),
                 failed=bool(result.diagnostics.errors),
             )
             for result in results
-        ]
+        )
 
     def refuse_ungranted(self, identity: str, scopes: Sequence[Scope], circumstances: Circumstances) -> None:
         """Raise `POLICY_DENIED` unless every scope is granted. No scopes at all is a refusal too."""

@@ -6,6 +6,7 @@ Wraps and unwraps that arrive together share one hop to a thread and one HSM ses
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
@@ -117,6 +118,7 @@ class OneHsm:
         self._unwrap_pace = _Pace()
         self._bulk_pace = _Pace()
         self._bulk_is_fast: bool | None = None
+        self._turn = asyncio.Lock()
         self._bulk_slots = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="hsm")
         self._wraps: Batcher[Wrapping, bytes] = Batcher(
@@ -144,7 +146,9 @@ class OneHsm:
         """Unwrap several data keys, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
         if len(unwrappings) == 1:
             return [await self.unwrap(unwrappings[0])]
-        answers = await self._unwrap_batch(unwrappings)
+        # Threads that get their answers at once only wait for each other, and for the interpreter.
+        async with self._turn if self._unwraps.limit > 1 else contextlib.nullcontext():
+            answers = await self._unwrap_batch(unwrappings)
         for answer in answers:
             if isinstance(answer, BaseException):
                 for other in answers:

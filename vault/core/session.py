@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import datetime
 import enum
+import functools
 import json
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,6 +128,8 @@ class Content(NamedTuple):
 
     stored: StoredVersion
     buffer: LockedBuffer
+    field_names: tuple[str, ...]
+    """As the sealed content names them, not as the database does."""
 
 
 class Session:
@@ -188,19 +191,18 @@ class Session:
         content = self._use(REVEAL, name)
         refuse_kept(content.stored)
         whole = content.buffer.view
-        there = bundle.field_names(whole)
         names = requests.field_names(field_names)
-        if not names or names == there:
-            opened = opened_of(content.stored, there)
+        if not names or names == content.field_names:
+            opened = opened_of(content.stored, content.field_names)
             counter, sealed = self._sealer.seal(contexts.stream_reveal_aad(self.session_id, opened), whole)
         else:
             with select(whole, names) as selected:
-                opened = opened_of(content.stored, bundle.field_names(selected.view))
+                opened = opened_of(content.stored, names)
                 counter, sealed = self._sealer.seal(
                     contexts.stream_reveal_aad(self.session_id, opened), selected.view
                 )
         self._reveals += 1
-        await self._record(REVEAL, opened, fields=list(opened.field_names))
+        await self._record(REVEAL, opened, _revealed_state(opened.version, opened.field_names))
         return StreamReveal(counter, sealed, opened)
 
     async def use(self, name: str, request: Any, also: str = "") -> Any:
@@ -213,13 +215,16 @@ class Session:
         lender = self._use(use.action, also) if also else None
         if use.reaches_out:
             # The log knows of it before the provider does.
-            await self._record(use.action, opened_of(content.stored, ()), intent=request.intent())
+            intent = _state(content.stored.version.version, intent=request.intent())
+            await self._record(use.action, opened_of(content.stored, ()), intent)
             content = self._use(use.action, name)
         material = self._material(content, self._material(lender) if lender else None)
         done = await use.run(material, request, self._surroundings)
         self._uses += 1
         opened = opened_of(content.stored, done.field_names)
-        await self._record(use.action, opened, fields=list(done.field_names), **done.after)
+        await self._record(
+            use.action, opened, _state(opened.version, fields=list(done.field_names), **done.after)
+        )
         if done.renewed:
             await self._renew(name)
         return done.result
@@ -306,8 +311,7 @@ class Session:
             raise VaultError(Reason.CREDENTIAL_NOT_FOUND, "not a credential of this session")
         return content
 
-    async def _record(self, action: str, opened: Opened, **after: object) -> None:
-        state = canonical_json({"version": opened.version, **after})
+    async def _record(self, action: str, opened: Opened, state: str) -> None:
         with self._load.call():
             await self._log.record(
                 audit.granted(self.caller, action, opened.name, session_id=self.session_id, after=state)
@@ -315,6 +319,11 @@ class Session:
         # The session may have ended while the record was written: then nothing is answered.
         if self.ended.done():
             raise _session_ended()
+
+
+def content_of(stored: StoredVersion, buffer: LockedBuffer) -> Content:
+    """A version that was opened into a buffer, as a session holds it."""
+    return Content(stored, buffer, bundle.field_names(buffer.view))
 
 
 def new_session_id() -> str:
@@ -328,6 +337,16 @@ def opened_of(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Op
     return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
 
 
+def _state(version: int, **after: object) -> str:
+    return canonical_json({"version": version, **after})
+
+
+@functools.lru_cache(maxsize=4096)
+def _revealed_state(version: int, names: tuple[str, ...]) -> str:
+    """What the log says of a reveal: the same again and again."""
+    return _state(version, fields=list(names))
+
+
 def refuse_kept(stored: StoredVersion) -> None:
     """Raise `NOT_REVEALABLE` for what the vault itself cannot show."""
     if stored.kind == kinds.HSM_SIGNING_KEY:
@@ -335,9 +354,9 @@ def refuse_kept(stored: StoredVersion) -> None:
 
 
 def select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:
-    """Some fields of a bundle (none named: all), in a buffer of their own. Raises `UNKNOWN_FIELD`."""
+    """Some fields of a bundle, in a buffer of their own. Raises `UNKNOWN_FIELD`."""
     try:
-        return bundle.select(view, names or bundle.field_names(view))
+        return bundle.select(view, names)
     except UnknownField:
         raise unknown_field() from None
 

@@ -6,6 +6,7 @@ The only place where a secret is open is a session (`core/session.py`), for as l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import secrets
@@ -20,13 +21,14 @@ from vault.core.session import (
     Content,
     Opened,
     Session,
+    content_of,
     new_session_id,
     opened_of,
     refuse_kept,
     select,
 )
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
-from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
+from vault.crypto import contexts, hpke, memory, parcel, scopes
 from vault.crypto.approvals import Operation
 from vault.crypto.errors import FormatError
 from vault.errors import Reason, VaultError, invalid_field
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from vault.core.envelopes import Envelopes
     from vault.core.follower import Follower
     from vault.core.policy import Policy
-    from vault.core.session import Receipt, SessionSettings
+    from vault.core.session import Content, Receipt, SessionSettings
     from vault.core.uses.material import Surroundings
     from vault.crypto.memory import LockedBuffer
     from vault.model import AuditDraft, AuditRecord, Caller, Origin
@@ -129,11 +131,12 @@ class Sessions:
         session_id = new_session_id()
         buffers = await self._envelopes.open_all(stored)
         try:
+            contents = [content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)]
             opened = tuple(
-                opened_of(item, names or bundle.field_names(buffer.view))
-                for item, names, buffer in zip(stored, selected, buffers, strict=True)
+                opened_of(content.stored, names or content.field_names)
+                for content, names in zip(contents, selected, strict=True)
             )
-            sealed = _seal_parcel(suite, recipient_key, session_id, opened, buffers)
+            sealed = _seal_parcel(suite, recipient_key, session_id, opened, contents)
         finally:
             for buffer in buffers:
                 buffer.close()
@@ -198,7 +201,7 @@ class Sessions:
         stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
         buffers = await self._envelopes.open_all(stored)
         contents = {
-            item.version.name: Content(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
+            item.version.name: content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
         }
         session = Session(
             caller,
@@ -323,7 +326,7 @@ class Sessions:
     async def _reopen(self, name: str) -> Content:
         (stored,) = await self._credentials.stored([(name, 0)])
         (buffer,) = await self._envelopes.open_all([stored])
-        return Content(stored, buffer)
+        return content_of(stored, buffer)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -403,17 +406,17 @@ def _seal_parcel(
     recipient_key: bytes,
     session_id: str,
     opened: tuple[Opened, ...],
-    buffers: list[LockedBuffer],
+    contents: list[Content],
 ) -> bytes:
-    selected: list[LockedBuffer] = []
-    try:
-        for item, buffer in zip(opened, buffers, strict=True):
-            selected.append(select(buffer.view, item.field_names))
-        with parcel.join([part.view for part in selected]) as whole:
+    with contextlib.ExitStack() as selected:
+        parts = [
+            content.buffer.view
+            if item.field_names == content.field_names
+            else selected.enter_context(select(content.buffer.view, item.field_names)).view
+            for item, content in zip(opened, contents, strict=True)
+        ]
+        with parcel.join(parts) as whole:
             return _seal(suite, recipient_key, contexts.reveal_info(session_id, opened), whole.view)
-    finally:
-        for part in selected:
-            part.close()
 
 
 def _new_key() -> LockedBuffer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -166,5 +167,6 @@ def unb64(text: str) -> bytes:
     return data
 
 
+@functools.lru_cache(maxsize=256)
 def _header(kid: str, typ: str) -> str:
     return b64(canonical_json({"alg": "ES256", "kid": kid, "typ": typ}).encode())

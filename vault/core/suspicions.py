@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import hashlib
 import ipaddress
 from collections import OrderedDict, deque
@@ -198,6 +199,7 @@ def _minute(moment: datetime.datetime) -> datetime.datetime:
     return moment.replace(second=0, microsecond=0)
 
 
+@functools.lru_cache(maxsize=16_384)
 def network(address: str) -> str:
     """The network that an address is taken to be in: /24, or /48 for IPv6, which is all that is kept of a person's."""
     try:

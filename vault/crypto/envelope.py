@@ -118,10 +118,11 @@ def seal(
     if len(nonce) != suite.nonce_bytes:
         raise FormatError("a nonce of this length does not fit the suite")
     bound = _bound(suite, context)
-    with _derive(dek, b"key", bound) as key, _derive(dek, b"commitment", bound) as commitment:
+    commitment = _commitment(dek, bound)
+    with _content_key(dek, bound) as key:
         ciphertext = bytearray(len(plaintext) + suite.tag_bytes)
         suite.aead(key.view).encrypt_into(nonce, plaintext, bound, memoryview(ciphertext))
-        return b"".join((head, nonce, commitment.view, ciphertext))
+    return b"".join((head, nonce, commitment, ciphertext))
 
 
 def parse(blob: bytes) -> Envelope:
@@ -151,12 +152,11 @@ def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> Loc
     if envelope.kek_version != context.kek_version:
         raise IntegrityError("an envelope does not verify")
     bound = _bound(suite, context)
-    with _derive(dek, b"commitment", bound) as commitment:
-        if not hmac.compare_digest(commitment.view, envelope.commitment):
-            raise IntegrityError("an envelope does not verify")
+    if not hmac.compare_digest(_commitment(dek, bound), envelope.commitment):
+        raise IntegrityError("an envelope does not verify")
     plaintext = allocate(len(envelope.ciphertext) - suite.tag_bytes)
     try:
-        with _derive(dek, b"key", bound) as key:
+        with _content_key(dek, bound) as key:
             suite.aead(key.view).decrypt_into(envelope.nonce, envelope.ciphertext, bound, plaintext.view)
     except InvalidTag:
         plaintext.close()
@@ -196,10 +196,18 @@ def _bound(suite: suites.Suite, context: EnvelopeContext) -> bytes:
     )
 
 
-def _derive(dek: LockedBuffer, purpose: bytes, bound: bytes) -> LockedBuffer:
+def _content_key(dek: LockedBuffer, bound: bytes) -> LockedBuffer:
+    # The DEK is uniformly random, so HKDF's extract step has nothing to do (RFC 5869, section 3.3).
+    key = allocate(32)
+    HKDFExpand(hashes.SHA256(), 32, b"key\0" + bound).derive_into(dek.view, key.view)
+    return key
+
+
+def _commitment(dek: LockedBuffer, bound: bytes) -> bytes:
+    """What the envelope says of its DEK for everybody to read: so it need not lie in locked memory.
+
+    As long as the hash, HKDF-Expand is a single HMAC (RFC 5869, section 2.3).
+    """
     if len(dek) != DEK_BYTES:
         raise FormatError("a data key has 32 bytes")
-    # The DEK is uniformly random, so HKDF's extract step has nothing to do (RFC 5869, section 3.3).
-    out = allocate(32)
-    HKDFExpand(hashes.SHA256(), 32, purpose + b"\0" + bound).derive_into(dek.view, out.view)
-    return out
+    return hmac.digest(dek.view, b"commitment\0" + bound + b"\x01", "sha256")

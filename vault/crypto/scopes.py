@@ -118,13 +118,16 @@ def _valid_name(name: str) -> bool:
 
 def covers(scope: Scope, action: str, name: str) -> bool:
     """Whether a scope allows the action on what has this name."""
-    if scope.action != action:
-        return False
-    segments = name.split("/")
+    return scope.action == action and len(name) <= _MAX_NAME and _contains(scope.segments, name)
+
+
+@lru_cache(maxsize=16_384)
+def _contains(pattern: tuple[str, ...], name: str) -> bool:
+    segments = tuple(name.split("/"))
     return (
         len(segments) <= MAX_SEGMENTS
         and all(map(_SEGMENT.fullmatch, segments))
-        and _matches(scope.segments, tuple(segments))
+        and _matches(pattern, segments)
     )
 
 

@@ -11,14 +11,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import ipaddress
 import logging
 import re
 import secrets
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote
 
 import grpc
@@ -37,7 +37,7 @@ from vault.server.redaction import may_record
 from vault.store.reach import NOBODY, declare, of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -195,17 +195,8 @@ class Edge:
 
         return call
 
-    @contextlib.contextmanager
-    def _visit(self, rule: Rule, *, lasts: bool = False) -> Iterator[_Visit]:
-        """A call from its beginning to its end, which is counted."""
-        visit = _Visit()
-        began = time.perf_counter()
-        try:
-            yield visit
-        finally:
-            self._metrics.call_ended(
-                rule.action, visit.reason, None if lasts else time.perf_counter() - began
-            )
+    def _visit(self, rule: Rule, *, lasts: bool = False) -> _Visit:
+        return _Visit(self._metrics, rule.action, lasts)
 
     async def _admit(self, rule: Rule, context: Context, visit: _Visit) -> Caller:
         # Whatever this task was started in: nobody's rows, until it is known whose the caller may see.
@@ -228,20 +219,22 @@ class Edge:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:  # type: ignore[redundant-expr]  # the stubs forget None
             raise VaultError(Reason.DEADLINE_EXCEEDED, "the deadline has passed")
-        observed = dataclasses.replace(observed, device_id=_device_id(metadata))
+        observed = Origin(observed.ip_address, _device_id(metadata), observed.request_id)
         if person is None:
             visit.origin = observed
-            caller = Caller(certificate, observed)
         else:
             visit.origin = person.written(observed)
-            caller = Caller(certificate, visit.origin, None, person.pseudonym, observed)
-        await self._rates.spend("identity", caller.identity)
+        await self._rates.spend("identity", visit.identity)
+        token = None
         if rule.needs_token:
-            token = await self._tokens.verify(_bearer(metadata), certificate, caller.identity)
+            token = await self._tokens.verify(_bearer(metadata), certificate, visit.identity)
             declare(of(token.tenant))
             self._policies.refuse_outdated(token, observed)
-            caller = dataclasses.replace(caller, token=token)
             await self._rates.spend("tenant", token.tenant)
+        if person is None:
+            caller = Caller(certificate, observed, token)
+        else:
+            caller = Caller(certificate, visit.origin, token, person.pseudonym, observed)
         visit.caller = caller
         return caller
 
@@ -292,14 +285,28 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in 
         return self._handler
 
 
-@dataclasses.dataclass(slots=True)
 class _Visit:
-    """What is known of a caller so far and may be written, for the record of a refusal; and how the call ended."""
+    """A call from its beginning to its end, which is counted; and what is known of its caller and may be written."""
 
-    origin: Origin = dataclasses.field(default_factory=Origin)
-    identity: str = ""
-    caller: Caller | None = None
-    reason: str = CANCELLED
+    __slots__ = ("_action", "_began", "_lasts", "_metrics", "caller", "identity", "origin", "reason")
+
+    def __init__(self, metrics: Metrics, action: str, lasts: bool) -> None:
+        self.origin = _UNSEEN
+        self.identity = ""
+        self.caller: Caller | None = None
+        self.reason = CANCELLED
+        self._metrics, self._action, self._lasts = metrics, action, lasts
+        self._began = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        seconds = None if self._lasts else time.perf_counter() - self._began
+        self._metrics.call_ended(self._action, self.reason, seconds)
+
+
+_UNSEEN = Origin()
 
 
 def as_vault_error(error: Exception) -> VaultError:
@@ -335,6 +342,7 @@ def _device_id(metadata: Mapping[str, str]) -> str:
     return sent
 
 
+@functools.lru_cache(maxsize=4096)
 def _address(peer: str) -> str:
     """The caller's address from gRPC's `ipv4:1.2.3.4:5` or `ipv6:%5B::1%5D:5`; empty if it has none."""
     host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

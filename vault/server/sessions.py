@@ -187,42 +187,46 @@ class _Stream:
             self._session.end(CloseReason.FAILED)
 
     async def _operate(self, message: pb.SessionServiceOpenRequest, kind: str | None) -> None:
-        answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id)
         began, reason = time.perf_counter(), CANCELLED
         try:
-            await self._perform(message, kind, answer)
+            answer = await self._perform(message, kind)
             reason = OK
         except Exception as error:  # noqa: BLE001 - an operation's failure never ends the session
-            answer.error.CopyFrom(await self._refused(error, message, kind))
-            reason = answer.error.reason
+            refusal = await self._refused(error, message, kind)
+            answer = pb.SessionServiceOpenResponse(operation_id=message.operation_id, error=refusal)
+            reason = refusal.reason
         finally:
             self._metrics.operation_ended(kind or "none", reason, time.perf_counter() - began)
         await self._write_watched(answer)
 
     async def _perform(
-        self, message: pb.SessionServiceOpenRequest, kind: str | None, answer: pb.SessionServiceOpenResponse
-    ) -> None:
-        if not message.operation_id:
+        self, message: pb.SessionServiceOpenRequest, kind: str | None
+    ) -> pb.SessionServiceOpenResponse:
+        number = message.operation_id
+        if not number:
             raise invalid_field("operation_id", "is required")
         if kind == "reveal":
-            answer.reveal.CopyFrom(await self._reveal(message.reveal))
-        elif kind in OPERATIONS:
+            return await self._reveal(number, message.reveal)
+        if kind in OPERATIONS:
             asked = getattr(message, kind)
             operation = OPERATIONS[kind]
             result = await self._session.use(asked.name, operation.request(asked), operation.also(asked))
+            answer = pb.SessionServiceOpenResponse(operation_id=number)
             getattr(answer, kind).CopyFrom(operation.result(result))
-        else:
-            raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
+            return answer
+        raise VaultError(Reason.SESSION_PROTOCOL, "an operation is due here")
 
-    async def _reveal(self, operation: pb.RevealOperation) -> pb.RevealResult:
+    async def _reveal(self, number: int, operation: pb.RevealOperation) -> pb.SessionServiceOpenResponse:
         revealed = await self._session.reveal(operation.name, tuple(operation.field_names))
-        return pb.RevealResult(
-            counter=revealed.counter,
-            sealed=revealed.sealed,
-            name=revealed.opened.name,
-            version=revealed.opened.version,
-            field_names=revealed.opened.field_names,
-        )
+        answer = pb.SessionServiceOpenResponse(operation_id=number)
+        result, opened = answer.reveal, revealed.opened
+        # Field by field: to make a message from arguments takes twice as long.
+        result.counter = revealed.counter
+        result.sealed = revealed.sealed
+        result.name = opened.name
+        result.version = opened.version
+        result.field_names.extend(opened.field_names)
+        return answer
 
     async def _refused(
         self, error: Exception, message: pb.SessionServiceOpenRequest, kind: str | None

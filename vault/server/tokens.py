@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from vault.core import audit
@@ -31,7 +30,7 @@ class TokenService:
         self, request: pb.TokenServiceIssueRequest, caller: Caller
     ) -> pb.TokenServiceIssueResponse:
         """See the proto."""
-        wish = dataclasses.replace(_wish(request), approval_id=request.approval_id)
+        wish = _wish(request, approval_id=request.approval_id)
         issued = await self._tokens.issue(caller, request.tenant, wish)
         return pb.TokenServiceIssueResponse(
             token=issued.text,
@@ -44,7 +43,7 @@ class TokenService:
         self, request: pb.TokenServiceExchangeRequest, caller: Caller
     ) -> pb.TokenServiceExchangeResponse:
         """See the proto."""
-        wish = dataclasses.replace(_wish(request), thumbprint=request.certificate_thumbprint)
+        wish = _wish(request, thumbprint=request.certificate_thumbprint)
         issued = await self._tokens.exchange(caller, wish)
         return pb.TokenServiceExchangeResponse(
             token=issued.text,
@@ -92,13 +91,20 @@ class TokenService:
         return pb.TokenServiceGetJwksResponse(jwks=await self._keys.jwks())
 
 
-def _wish(request: pb.TokenServiceIssueRequest | pb.TokenServiceExchangeRequest) -> Wish:
+def _wish(
+    request: pb.TokenServiceIssueRequest | pb.TokenServiceExchangeRequest,
+    *,
+    approval_id: str = "",
+    thumbprint: str = "",
+) -> Wish:
     return Wish(
         scopes=tuple(request.scopes),
         life=wire.span("ttl", request.ttl) if request.HasField("ttl") else None,
         purpose=request.purpose,
         max_sessions=request.max_sessions,
         narrowable=request.narrowable,
+        approval_id=approval_id,
+        thumbprint=thumbprint,
     )
 
 

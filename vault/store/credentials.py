@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +97,16 @@ def version_from(row: Mapping[str, Any]) -> Version:
         state=VersionState(row["state"]),
         suite=row["suite"],
         kek_version=row["kek_version"],
-        field_names=tuple(json.loads(row["field_names"])),
+        field_names=_field_names(row["field_names"]),
         create_time=row["create_time"],
         created_by=row["created_by"],
         destroy_time=row["destroy_time"],
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _field_names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def version_row(version: Version, envelope: bytes) -> Row:

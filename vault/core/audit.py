@@ -83,9 +83,17 @@ class AuditLog:
 
         Raises what the unit's decision raised, or `AUDIT_UNAVAILABLE`.
         """
+        return await self._make_durable(unit._replace(reach=current()))
+
+    async def record(self, *drafts: AuditDraft) -> None:
+        """Make records of something that writes nothing else durable. Raises `AUDIT_UNAVAILABLE`."""
+        commit = Commit(drafts)
+        await self._make_durable(Unit((), lambda _rows, _now: commit, current()))
+
+    async def _make_durable(self, unit: Unit) -> Any:
         until = asyncio.get_running_loop().time() + self._wait_seconds
         try:
-            done = await self._batcher(unit._replace(reach=current()))
+            done = await self._batcher(unit)
             if self._required is not None and self._required.behind(done.size):
                 # Outside of the batch: while a sink takes these records, the next batch commits.
                 async with asyncio.timeout_at(until):
@@ -95,11 +103,6 @@ class AuditLog:
                 Reason.AUDIT_UNAVAILABLE, "the audit record could not be written in time"
             ) from None
         return done.result
-
-    async def record(self, *drafts: AuditDraft) -> None:
-        """Make records of something that writes nothing else durable. Raises `AUDIT_UNAVAILABLE`."""
-        commit = Commit(drafts)
-        await self.commit(Unit((), lambda _rows, _now: commit))
 
     def require(self, sinks: Required) -> None:
         """From now on no record counts as made before these sinks have it too."""

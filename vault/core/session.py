@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vault.clock import Clock
     from vault.core.audit import AuditLog
     from vault.core.batch import Load
+    from vault.core.uses.material import Told
     from vault.crypto.memory import LockedBuffer
     from vault.model import AuditRecord, Caller, StoredVersion
 
@@ -158,6 +159,7 @@ class Session:
         self.revoked: Revoked | None = None
         self.last_used = clock.monotonic()
         self._contents = contents
+        self._materials: dict[str, Material] = {}
         self._sealer = SessionSealer(key)
         self._key = key
         self._log = log
@@ -202,7 +204,7 @@ class Session:
                     contexts.stream_reveal_aad(self.session_id, opened), selected.view
                 )
         self._reveals += 1
-        await self._record(REVEAL, opened, _revealed_state(opened.version, opened.field_names))
+        await self._record(REVEAL, opened, _used_state(opened.version, opened.field_names))
         return StreamReveal(counter, sealed, opened)
 
     async def use(self, name: str, request: Any, also: str = "") -> Any:
@@ -218,13 +220,14 @@ class Session:
             intent = _state(content.stored.version.version, intent=request.intent())
             await self._record(use.action, opened_of(content.stored, ()), intent)
             content = self._use(use.action, name)
-        material = self._material(content, self._material(lender) if lender else None)
+        material = self._material(content)
+        if lender is not None:
+            material = dataclasses.replace(material, companion=self._material(lender))
         done = await use.run(material, request, self._surroundings)
         self._uses += 1
         opened = opened_of(content.stored, done.field_names)
-        await self._record(
-            use.action, opened, _state(opened.version, fields=list(done.field_names), **done.after)
-        )
+        state = _used_state(opened.version, opened.field_names, tuple(done.after.items()))
+        await self._record(use.action, opened, state)
         if done.renewed:
             await self._renew(name)
         return done.result
@@ -236,20 +239,23 @@ class Session:
             content.buffer.close()
             raise _session_ended()
         before, self._contents[name] = self._contents[name], content
+        self._materials.pop(name, None)
         before.buffer.close()
 
-    def _material(self, content: Content, companion: Material | None = None) -> Material:
-        stored, version = content.stored, content.stored.version
-        return Material(
-            version.name,
-            version.version,
-            stored.kind,
-            version.field_names,
-            content.buffer.view,
-            stored.standing,
-            companion,
-            caller=self.caller,
-        )
+    def _material(self, content: Content) -> Material:
+        name = content.stored.version.name
+        known = self._materials.get(name)
+        if known is None:
+            known = self._materials[name] = Material(
+                name,
+                content.stored.version.version,
+                content.stored.kind,
+                content.stored.version.field_names,
+                content.buffer.view,
+                content.stored.standing,
+                caller=self.caller,
+            )
+        return known
 
     async def record_refusal(self, action: str, name: str, reason: Reason) -> None:
         """Make the record of a refused operation durable."""
@@ -291,6 +297,7 @@ class Session:
         buffers = [self._key, *(content.buffer for content in self._contents.values())]
         wiped = [buffer.close() for buffer in buffers]
         self._contents = {}
+        self._materials = {}
         return Receipt(
             reason=reason,
             reveals=self._reveals,
@@ -342,9 +349,9 @@ def _state(version: int, **after: object) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _revealed_state(version: int, names: tuple[str, ...]) -> str:
-    """What the log says of a reveal: the same again and again."""
-    return _state(version, fields=list(names))
+def _used_state(version: int, names: tuple[str, ...], more: tuple[tuple[str, Told], ...] = ()) -> str:
+    """What the log says of a reveal or a use: the same again and again."""
+    return _state(version, fields=list(names), **dict(more))
 
 
 def refuse_kept(stored: StoredVersion) -> None:

@@ -150,7 +150,7 @@ class Standings:
             if standing is not None:
                 after = change(after, standing, note, caller.identity, now)
             commit = _commit(record, before, after, caller.identity, now)
-            return dataclasses.replace(commit, writes=(*commit.writes, *repeat.remember(after.etag, now)))
+            return commit._replace(writes=(*commit.writes, *repeat.remember(after.etag, now)))
 
         result: Credential = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
         return result
@@ -178,7 +178,7 @@ class Standings:
                 return Commit(())
             after = change(before, event.standing, event.note, caller.identity, event.time)
             commit = _commit(audit.granted(caller, SET, name), before, after, before.updated_by, now)
-            return dataclasses.replace(commit, writes=(*commit.writes, *repeat.remember(after.etag, now)))
+            return commit._replace(writes=(*commit.writes, *repeat.remember(after.etag, now)))
 
         result: Credential | None = await self._log.commit(Unit((_key(name), *repeat.reads), decide))
         return result is not None

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import os
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
@@ -115,8 +114,7 @@ class Rows:
         return inserts, updates
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What a unit decided: its records (none only if it writes nothing), its writes, and what to answer."""
 
     records: tuple[AuditDraft, ...]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vault.core.egress.calls import Answer
     from vault.core.egress.connectors import Connector, Inject, Route
-    from vault.core.uses.material import Material, Surroundings
+    from vault.core.uses.material import Material, Surroundings, Told
     from vault.model import Credential
 
 _MAX_QUERY = 64
@@ -80,7 +80,7 @@ async def run(material: Material, request: HttpCall, surroundings: Surroundings)
     work = _make_on(OwnCopy(material), connector, route, request, target, surroundings)
     # What is captured exists nowhere else: then the call goes on to its end, even if the session does not.
     result = await (outside.finish(work) if route.capture else work)
-    after: dict[str, object] = {"status": result.status}
+    after: dict[str, Told] = {"status": result.status}
     if result.captured_name:
         after |= {"captured": result.captured_name, "captured_version": result.captured_version}
     names = tuple(connector.inject[name].field for name in route.inject)

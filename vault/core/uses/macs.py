@@ -21,7 +21,7 @@ from vault.crypto.encoding import encode
 from vault.errors import invalid_field
 
 if TYPE_CHECKING:
-    from vault.core.uses.material import Material, Surroundings
+    from vault.core.uses.material import Material, Surroundings, Told
 
 _LEAST_KEY = 16
 _MAX_CONTEXT = 128
@@ -81,7 +81,7 @@ async def verify(material: Material, request: VerifyHmac, _surroundings: Surroun
     return Done(valid, (asked.field_name,), {**_said(asked), "valid": valid})
 
 
-def _said(request: Hmac | RawHmac) -> dict[str, object]:
+def _said(request: Hmac | RawHmac) -> dict[str, Told]:
     return {"hash": request.hash.value, "form": "raw" if isinstance(request, RawHmac) else "separated"}
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.crypto import bundle, kinds
 from vault.crypto.bundle import UnknownField
@@ -12,12 +13,14 @@ from vault.model import Standing
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from vault.core.uses.outside import Outside
     from vault.model import Caller
 
 MAX_MESSAGE = 65_536
+Told = str | int | tuple[str, ...]
+"""What the log may be told of a use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +60,12 @@ class Material:
             raise unknown_field() from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """What a use answers, and what its audit record says of it."""
 
     result: Any
     field_names: tuple[str, ...] = ()
-    after: dict[str, object] = dataclasses.field(default_factory=dict)
+    after: Mapping[str, Told] = MappingProxyType({})
     renewed: bool = False
     """Whether the session is to go on with the credential's newest version."""
 

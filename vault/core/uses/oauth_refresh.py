@@ -36,7 +36,7 @@ from vault.store.rows import RowKey, Write, canonical_json
 if TYPE_CHECKING:
     from vault.core.egress.calls import Answer
     from vault.core.egress.connectors import Connector, Oauth
-    from vault.core.uses.material import Material, Surroundings
+    from vault.core.uses.material import Material, Surroundings, Told
     from vault.model import Credential
     from vault.store.ledger import Rows
     from vault.store.rows import Row
@@ -249,5 +249,5 @@ def _row(material: Material, holder: str, expire_time: datetime.datetime) -> Row
 
 
 def _done(result: Refreshed) -> Done:
-    after: dict[str, object] = {"refreshed": result.refreshed, "newest": result.version}
+    after: dict[str, Told] = {"refreshed": result.refreshed, "newest": result.version}
     return Done(result, ("refresh_token",), after, renewed=True)

@@ -31,7 +31,7 @@ from vault.errors import invalid_field
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vault.core.uses.material import Material, Surroundings
+    from vault.core.uses.material import Material, Surroundings, Told
 
     PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -193,7 +193,7 @@ async def http(material: Material, request: SignHttp, surroundings: Surroundings
     made.append(("signature-input", f"{request.label}={parameters}"))
     made.append(("signature", f"{request.label}=:{encoded}:"))
     result = Signed(algorithm.http, kid, signature, headers=tuple(made))
-    return _done(request.field_name, "http", result, components=list(request.components))
+    return _done(request.field_name, "http", result, components=tuple(request.components))
 
 
 async def raw(material: Material, request: SignRaw, surroundings: Surroundings) -> Done:
@@ -380,7 +380,7 @@ async def _sign_in_hsm(
     return encode_dss_signature(*(int.from_bytes(half, "big") for half in halves))
 
 
-def _done(field_name: str, form: str, signed: Signed, **more: object) -> Done:
+def _done(field_name: str, form: str, signed: Signed, **more: Told) -> Done:
     return Done(signed, (field_name,), {"format": form, "algorithm": signed.algorithm, **more})
 
 

@@ -6,7 +6,6 @@ tried, each compared in constant time.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +20,7 @@ from vault.errors import invalid_field
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from vault.core.uses.material import Material, Surroundings
+    from vault.core.uses.material import Material, Surroundings, Told
 
 MAX_HEADERS = 16
 MAX_HEADER = 4096
@@ -51,8 +50,7 @@ _VERIFIERS: dict[Scheme, Callable[[Sequence[Secret], Mapping[str, str], bytes, f
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class VerifyWebhook:
+class VerifyWebhook(NamedTuple):
     """Ask for a verdict on a webhook."""
 
     field_names: tuple[str, ...]
@@ -98,7 +96,7 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
         event = events.read(request.scheme.value, body, now)
         if event is not None:
             applied = await surroundings.outside().standings.observe(material.caller, request.apply_to, event)
-    after: dict[str, object] = {
+    after: dict[str, Told] = {
         "scheme": request.scheme.value,
         "verdict": result.verdict.value,
         "matched": result.field_name,

@@ -459,6 +459,37 @@ def test_an_item_that_broke_is_mended_by_the_link_token_that_the_vault_mints(
     assert client.get(item).standing == credential_pb2.STANDING_ACTIVE
 
 
+def test_an_item_that_breaks_again_within_a_day_is_said_to_be_broken_again(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    """With an equal body: Plaid gives its webhooks no id and no time."""
+    app, item = put_item(client)
+    with client.reveal(item, purpose="test")[0] as revealed:
+        fields = {name: revealed.text(name) for name in revealed}
+    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    error = {"error_code": "ITEM_LOGIN_REQUIRED", "error_type": "ITEM_ERROR"}
+    broken = {"webhook_type": "ITEM", "webhook_code": "ERROR", "item_id": fields["item_id"], "error": error}
+    body = json.dumps(broken).encode()
+    now = time.time()
+    first, again = (world[1].webhook_key.sign(body, now + offset) for offset in (-2, 0))
+
+    def told(jwt: str) -> bool:
+        headers = {"Plaid-Verification": jwt}
+        with client.session(app, purpose="test") as session:
+            result = session.verify_webhook("plaid", headers, body, connector="plaid-mock", apply_to=item)
+        assert result.verdict == pb.WEBHOOK_VERDICT_VALID
+        return bool(result.standing_set)
+
+    assert told(first)
+    assert not told(again), "nothing new"
+    etag = client.get(item).etag
+    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]}, etag=etag)
+    assert client.get(item).standing == credential_pb2.STANDING_ACTIVE
+    assert not told(first), "the same delivery once more"
+    assert told(again)
+    assert client.get(item).standing == credential_pb2.STANDING_UPDATE_REQUIRED
+
+
 def test_a_link_token_needs_its_own_scope_and_a_connector_that_says_how(
     world: tuple[VaultSite, mock_providers.Providers], client: Client
 ) -> None:

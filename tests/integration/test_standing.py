@@ -263,6 +263,29 @@ def test_a_genuine_webhook_of_the_provider_sets_it_once_and_an_older_one_does_no
         assert client.get(account).standing == pb.STANDING_ACTIVE
 
 
+def test_no_webhook_lifts_a_suspension_and_a_revocation_gets_past_it(site: VaultSite) -> None:
+    hook, account = f"{FOLDER}/suspended-hook", f"{FOLDER}/suspended-account"
+    with site.client() as client, site.client("operator") as operator:
+        client.put(hook, {"webhook_secret": "whsec_s"}, kind="webhook_secret")
+        client.put(account, {"api_key": "sk"}, kind="stripe_account", labels={"provider_id": "acct_1"})
+        operator.set_standing(account, "suspended", note="under suspicion")
+
+        def told(kind: str) -> bool:
+            created = int(time.time()) + 1
+            event = {"id": kind, "type": kind, "created": created, "account": "acct_1"}
+            event["data"] = {"object": {"id": "acct_1"}}
+            headers, body = _stripe("whsec_s", event)
+            with client.session(hook, purpose="test") as session:
+                answer = session.verify_webhook("stripe", headers, body, apply_to=account)
+            return bool(answer.standing_set)
+
+        assert not told("account.application.authorized")
+        assert not told("financial_connections.account.deactivated"), "which could be opened"
+        assert client.get(account).standing == pb.STANDING_SUSPENDED
+        assert told("account.application.deauthorized")
+        assert client.get(account).standing == pb.STANDING_REVOKED
+
+
 def test_a_forged_webhook_sets_nothing(site: VaultSite) -> None:
     hook, account = f"{FOLDER}/forged-hook", f"{FOLDER}/forged"
     with site.client() as client:

@@ -59,6 +59,10 @@ class Event(NamedTuple):
     time: datetime.datetime
     standing: Standing
     note: str
+    timed: bool = True
+    """Whether the provider says when it happened. If not, `time` is now, and the same said again is nothing new."""
+    expire_time: datetime.datetime | None = None
+    """When what the credential holds ends, if the provider says so."""
 
 
 def change(before: Credential, standing: Standing, note: str, by: str, now: datetime.datetime) -> Credential:
@@ -159,8 +163,8 @@ class Standings:
         """Let a genuine event of a provider take effect on the credential that stands for the object it is about.
 
         Once, and not if a later one has: returns whether it changed anything. Which object a credential stands for, its
-        label `provider_id` says. Raises `SCOPE_DENIED`, `FIELD_INVALID` if it stands for another,
-        `CREDENTIAL_NOT_FOUND`, `CREDENTIAL_DELETED`.
+        label `provider_id` says. A suspension outlasts whatever the provider says, except that it is revoked. Raises
+        `SCOPE_DENIED`, `FIELD_INVALID` if it stands for another, `CREDENTIAL_NOT_FOUND`, `CREDENTIAL_DELETED`.
         """
         check_apply(caller, name)
         event_key = hashlib.sha256(event.event_id.encode()).hexdigest()
@@ -172,11 +176,11 @@ class Standings:
                 raise invalid_field(
                     "apply_to", f"its label {PROVIDER_ID} does not name what the webhook is about"
                 )
-            known = before.standing_time
-            stale = known is not None and event.time < known and before.standing_by != _BY_VAULT
-            if repeat.earlier(rows) is not None or stale or before.standing is Standing.REVOKED:
+            if repeat.earlier(rows) is not None or not _is_news(before, event):
                 return Commit(())
             after = change(before, event.standing, event.note, caller.identity, event.time)
+            if event.expire_time is not None or event.standing is Standing.ACTIVE:
+                after = dataclasses.replace(after, expire_time=event.expire_time)
             commit = _commit(audit.granted(caller, SET, name), before, after, before.updated_by, now)
             return commit._replace(writes=(*commit.writes, *repeat.remember(after.etag, now)))
 
@@ -211,6 +215,19 @@ class Standings:
             due = await store.due(connection, now + REMIND_BEFORE, now, _SWEEP_ROWS)
         for credential in due:
             await self._log.commit(_due_unit(credential.name))
+
+
+def _is_news(before: Credential, event: Event) -> bool:
+    """Whether an event that was not seen before may change how a credential stands."""
+    known = before.standing_time
+    # Providers give whole seconds.
+    if known is not None and before.standing_by != _BY_VAULT and event.time < known.replace(microsecond=0):
+        return False
+    if before.standing is Standing.REVOKED:
+        return False
+    if before.standing is Standing.SUSPENDED:
+        return event.standing is Standing.REVOKED
+    return event.timed or (before.standing, before.standing_note) != (event.standing, event.note)
 
 
 def _due(credential: Credential, now: datetime.datetime) -> tuple[Standing, str] | None:

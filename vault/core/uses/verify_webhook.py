@@ -93,7 +93,7 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
         result = verify(request.scheme, secrets, headers, body, now.timestamp())
     applied = False
     if request.apply_to and result.verdict is Verdict.VALID:
-        event = events.read(request.scheme.value, body, now)
+        event = events.read(request.scheme.value, _lowered(headers), body, now)
         if event is not None:
             applied = await surroundings.outside().standings.observe(material.caller, request.apply_to, event)
     after: dict[str, Told] = {

@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import hmac
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs
 
 from vault.core.uses.webhooks.verdict import (
@@ -33,11 +33,32 @@ if TYPE_CHECKING:
 
 TRIES_SECONDS = 24 * 3600 + TOLERANCE_SECONDS
 _PAYLOAD = re.compile(r"[A-Za-z0-9+/=\n]+")
-# A root element of this name, and its own timestamp: Braintree writes it first. No XML parser is needed, nor wanted.
-_TIMESTAMP = re.compile(
-    rb"\s*(?:<\?xml[^<>]*\?>\s*)?<notification>\s*(?:<kind>[^<>]*</kind>\s*)?"
-    rb'<timestamp type="datetime">([0-9T:Z-]{20})</timestamp>'
+# A root element of this name, and its own timestamp and kind: Braintree writes them first. No XML parser is needed, nor
+# wanted.
+_HEAD = re.compile(
+    rb"\s*(?:<\?xml[^<>]*\?>\s*)?<notification>\s*(?:<kind>([^<>]*)</kind>\s*)?"
+    rb'<timestamp type="datetime">([0-9T:Z-]{20})</timestamp>\s*(?:<kind>([^<>]*)</kind>)?'
 )
+
+
+class Notice(NamedTuple):
+    """What a webhook of Braintree says: its kind, when it was made (seconds since 1970 UTC), and all of it."""
+
+    kind: str
+    time: float
+    payload: bytes
+
+    def text(self, element: str) -> str:
+        """The text of the only element of this name; empty if there is none, or more than one."""
+        name = element.encode()
+        found: list[bytes] = re.findall(rb"<%b>([^<>&]*)</%b>" % (name, name), self.payload)
+        return found[0].decode("ascii", "replace") if len(found) == 1 else ""
+
+
+def notice(body: bytes) -> Notice | None:
+    """What a webhook that was verified says; None if it is not readable."""
+    payloads = parse_qs(body.decode("ascii", "replace"), max_num_fields=8).get("bt_payload", [])
+    return _read(payloads[0]) if len(payloads) == 1 else None
 
 
 def verify(secrets: Sequence[Secret], _headers: Mapping[str, str], body: bytes, now: float) -> Verification:
@@ -60,10 +81,10 @@ def verify(secrets: Sequence[Secret], _headers: Mapping[str, str], body: bytes, 
             matched = matched or matching([(secret.field_name, mac(secret.view, payload.encode()))], own)
     if not matched:
         return Verification(Verdict.SIGNATURE_MISMATCH)
-    signed_at = _signed_at(payloads[0])
-    if signed_at is None:
+    read = _read(payloads[0])
+    if read is None:
         return Verification(Verdict.BODY_INVALID, matched)
-    return aged(matched, signed_at, now, oldest=TRIES_SECONDS)
+    return aged(matched, read.time, now, oldest=TRIES_SECONDS)
 
 
 def mac(private_key: memoryview, payload: bytes) -> bytes:
@@ -72,11 +93,13 @@ def mac(private_key: memoryview, payload: bytes) -> bytes:
         return hmac.digest(key.view, payload, "sha1").hex().encode()
 
 
-def _signed_at(payload: str) -> float | None:
+def _read(payload: str) -> Notice | None:
     try:
-        found = _TIMESTAMP.match(base64.b64decode(payload))
+        decoded = base64.b64decode(payload)
+        found = _HEAD.match(decoded)
         if found is None:
             return None
-        return datetime.datetime.fromisoformat(found[1].decode()).timestamp()
+        kind = (found[1] or found[3] or b"").decode("ascii")
+        return Notice(kind, datetime.datetime.fromisoformat(found[2].decode()).timestamp(), decoded)
     except (binascii.Error, ValueError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,43 @@ def test_a_file_cut_by_a_crash_is_mended_and_has_no_record_twice(
     size = log_size(postgres, fresh_site)
     sequences = [json.loads(line)["sequence"] for line in file.read_text().splitlines()]
     assert sequences[: size - first] == list(range(first, size))
+
+
+def test_what_was_lost_behind_the_last_checkpoint_is_found_by_a_file_that_has_it(
+    fresh_site: VaultSite, postgres: Postgres
+) -> None:
+    """No anchor tells: the database is the one of the newest checkpoint, and a start is not refused."""
+    file = fresh_site.folder / "audit.jsonl"
+    start(fresh_site, {"name": "disk", "kind": "file", "file": str(file), "delivery": "required"})
+    make_tenant(fresh_site)
+    with fresh_site.system() as system:
+        system.checkpoint()
+    with fresh_site.client() as client:
+        put(client)
+    # No checkpoint at the end, as a vault that is stopped makes.
+    assert fresh_site.process is not None
+    fresh_site.process.send_signal(signal.SIGSTOP)
+    fresh_site.kill_workers()
+    fresh_site.process.kill()
+    fresh_site.process.wait()
+    database = fresh_site.database_url.rpartition("/")[2]
+    newest = "SELECT size, encode(frontier, 'hex') FROM checkpoints ORDER BY size DESC LIMIT 1"
+    size, frontier = postgres.sql(database, newest).split("|")
+    postgres.sql(
+        database,
+        f"DELETE FROM audit_records WHERE sequence >= {size}; UPDATE audit_sinks SET next_sequence = {size};"
+        f"UPDATE audit_head SET size = {size}, frontier = decode('{frontier}', 'hex')",
+    )
+    fresh_site.start()
+    with fresh_site.client() as client:
+        with pytest.raises(StrongroomError, match="AUDIT_UNAVAILABLE"):
+            put(client)
+        until(lambda: "set back" in look(fresh_site.profile("operator")).reasons)
+        # Who has seen to what is lost puts the file aside as evidence, and the vault goes on.
+        file.rename(file.with_suffix(".lost"))
+        until(lambda: is_ready(fresh_site))
+        name = put(client)
+    assert name in file.read_text()
 
 
 def test_syslog_messages_are_well_formed_and_none_is_missed_when_the_receiver_was_away(

@@ -105,6 +105,35 @@ def test_a_file_takes_no_record_twice_and_keeps_the_newest_full_ones(tmp_path: P
     assert kept == list(range(kept[0], 60))
 
 
+@pytest.mark.parametrize("render", [plain, ocsf])
+@pytest.mark.parametrize("max_bytes", [1000, 1 << 24], ids=["full files", "one file"])
+@pytest.mark.parametrize("again", [False, True], ids=["open", "opened again"])
+@pytest.mark.parametrize("back", [1, 499, 500, 1999])
+def test_a_file_takes_nothing_of_a_log_that_was_set_back(
+    tmp_path: Path, render: Any, max_bytes: int, back: int, *, again: bool
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = File(path, max_bytes, 10_000, render)
+    for first in range(0, 2000, 400):
+        sink.deliver([row(sequence, id=f"first-{sequence}") for sequence in range(first, first + 400)])
+    if again:
+        sink.close()
+        sink = File(path, max_bytes, 10_000, render)
+    # What comes again is there, and is no fault.
+    sink.deliver([row(sequence, id=f"first-{sequence}") for sequence in range(1501, 2000)])
+    with pytest.raises(SinkError, match="set back"):
+        sink.deliver([row(2000 - back, id="second")])
+    written = "".join(part.read_text() for part in tmp_path.glob("audit*.jsonl"))
+    assert "second" not in written
+    assert written.count("\n") == 2000
+    # A file of its own takes the log that there is.
+    for part in tmp_path.glob("audit*.jsonl"):
+        part.rename(part.with_suffix(".lost"))
+    sink.deliver([row(2000 - back, id="second")])
+    sink.close()
+    assert "second" in path.read_text()
+
+
 def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "folder").write_text("in the way")
     sink = File(tmp_path / "folder" / "audit.jsonl", 1000, 2, ocsf)

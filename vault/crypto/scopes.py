@@ -66,6 +66,7 @@ MIN_SEGMENTS, MAX_SEGMENTS = 2, 8
 _ONE = "*"
 _REST = "**"
 _MAX_NAME = MAX_SEGMENTS * 64 - 1
+_MAX_SCOPE = max(map(len, ACTIONS)) + 1 + _MAX_NAME
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -91,6 +92,13 @@ class Scope:
 
 def parse(text: str) -> Scope:
     """A scope from its text. Raises `ScopeError`."""
+    if len(text) > _MAX_SCOPE:
+        raise ScopeError("not a scope")
+    return _parse(text)
+
+
+@lru_cache(maxsize=16_384)
+def _parse(text: str) -> Scope:
     action, found, resource = text.partition(":")
     segments = tuple(resource.split("/"))
     if not found or action not in ACTIONS or len(segments) > MAX_SEGMENTS:

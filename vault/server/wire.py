@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from vault.clock import micros
 from vault.core import credential_keys
 from vault.core.keys import Homes
 from vault.crypto import suites
@@ -103,9 +104,9 @@ def timestamp(moment: datetime.datetime | None) -> Timestamp | None:
     """A moment; None stays None, which leaves the field unset."""
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    # Not by `FromDatetime`, which takes ten times as long.
+    seconds, rest = divmod(micros(moment), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
 def moment(field: str, stamp: Timestamp) -> datetime.datetime:

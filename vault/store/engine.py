@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,7 @@ def driver_of(connection: AsyncConnection) -> Any:
     return connection.sync_connection.connection.driver_connection
 
 
+@functools.lru_cache(maxsize=4096)
 def _begin(reach: Reach, how: str = "") -> str:
     """Begin a transaction and declare its reach, in one round trip."""
     array = as_array(reach).replace("'", "''")

@@ -289,6 +289,13 @@ class HsmBackend(ABC):
     def note_usage(self, ref: KeyRef, count: int) -> None:  # noqa: B027 - a backend need not count
         """Tell how often a KEK has wrapped elsewhere or before; the greater number counts."""
 
+    def settle_usage(self, ref: KeyRef, count: int) -> None:  # noqa: B027
+        """Count so many wraps no longer, as they are written down elsewhere.
+
+        For keys that are far from their limit: so what is kept here does not grow with the number of keys. A
+        key that nears it is told of by `note_usage` instead.
+        """
+
     def close(self) -> None:
         """Log out and let go of everything. May be called twice; every other method then refuses."""
         if not self._closed:

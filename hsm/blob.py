@@ -1,4 +1,4 @@
-"""The byte format of a wrapped data key. Pure functions; frozen by `tests/unit/hsm/vectors/blobs.json`.
+"""The byte format of a wrapped data key. Pure functions; frozen by `hsm/conformance/blobs.json`.
 
     byte 0      format version, 1
     byte 1      scheme

@@ -4,8 +4,9 @@ Every key stays at version 1; a new KEK is a new key, as everywhere else. That l
 to say what a key may do, enforced by the server: retiring a key adds an empty version 2 and sets
 `min_encryption_version` to it, disabling sets `min_decryption_version` as well, and both can be undone.
 
-The token's policy should grant `update`, not `create`, on `transit/encrypt/*`: with `create`, encrypting with a
-key that was deleted makes a new one of that name.
+The token's policy should be `deploy/transit-policy.hcl`. It grants `update`, not `create`, on `transit/encrypt/+`:
+with `create`, encrypting with a key that was deleted makes a new one of that name. And it lets nobody set
+`exportable`, which a policy without its `allowed_parameters` does.
 """
 
 from __future__ import annotations
@@ -105,7 +106,12 @@ class TransitBackend(HsmBackend):
             "associated_data": _b64(blobs.bind(blobs.TRANSIT, aad)),
             "key_version": 1,
         }
-        text = self._call("wrap", "post", f"encrypt/{_name(ref)}", body).get("ciphertext", "")
+        try:
+            text = self._call("wrap", "post", f"encrypt/{key_name(ref)}", body).get("ciphertext", "")
+        except KeyNotPermitted:
+            # To encrypt under a name that has no key is to create one, which the server then forbids.
+            self._read(ref, "wrap")
+            raise
         sealed = len(dek) + blobs.IV_SIZES[blobs.GCM_12] + blobs.GCM_TAG
         return blobs.header(blobs.TRANSIT) + _tail(text, sealed, "wrap")
 
@@ -123,7 +129,9 @@ class TransitBackend(HsmBackend):
         }
         plain = b""
         try:
-            plain = base64.b64decode(self._call("unwrap", "post", f"decrypt/{_name(ref)}", body)["plaintext"])
+            plain = base64.b64decode(
+                self._call("unwrap", "post", f"decrypt/{key_name(ref)}", body)["plaintext"]
+            )
             if len(plain) != size:
                 raise HsmIntegrityError("unwrap", "the server returned a key of another length")
             into[:size] = plain
@@ -149,14 +157,14 @@ class TransitBackend(HsmBackend):
             }
         else:
             body["input"] = _b64(message)
-        text = self._call("sign", "post", f"sign/{_name(ref)}", body).get("signature", "")
+        text = self._call("sign", "post", f"sign/{key_name(ref)}", body).get("signature", "")
         return _tail(text, 64, "sign")
 
     def _mac(self, ref: KeyRef, data: bytes) -> bytes:
         self._require(ref, KeyAlgorithm.HMAC_SHA256, "mac")
         body = {"input": _b64(data), "key_version": 1}
         return _tail(
-            self._call("mac", "post", f"hmac/{_name(ref)}/sha2-256", body).get("hmac", ""), 32, "mac"
+            self._call("mac", "post", f"hmac/{key_name(ref)}/sha2-256", body).get("hmac", ""), 32, "mac"
         )
 
     def _random(self, size: int) -> bytes:
@@ -196,7 +204,7 @@ class TransitBackend(HsmBackend):
         }
         if spec.algorithm is KeyAlgorithm.HMAC_SHA256:
             body["key_size"] = 32
-        self._call("create_key", "post", f"keys/{_name(ref)}", body, repeat=False)
+        self._call("create_key", "post", f"keys/{key_name(ref)}", body, repeat=False)
         info = self._key_info(ref)
         if info.extractable is not False or info.local is False or info.algorithm is not spec.algorithm:
             self._destroy_key(ref)
@@ -243,19 +251,19 @@ class TransitBackend(HsmBackend):
             KeyState.DISABLED: _DISABLED if kek else _RETIRED,
         }[state]
         if encrypt > int(found.get("latest_version", 1)):
-            self._call("set_key_state", "post", f"keys/{_name(ref)}/rotate", {}, repeat=False)
+            self._call("set_key_state", "post", f"keys/{key_name(ref)}/rotate", {}, repeat=False)
         body = {"min_encryption_version": encrypt, "min_decryption_version": decrypt}
-        self._call("set_key_state", "post", f"keys/{_name(ref)}/config", body)
+        self._call("set_key_state", "post", f"keys/{key_name(ref)}/config", body)
 
     def _destroy_key(self, ref: KeyRef) -> None:
         self._read(ref, "destroy_key")
-        self._call("destroy_key", "post", f"keys/{_name(ref)}/config", {"deletion_allowed": True})
-        self._call("destroy_key", "delete", f"keys/{_name(ref)}", repeat=False)
+        self._call("destroy_key", "post", f"keys/{key_name(ref)}/config", {"deletion_allowed": True})
+        self._call("destroy_key", "delete", f"keys/{key_name(ref)}", repeat=False)
         self._types.pop(ref, None)
         self._usage.forget(ref)
 
     def _read(self, ref: KeyRef, op: str) -> dict[str, Any]:
-        return self._call(op, "get", f"keys/{_name(ref)}")
+        return self._call(op, "get", f"keys/{key_name(ref)}")
 
     def _require(self, ref: Kek, algorithm: KeyAlgorithm, op: str) -> KeyRef:
         """Refuse a key that is not there or of another kind; the server would make one, or try."""
@@ -289,6 +297,8 @@ class TransitBackend(HsmBackend):
         )
 
     def _health(self, deep: bool) -> Health:
+        if self._connection.forked:
+            return Health(ok=False, reason="forked")
         try:
             if not self._connection.logged_in():
                 return Health(ok=False, reason="login lost")
@@ -304,9 +314,13 @@ class TransitBackend(HsmBackend):
     def note_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
         self._usage.note(ref, count)
 
+    def settle_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
+        self._usage.settle(ref, count)
+
     def _translate(self, op: str, error: Exception) -> HsmError:
         """What the server says of a request itself. Its sentences are the only thing to tell by."""
         if isinstance(error, InvalidPath):
+            self._types.clear()
             return KeyNotFound(op, "there is no key of that label and id", code_name="HTTP 404")
         if isinstance(error, InvalidRequest):
             return self._translate_refusal(op, str(error).lower())
@@ -338,7 +352,7 @@ def _state(found: dict[str, Any], algorithm: KeyAlgorithm) -> KeyState:
     return KeyState.DISABLED
 
 
-def _name(ref: KeyRef) -> str:
+def key_name(ref: KeyRef) -> str:
     """A reference as a name that Transit takes: label, escaped, and id."""
     label = re.sub(r"[^A-Za-z0-9-]", lambda match: f"_{ord(match[0]):02x}", ref.label)
     return f"k-{label}.{ref.object_id.hex()}"

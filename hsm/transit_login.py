@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import logging
+import os
 import queue
 import random
 import secrets
@@ -72,6 +73,7 @@ class Connection:
     def __init__(self, uri: TransitUri, *, clients: int, wait_seconds: float) -> None:
         self.address = uri.address
         self._uri = uri
+        self._process = os.getpid()
         self._wait_seconds = wait_seconds
         self._lock = threading.Lock()
         self._token = ""
@@ -92,6 +94,10 @@ class Connection:
 
         Raises hvac's `VaultError` for what the server says of the request itself, else `HsmError`.
         """
+        if self.forked:
+            raise HsmUnavailable(
+                op, "this process was forked from one that uses the server; spawn it instead"
+            )
         with self._checked_out(op) as client:
             relogged = False
             for attempt in range(1, _ATTEMPTS + 1):
@@ -122,6 +128,11 @@ class Connection:
             self.request("health", "get", "auth/token/lookup-self")
             return True
         return False
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that logged in: the open connections are its parent's."""
+        return os.getpid() != self._process
 
     def close(self) -> None:
         """Drop the connections. The token is left to expire, as it may be others' too."""

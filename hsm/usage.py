@@ -28,21 +28,17 @@ class UsageCounter:
     def __init__(self, *, warn_at: int = WARN_AT, refuse_at: int = REFUSE_AT) -> None:
         self._warn_at = warn_at
         self._refuse_at = refuse_at
-        self._counts: dict[bytes, int] = {}
-        self._refs: dict[bytes, KeyRef] = {}
+        self._counts: dict[KeyRef, int] = {}
         self._lock = threading.Lock()
 
     def spend(self, kek: Kek) -> None:
         """Count one wrap, before it is made. Raises `HsmPolicyViolation` if the key has none left."""
         ref = name_of(kek)
-        key = ref.object_id
         with self._lock:
-            count = self._counts.get(key, 0) + 1
+            count = self._counts.get(ref, 0) + 1
             if count >= self._refuse_at:
                 raise HsmPolicyViolation("wrap", f"key {ref.label} has wrapped all it may; rotate it")
-            self._counts[key] = count
-            if count == 1:
-                self._refs[key] = ref
+            self._counts[ref] = count
         if count == self._warn_at:
             log.warning("key %s has wrapped %d times; rotate it", ref.label, count)
 
@@ -51,19 +47,26 @@ class UsageCounter:
         if count < 0:
             raise ValueError("a count is not negative")
         with self._lock:
-            before = self._counts.get(ref.object_id, 0)
-            self._counts[ref.object_id] = max(before, count)
-            self._refs[ref.object_id] = ref
+            before = self._counts.get(ref, 0)
+            self._counts[ref] = max(before, count)
         if before < self._warn_at <= count:
             log.warning("key %s has wrapped %d times; rotate it", ref.label, count)
 
     def forget(self, ref: KeyRef) -> None:
         """Drop a key that no longer exists."""
         with self._lock:
-            self._counts.pop(ref.object_id, None)
-            self._refs.pop(ref.object_id, None)
+            self._counts.pop(ref, None)
+
+    def settle(self, ref: KeyRef, count: int) -> None:
+        """Count so many wraps no longer, as they are written down; a key without any is not kept."""
+        with self._lock:
+            left = self._counts.get(ref, 0) - count
+            if left > 0:
+                self._counts[ref] = left
+            else:
+                self._counts.pop(ref, None)
 
     def snapshot(self) -> dict[KeyRef, int]:
         """What has been counted until now."""
         with self._lock:
-            return {self._refs[key]: count for key, count in self._counts.items()}
+            return dict(self._counts)

@@ -3,6 +3,7 @@
 python -m hsm.conformance.children threads URI      16 threads, mixed load, keys made meanwhile
 python -m hsm.conformance.children memory URI N     N operations; prints the growth in KiB
 python -m hsm.conformance.children open URI L I B   unwraps blob B of key L/I; prints the key
+python -m hsm.conformance.children fork URI         forks, and prints what the child is told
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import secrets
 import sys
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from hsm import (
     HsmBackend,
     HsmIntegrityError,
+    HsmUnavailable,
     KeyAlgorithm,
     KeyRef,
     KeySpec,
@@ -120,6 +122,31 @@ def open_one(uri: str, label: str, object_id: str, blob: str) -> int:
     return 0
 
 
+def fork(uri: str) -> int:
+    """Use the backend in a forked child, and then in its parent, which must not have been harmed."""
+    with open_backend(uri) as backend:
+        kek = fresh(backend, "fork", KeyAlgorithm.AES_256)
+        child = os.fork()
+        if child == 0:
+            _tell_of(backend, kek)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        backend.wrap(kek, bytes(32), _AAD)
+        backend.destroy_key(kek, confirm=kek.label)
+    return code
+
+
+def _tell_of(backend: HsmBackend, kek: KeyRef) -> NoReturn:
+    said = "nothing"
+    try:
+        backend.wrap(kek, bytes(32), _AAD)
+    except HsmUnavailable:
+        said = "refused"
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the child ends here
+        said = type(error).__name__
+    print(said, backend.health().reason, flush=True)  # noqa: T201
+    os._exit(0)
+
+
 def _resident_kib() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
@@ -127,5 +154,5 @@ def _resident_kib() -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.CRITICAL)
-    program = {"threads": threads, "memory": memory, "open": open_one}[sys.argv[1]]
+    program = {"threads": threads, "memory": memory, "open": open_one, "fork": fork}[sys.argv[1]]
     sys.exit(program(*sys.argv[2:]))  # type: ignore[operator]  # the command line is the suite's own

@@ -7,7 +7,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"hsm.conformance.{name}"
-        for name in ("support", "data_keys", "key_life", "other_uses", "wrapped_keys")
+        for name in ("support", "data_keys", "hard_cases", "key_life", "other_uses", "wrapped_keys")
     )
 )
 

@@ -20,6 +20,7 @@ from hsm import (
     open_backend,
 )
 from hsm.conformance import children
+from hsm.conformance.around import Around, around_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,15 @@ def leak_of_the_module() -> int:
 def operations() -> int:
     """How many operations memory is watched over; to be overridden where each goes over a network."""
     return 100_000
+
+
+@pytest.fixture
+def around(uri: str) -> Around:
+    """The HSM by other ways than the interface; to be overridden for a backend that is not of this library."""
+    found = around_uri(uri)
+    if found is None:
+        pytest.skip("the fixture `around` is not overridden for this kind of backend")
+    return found
 
 
 @pytest.fixture

@@ -122,6 +122,10 @@ class IsolatedBackend(HsmBackend):
         self.restarts = 0
         self._child: _Child | None = self._start("open")
 
+    @property
+    def _forked(self) -> bool:
+        return os.getpid() != self._pid
+
     def _start(self, op: str) -> _Child:
         child = _Child(self._settings, self._sessions, self._pass_fds)
         greeting = child.greeting
@@ -143,7 +147,7 @@ class IsolatedBackend(HsmBackend):
 
     def _call(self, op: str, *arguments: Any, repeat: bool = True) -> tuple[Any, bytearray]:
         """One call and the buffer of its answer, for the caller to wipe."""
-        if os.getpid() != self._pid:
+        if self._forked:
             raise HsmUnavailable(op, "this process was forked from one that uses the HSM; spawn it instead")
         attempt = 0
         while True:
@@ -270,6 +274,8 @@ class IsolatedBackend(HsmBackend):
         return found
 
     def _health(self, deep: bool) -> Health:
+        if self._forked:
+            return Health(ok=False, reason="forked")
         try:
             found: Health = self._plain("deep_health" if deep else "health")
         except HsmAuthFailed:
@@ -329,8 +335,11 @@ class IsolatedBackend(HsmBackend):
     def note_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
         self._usage.note(ref, count)
 
+    def settle_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
+        self._usage.settle(ref, count)
+
     def _close(self) -> None:
         with self._lock:
             child, self._child = self._child, None
-            if child is not None and os.getpid() == self._pid:
+            if child is not None and not self._forked:
                 child.kill()

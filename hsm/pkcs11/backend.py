@@ -442,6 +442,9 @@ class Pkcs11Backend(HsmBackend):
     def note_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
         self._usage.note(ref, count)
 
+    def settle_usage(self, ref: KeyRef, count: int) -> None:  # noqa: D102
+        self._usage.settle(ref, count)
+
     def _capabilities(self) -> Capabilities:
         if self._found is None:
             self._found = self._runner.run("capabilities", self._detect)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import insert
 
+from hsm import KeyRef
+from hsm.usage import UsageCounter
 from tests.support.databases import migrated
+from vault.core.schedules import Schedules
 from vault.model import Key, KeyPurpose, KeySchedule, KeyState
 from vault.store import keys
 from vault.store.engine import Database
@@ -93,3 +97,44 @@ async def test_of_many_keys_the_use_of_those_that_are_asked_for_is_told(database
     async with database.read() as connection:
         assert await keys.usage(connection, ids[1:]) == {ids[1]: 5, ids[2]: 1, ids[2400]: 2}
         assert await keys.usage(connection, []) == {}
+
+
+class Counting:
+    """Of a backend, what counts."""
+
+    def __init__(self) -> None:
+        self.counter = UsageCounter()
+        self.usage, self.note_usage = self.counter.snapshot, self.counter.note
+        self.settle_usage = self.counter.settle
+
+
+def process(database: Database, *backends: Counting) -> Schedules:
+    nothing: Any = None
+    hsm: Any = SimpleNamespace(backends=dict(enumerate(backends)))
+    return Schedules(database, hsm, nothing, nothing, nothing, nothing, nothing)
+
+
+async def test_wraps_add_up_over_processes_and_none_keeps_more_than_the_worn_keys(database: Database) -> None:
+    key = KeyRef("t/kek/v1", secrets.token_bytes(16))
+    first, mirror, other = Counting(), Counting(), Counting()
+    processes = process(database, first, mirror), process(database, other)
+
+    async def total() -> int:
+        for one in processes:
+            await one.count()
+        async with database.read() as connection:
+            return (await keys.usage(connection, [key.object_id]))[key.object_id]
+
+    for backend in (first, first, mirror, mirror, other):
+        backend.counter.spend(key)
+    assert await total() == 3
+    assert [backend.usage() for backend in (first, mirror, other)] == [{}, {}, {}]
+    first.counter.spend(key)
+    assert await total() == 4
+
+    await keys.add_usage(database, {key.object_id: 2**28})
+    first.counter.spend(key)
+    assert await total() == 2**28 + 5
+    assert first.usage() == {key: 2**28 + 5}, "near its limit a key is refused by the process itself"
+    first.counter.spend(key)
+    assert await total() == 2**28 + 6

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
-from tests.contract.hsm.transit_double import Double
+from tests.contract.hsm.transit_serving import serving
 from tests.integration.test_start import serve
+from tests.support.transit_server import KINDS
 from tests.support.vault import VaultSite
 from vault import config as configuration
 from vault.errors import EX_CONFIG, StartError
@@ -17,31 +19,39 @@ from vault.server import references
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.contract.hsm.transit_double import Double
+    from tests.support.transit_server import TransitServer
+
 PIN_AT = "vault:strongroom/hsm#pin"
 
 
-@pytest.fixture(scope="module")
-def double() -> Iterator[Double]:
-    server = Double()
-    yield server
-    server.close()
+@pytest.fixture(scope="module", params=KINDS)
+def secrets_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Double | TransitServer]:
+    """The double always, and a real OpenBao or Vault where one is on PATH."""
+    with serving(request.param, tmp_path_factory.mktemp("secrets"), trustme.CA()) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def site(
-    double: Double, softhsm: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
+    secrets_server: Double | TransitServer,
+    softhsm: tuple[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[VaultSite]:
     """A vault whose configuration names neither PIN nor file of it."""
     uri, config = softhsm
     head, _, file = uri.partition("pin-source=file:")
-    double.secrets["strongroom/hsm"] = {"pin": Path(file.partition("&")[0]).read_text()}
-    double.secrets["strongroom/db"] = {"password": "db-password-51f0"}
+    secrets_server.write_secret("strongroom/hsm", {"pin": Path(file.partition("&")[0]).read_text()})
+    secrets_server.write_secret("strongroom/db", {"password": "db-password-51f0"})
+    role, text = secrets_server.approle()
     folder = tmp_path_factory.mktemp("references")
     secret = folder / "secret-id"
-    secret.write_text("the-secret")
+    secret.write_text(text)
     secret.chmod(0o400)
-    kv = f"kv://127.0.0.1:{double.port}/secret?plaintext-http=yes&auth=approle&role-id=the-role"
-    settings: dict[str, dict[str, object]] = {"secrets": {"uri": f"{kv}&secret-id-source=file:{secret}"}}
+    kv = secrets_server.kv_uri(f"auth=approle&role-id={role}&secret-id-source=file:{secret}")
+    settings: dict[str, dict[str, object]] = {"secrets": {"uri": kv}}
     vault = VaultSite(
         folder / "vault", "sqlite:///strongroom.db", f"{head}pin-source={PIN_AT}", config, settings
     )
@@ -51,7 +61,7 @@ def site(
         vault.stop()
 
 
-def test_a_vault_starts_with_a_pin_that_is_fetched(site: VaultSite, double: Double) -> None:
+def test_a_vault_starts_with_a_pin_that_is_fetched(site: VaultSite, softhsm: tuple[str, Path]) -> None:
     site.start()
     with site.system() as system:
         system.create_tenant("acme")
@@ -61,7 +71,7 @@ def test_a_vault_starts_with_a_pin_that_is_fetched(site: VaultSite, double: Doub
         with revealed:
             assert revealed.text("k") == "fetched"
     assert site.stop() == 0
-    pin = double.secrets["strongroom/hsm"]["pin"]
+    pin = Path(softhsm[0].partition("pin-source=file:")[2].partition("&")[0]).read_text()
     assert pin not in site.config_file.read_text() + site.log()
 
 
@@ -94,12 +104,9 @@ def test_a_reference_that_leads_nowhere_is_named(
 
 
 def test_a_vault_that_cannot_fetch_its_pin_says_so_and_does_not_start(
-    site: VaultSite, double: Double
+    site: VaultSite, secrets_server: Double | TransitServer
 ) -> None:
-    kept = double.secrets.pop("strongroom/hsm")
-    try:
-        done = serve(site)
-    finally:
-        double.secrets["strongroom/hsm"] = kept
+    secrets_server.delete_secret("strongroom/hsm")
+    done = serve(site)
     assert done.returncode == EX_CONFIG
     assert done.stderr.splitlines() == [f"strongroom: hsm: there is no text at {PIN_AT}"]

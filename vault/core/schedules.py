@@ -56,6 +56,8 @@ ACTOR = "strongroom"
 SCHEDULE = "key.schedule"
 WORN_OUT = 2**31
 """Wraps after which a key is rotated whatever its schedule says: half of what NIST SP 800-38D allows."""
+_KEPT_FROM = 2**28
+"""Wraps from which on each process keeps a key's number in memory; below it, the database's is enough."""
 YEAR = datetime.timedelta(days=365)
 PERIODS = {
     KeyPurpose.KEK: 2 * YEAR,
@@ -127,9 +129,10 @@ class Schedules:
 
     async def count(self) -> None:
         """Say how often this process has wrapped since it last did, and learn how often all have."""
+        usages = [(backend, backend.usage()) for backend in self._hsm.backends.values()]
         counted: dict[bytes, tuple[KeyRef, int]] = {}
-        for backend in self._hsm.backends.values():
-            for key, wraps in backend.usage().items():
+        for _, usage in usages:
+            for key, wraps in usage.items():
                 # A mirrored key has the same id in both HSMs, and wraps in both.
                 if wraps > counted.get(key.object_id, (key, 0))[1]:
                     counted[key.object_id] = (key, wraps)
@@ -146,7 +149,11 @@ class Schedules:
         for object_id in more:
             key, wraps = counted[object_id]
             total = max(totals.get(object_id, 0), wraps)
-            for backend in self._hsm.backends.values():
+            if total < _KEPT_FROM:
+                for backend, usage in usages:
+                    backend.settle_usage(key, usage.get(key, 0))
+                continue
+            for backend, _ in usages:
                 backend.note_usage(key, total)
             self._told[object_id] = total
 

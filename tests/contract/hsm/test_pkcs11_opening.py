@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from hsm import HsmAuthFailed, HsmUnavailable, KeyAlgorithm, KeyRef, KeySpec, open_backend, softhsm
+from hsm import HsmAuthFailed, HsmUnavailable, open_backend, softhsm
 from hsm.pkcs11.module import Module, _modules
 from hsm.uri import UriError
 
@@ -131,21 +130,3 @@ def test_a_missing_softhsm_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTHSM2_MODULE", "/nowhere")
     with pytest.raises(HsmUnavailable, match="apt install softhsm2"):
         softhsm.init_token(tmp_path, "x", Path("pin"))
-
-
-def test_a_forked_child_is_refused(token_uri):
-    with open_backend(token_uri) as backend:
-        ref = KeyRef("opening/fork", os.urandom(16))
-        backend.create_key(KeySpec(ref, KeyAlgorithm.AES_256))
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                backend.wrap(ref, bytes(32), b"aad")
-            except HsmUnavailable as error:
-                code = 0 if "forked" in str(error) and backend.health().reason == "forked" else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert backend.health(deep=True).ok
-        backend.destroy_key(ref, confirm=ref.label)

@@ -22,9 +22,10 @@ from hsm import (
     KeySpec,
     open_backend,
 )
-from hsm.transit import _name, _ref
+from hsm.transit import _ref, key_name
 from hsm.uri import TransitAuth, UriError, parse_transit
 from tests.contract.hsm.transit_double import Double
+from tests.contract.hsm.transit_serving import secret_file
 
 AAD, DEK = b"aad", bytes(range(32))
 
@@ -34,13 +35,6 @@ def double():
     double = Double()
     yield double
     double.close()
-
-
-def secret_file(tmp_path, text):
-    path = tmp_path / f"secret-{os.urandom(4).hex()}"
-    path.write_text(text)
-    path.chmod(0o400)
-    return f"file:{path}"
 
 
 @pytest.fixture
@@ -271,8 +265,8 @@ def test_a_log_in_by_certificate_over_tls(tmp_path):
 @pytest.mark.parametrize("label", ["a", "acme/kek/v1", "a.b_c-d e", "%_2f", "~!@#$^&*()"])
 def test_every_label_has_a_name_of_its_own(label):
     ref = KeyRef(label, os.urandom(16))
-    assert _ref(_name(ref)) == ref
-    assert _name(ref).replace("-", "").replace("_", "").replace(".", "").isalnum()
+    assert _ref(key_name(ref)) == ref
+    assert key_name(ref).replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
 def test_names_of_others_are_not_ours():

@@ -15,13 +15,17 @@ import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import trustme
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap_with_padding
+
+GRANTED = ("encrypt", "decrypt", "sign", "hmac", "random")
 
 
 class Refusal(Exception):  # noqa: N818 - it is no error of the double
@@ -39,9 +43,10 @@ def unb64(text: str) -> bytes:
 
 
 class Key:
-    def __init__(self, kind: str, exportable: bool, backup: bool) -> None:
+    def __init__(self, kind: str, exportable: bool, backup: bool, imported: bytes | None = None) -> None:
         self.kind, self.exportable, self.backup = kind, exportable, backup
-        self.versions = {1: self._make()}
+        self.imported = imported is not None
+        self.versions = {1: imported or self._make()}
         self.min_encryption, self.min_decryption, self.deletable = 0, 1, False
 
     def _make(self):
@@ -72,12 +77,19 @@ class Key:
 class Double:
     """The server; `uri` opens a backend on it. `fail` and `revoke_tokens` are its fault switches.
 
-    With `tls` it speaks HTTPS by a certificate of that CA, and takes a client's certificate of it as a log-in.
+    With `tls` it speaks HTTPS by a certificate of that CA, which it leaves in `ca_file`, and takes a client's
+    certificate of it as a log-in.
     """
 
-    def __init__(self, tls: trustme.CA | None = None) -> None:
-        self.keys: dict[str, Key] = {}
+    def __init__(self, tls: trustme.CA | None = None, ca_file: Path | None = None) -> None:
+        self.namespaces: dict[str, dict[str, Key]] = {"": {}}
         self.tokens: dict[str, float] = {}
+        self.administrator = "hvs." + os.urandom(12).hex()
+        self.ca_file = ca_file
+        self.reach = "plaintext-http=yes" if tls is None else f"ca-file={ca_file}"
+        if tls is not None and ca_file is not None:
+            tls.cert_pem.write_to_path(ca_file)
+        self.wrapping_key: rsa.RSAPrivateKey | None = None
         self.secrets = {"strongroom/hsm": {"pin": "1234"}}
         self.logins = {"approle": ("the-role", "the-secret"), "kubernetes": ("vault", "the-jwt")}
         self.ttl = 3600.0
@@ -108,7 +120,7 @@ class Double:
         self._server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.issue_cert("localhost").configure_cert(context)
+            tls.issue_cert("localhost", "127.0.0.1").configure_cert(context)
             tls.configure_trust(context)
             context.verify_mode = ssl.CERT_OPTIONAL
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -116,18 +128,62 @@ class Double:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
+    @property
+    def address(self) -> str:
+        return f"{'http' if self.ca_file is None else 'https'}://127.0.0.1:{self.port}"
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
-    def uri(self, query: str) -> str:
-        return f"transit://127.0.0.1:{self.port}/transit?plaintext-http=yes&{query}"
+    def uri(self, query: str, namespace: str = "") -> str:
+        within = f"&namespace={namespace}" if namespace else ""
+        return f"transit://127.0.0.1:{self.port}/transit?{self.reach}{within}&{query}"
+
+    @property
+    def keys(self) -> dict[str, Key]:
+        return self.namespaces[""]
+
+    def kv_uri(self, query: str) -> str:
+        return f"kv://127.0.0.1:{self.port}/secret?{self.reach}&{query}"
 
     def new_token(self) -> str:
         token = "hvs." + os.urandom(12).hex()
         self.tokens[token] = time.monotonic() + self.ttl
         return token
+
+    def new_token_in(self, namespace: str) -> str:
+        assert namespace in self.namespaces
+        return self.new_token()
+
+    def new_namespace(self, name: str) -> bool:
+        self.namespaces[name] = {}
+        return True
+
+    def importing_token(self) -> str:
+        return self.administrator
+
+    def approle(self) -> tuple[str, str]:
+        return self.logins["approle"]
+
+    def write_secret(self, path: str, fields: dict[str, str]) -> None:
+        self.secrets[path] = fields
+
+    def delete_secret(self, path: str) -> None:
+        del self.secrets[path]
+
+    def destroy_key(self, name: str) -> None:
+        del self.keys[name]
+
+    def key_names(self) -> list[str]:
+        return sorted(self.keys)
+
+    def seal(self) -> None:
+        self.sealed = True
+
+    def unseal(self) -> None:
+        self.sealed = False
 
     def fail(self, *statuses: int) -> None:
         """Answer the next requests so; 0 hangs up without an answer, 200 answers as usual."""
@@ -189,7 +245,8 @@ class Double:
                 raise Refusal(400, "no client certificate found")
             return self.granted(self.new_token())
         token = handler.headers.get("X-Vault-Token", "")
-        if self.tokens.get(token, 0) < time.monotonic():
+        administrator = token == self.administrator
+        if not administrator and self.tokens.get(token, 0) < time.monotonic():
             raise Refusal(403, "permission denied")
         if path == "auth/token/lookup-self":
             return {"data": {"ttl": int(self.tokens[token] - time.monotonic()), "renewable": True}}
@@ -203,7 +260,21 @@ class Double:
             if found is None:
                 raise Refusal(404)
             return {"data": {"data": found, "metadata": {"version": 1}}}
-        return self.transit(handler.command, path.removeprefix("transit/"), body)
+        keys = self.namespaces[handler.headers.get("X-Vault-Namespace", "")]
+        path = path.removeprefix("transit/")
+        if not administrator and self.forbidden(path, body, keys):
+            raise Refusal(403, "1 error occurred:\n\t* permission denied\n\n")
+        return self.transit(handler.command, path, body, keys)
+
+    def forbidden(self, path: str, body: dict, keys: dict[str, Key]) -> bool:
+        """What `deploy/transit-policy.hcl` does not grant."""
+        kind, _, rest = path.partition("/")
+        if kind == "keys" and rest.endswith("/config"):
+            return not body.keys() <= {"min_encryption_version", "min_decryption_version", "deletion_allowed"}
+        if kind == "keys":
+            return rest.endswith("/import") or body.get("exportable") or body.get("allow_plaintext_backup")
+        # To encrypt under a name that has no key is to create one.
+        return kind not in GRANTED or (kind == "encrypt" and rest not in keys)
 
     def listing(self, folder: str) -> list[str]:
         below = f"{folder}/" if folder else ""
@@ -213,11 +284,13 @@ class Double:
             raise Refusal(404)
         return found
 
-    def transit(self, command: str, path: str, body: dict):
+    def transit(self, command: str, path: str, body: dict, keys: dict[str, Key]):
         if path == "keys":
-            if not self.keys:
+            if not keys:
                 raise Refusal(404)
-            return {"data": {"keys": sorted(self.keys)}}
+            return {"data": {"keys": sorted(keys)}}
+        if path == "wrapping_key":
+            return {"data": {"public_key": self.wrapping_public_key()}}
         if path == "random":
             return {"data": {"random_bytes": b64(os.urandom(body["bytes"]))}}
         kind, _, rest = path.partition("/")
@@ -225,21 +298,24 @@ class Double:
         if not re.fullmatch(r"\w(([\w-.]+)?\w)?".replace("-.", ".-"), name):
             raise Refusal(404, "unsupported path")
         if kind == "keys":
-            return self.manage(command, name, tail, body)
-        key = self.keys.get(name)
+            return self.manage(command, name, tail, body, keys)
+        key = keys.get(name)
         if key is None:
             raise Refusal(400, {"sign": "signing key not found"}.get(kind, "encryption key not found"))
         return {"data": getattr(self, kind)(key, body, tail)}
 
-    def manage(self, command: str, name: str, tail: str, body: dict):
-        key = self.keys.get(name)
+    def manage(self, command: str, name: str, tail: str, body: dict, keys: dict[str, Key]):
+        key = keys.get(name)
         if command == "POST" and not tail:
             if key is None:
                 if body["type"] not in ("aes256-gcm96", "hmac", "ecdsa-p256", "ed25519"):
                     raise Refusal(400, f"unknown key type {body['type']}")
-                self.keys[name] = Key(
+                keys[name] = Key(
                     body["type"], body.get("exportable", False), body.get("allow_plaintext_backup", False)
                 )
+            return None
+        if tail == "import":
+            keys[name] = Key(body["type"], False, False, self.unwrap_import(body))
             return None
         if key is None:
             raise Refusal(
@@ -248,7 +324,7 @@ class Double:
         if command == "DELETE":
             if not key.deletable:
                 raise Refusal(400, "deletion is not allowed for this key")
-            del self.keys[name]
+            del keys[name]
             return None
         if tail == "rotate":
             key.rotate()
@@ -268,13 +344,27 @@ class Double:
                 "type": key.kind,
                 "exportable": key.exportable,
                 "allow_plaintext_backup": key.backup,
-                "imported_key": False,
+                "imported_key": key.imported,
                 "latest_version": max(key.versions),
                 "min_encryption_version": key.min_encryption,
                 "min_decryption_version": key.min_decryption,
                 "keys": {str(v): key.public(v) for v in key.versions if v >= key.min_decryption},
             }
         }
+
+    def wrapping_public_key(self) -> str:
+        if self.wrapping_key is None:
+            self.wrapping_key = rsa.generate_private_key(65537, 4096)
+        return (
+            self.wrapping_key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+
+    def unwrap_import(self, body: dict) -> bytes:
+        sealed = unb64(body["ciphertext"])
+        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+        return aes_key_unwrap_with_padding(self.wrapping_key.decrypt(sealed[:512], oaep), sealed[512:])
 
     def version(self, key: Key, body: dict, what: str) -> int:
         version = body.get("key_version") or max(key.versions)

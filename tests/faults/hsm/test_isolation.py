@@ -141,20 +141,6 @@ def _runs(pid):
         return False
 
 
-def test_a_forked_child_is_refused(backend, opens):
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            backend.random(8)
-        except HsmUnavailable as error:
-            code = 0 if "forked" in str(error) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    opens()
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm import blob as blobs
+from hsm import conformance
 from hsm.errors import HsmIntegrityError
 
-VECTORS = json.loads((Path(__file__).parent / "vectors/blobs.json").read_text())
+VECTORS = json.loads((Path(conformance.__file__).parent / "blobs.json").read_text())
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])

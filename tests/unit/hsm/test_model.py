@@ -56,3 +56,14 @@ def test_a_worn_out_key_is_refused_before_the_limit():
     assert counter.snapshot() == {}
     with pytest.raises(ValueError, match="negative"):
         counter.note(ref, -1)
+
+
+def test_wraps_that_are_written_down_are_counted_no_longer():
+    counter, ref = UsageCounter(), KeyRef("k", bytes(16))
+    for _ in range(3):
+        counter.spend(ref)
+    counter.settle(ref, 2)
+    assert counter.snapshot() == {ref: 1}
+    counter.settle(ref, 1)
+    counter.settle(ref, 1)
+    assert counter.snapshot() == {}, "what is kept does not grow with the number of keys"

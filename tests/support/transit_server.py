@@ -19,6 +19,7 @@ import hvac
 import requests
 
 from tests.support.postgres import free_port
+from tests.support.token_reviews import ACCOUNT, NAMESPACE, TokenReviews
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,7 @@ class TransitServer:
         self._log = (folder / "server.log").open("wb")
         self._root = secrets.token_hex(16)
         self._unseal_key = ""
+        self._kubernetes = TokenReviews()
         token = {f"{name}_DEV_ROOT_TOKEN_ID": self._root for name in ("BAO", "VAULT")}
         self._process = subprocess.Popen(
             [
@@ -66,6 +68,7 @@ class TransitServer:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(30)
+        self._kubernetes.close()
         self._log.close()
 
     # -- as the double has it ----------------------------------------------------------------------
@@ -89,6 +92,12 @@ class TransitServer:
         role = self._ask("get", "auth/approle/role/strongroom/role-id")["data"]["role_id"]
         secret = self._ask("post", "auth/approle/role/strongroom/secret-id")["data"]["secret_id"]
         return role, secret
+
+    def service_account(self) -> tuple[str, str]:
+        return "strongroom", self._kubernetes.issue()
+
+    def forged_service_account(self) -> tuple[str, str]:
+        return "strongroom", self._kubernetes.forge()
 
     def revoke_tokens(self) -> None:
         for accessor in self._ask("list", "auth/token/accessors")["data"]["keys"]:
@@ -153,9 +162,22 @@ class TransitServer:
     def _set_up(self, client_ca: str) -> None:
         self._ask("post", "sys/mounts/transit", type="transit")
         self._ask("put", "sys/policies/acl/strongroom", policy=POLICY.read_text() + READS_KV)
-        for method in ("approle", "cert"):
+        for method in ("approle", "cert", "kubernetes"):
             self._ask("post", f"sys/auth/{method}", type=method)
         self._ask("post", "auth/approle/role/strongroom", token_policies=["strongroom"], token_ttl="1h")
+        self._ask(
+            "post",
+            "auth/kubernetes/config",
+            kubernetes_host=self._kubernetes.address,
+            disable_local_ca_jwt=True,
+        )
+        self._ask(
+            "post",
+            "auth/kubernetes/role/strongroom",
+            bound_service_account_names=[ACCOUNT],
+            bound_service_account_namespaces=[NAMESPACE],
+            token_policies=["strongroom"],
+        )
         self._ask("post", "auth/cert/certs/strongroom", certificate=client_ca, token_policies=["strongroom"])
 
     def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:

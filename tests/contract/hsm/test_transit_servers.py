@@ -47,6 +47,11 @@ def by_approle(server, tmp_path):
     return server.uri(f"auth=approle&role-id={role}&secret-id-source={secret_file(tmp_path, secret)}")
 
 
+def by_service_account(server, tmp_path, account):
+    role, text = account
+    return server.uri(f"auth=kubernetes&role={role}&jwt-source={secret_file(tmp_path, text)}")
+
+
 def by_certificate(server, tmp_path, authority):
     leaf = authority.issue_cert("strongroom.client")
     certificate, key = (tmp_path / f"{os.urandom(4).hex()}.pem" for _ in range(2))
@@ -55,11 +60,13 @@ def by_certificate(server, tmp_path, authority):
     return server.uri(f"auth=cert&role=strongroom&client-cert={certificate}&client-key={key}")
 
 
-@pytest.fixture(params=["token", "approle", "cert"])
+@pytest.fixture(params=["token", "approle", "kubernetes", "cert"])
 def uri(request, server, tmp_path, client_ca):
     """One way to log in after the other."""
     if request.param == "cert":
         return by_certificate(server, tmp_path, client_ca)
+    if request.param == "kubernetes":
+        return by_service_account(server, tmp_path, server.service_account())
     return {"token": by_token, "approle": by_approle}[request.param](server, tmp_path)
 
 
@@ -97,6 +104,13 @@ def test_a_refused_approle_is_tried_once(server, tmp_path):
     with AroundTransit(uri).log_ins() as asked, pytest.raises(HsmAuthFailed):
         open_backend(uri)
     assert asked == ["POST /v1/auth/approle/login"]
+
+
+def test_a_service_account_that_is_forged_is_refused_and_tried_once(server, tmp_path):
+    uri = by_service_account(server, tmp_path, server.forged_service_account())
+    with AroundTransit(uri).log_ins() as asked, pytest.raises(HsmAuthFailed):
+        open_backend(uri)
+    assert asked == ["POST /v1/auth/kubernetes/login"]
 
 
 def test_a_certificate_of_another_ca_is_no_log_in(server, tmp_path):

@@ -167,6 +167,12 @@ class Double:
     def approle(self) -> tuple[str, str]:
         return self.logins["approle"]
 
+    def service_account(self) -> tuple[str, str]:
+        return self.logins["kubernetes"]
+
+    def forged_service_account(self) -> tuple[str, str]:
+        return self.logins["kubernetes"][0], "another-jwt"
+
     def write_secret(self, path: str, fields: dict[str, str]) -> None:
         self.secrets[path] = fields
 

@@ -188,6 +188,7 @@ SAYS: dict[str, Any] = {
     "one scope more": {"scope": f"{ONE} key.read:acme/keys"},
     "a scope of another tenant": {"scope": "credential.read:globex/a"},
     "no scope": {"scope": ""},
+    "33 scopes": {"scope": " ".join(f"credential.read:acme/lineage/n{n}" for n in range(33))},
     "one scope twice": {"scope": f"{ONE} {ONE}"},
     "two spaces": {"scope": f"{ONE}  {OPEN}"},
     "a longer life": {"exp": 2**33},

@@ -24,7 +24,7 @@ from vault.crypto.scopes import Scope
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.support.vault import VaultSite
@@ -250,11 +250,13 @@ def strongroom(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def profile_file(site: VaultSite, name: str, folder: Path) -> Path:
+def profile_file(
+    site: VaultSite, name: str, folder: Path, tenant: str = "system", scopes: Sequence[str] = SYSTEM
+) -> Path:
     file = folder / f"{name}.toml"
     pki = site.folder / "pki"
     file.write_text(
         f'server = "{site.address}"\nca_file = "{pki}/ca.pem"\ncertificate_file = "{pki}/{name}.pem"\n'
-        f'private_key_file = "{pki}/{name}-key.pem"\ntenant = "system"\nscopes = {json.dumps(SYSTEM)}\n'
+        f'private_key_file = "{pki}/{name}-key.pem"\ntenant = "{tenant}"\nscopes = {json.dumps(scopes)}\n'
     )
     return file

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 GET = "/vault.v1.CredentialService/Get"
 ISSUE = "/vault.v1.TokenService/Issue"
+EXCHANGE = "/vault.v1.TokenService/Exchange"
 REVOKE = "/vault.v1.TokenService/Revoke"
 REVEAL = "/vault.v1.SessionService/Reveal"
 NAME = "acme/tokens/login"
@@ -405,6 +406,10 @@ def test_what_else_the_vault_signs_is_no_token(wire: Wire) -> None:
     assert wire.call(GET, bearer=key, name=NAME).reason == "TOKEN_INVALID"
 
 
+def scopes_up_to(count: int) -> list[str]:
+    return [f"credential.read:acme/n{number}" for number in range(count)]
+
+
 CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
     **{
         f"no {claim}": lambda c, claim=claim: {key: value for key, value in c.items() if key != claim}
@@ -428,6 +433,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "two spaces between scopes": lambda c: {**c, "scope": f"{READ}  {READ}"},
     "a malformed scope": lambda c: {**c, "scope": "credential.read:*"},
     "an unknown action": lambda c: {**c, "scope": "everything:acme/**"},
+    "33 scopes": lambda c: {**c, "scope": " ".join(scopes_up_to(33))},
     "a jti of another form": lambda c: {**c, "jti": "x"},
     "a jti that is no text": lambda c: {**c, "jti": 5},
     "cnf empty": lambda c: {**c, "cnf": {}},
@@ -509,6 +515,21 @@ def test_each_claim_is_there_once_and_of_its_type(inside: Inside, claims: dict[s
     inside.look()
     for spoilt in bad:
         assert inside.verify(inside.sign(inside.header, spoilt), thumbprint) == "TOKEN_INVALID", spoilt
+
+
+def test_a_token_holds_32_scopes_and_one_more_is_refused_and_not_left_out(
+    inside: Inside, wire: Wire, books: Books, claims: dict[str, Any]
+) -> None:
+    full = wire.issue(*scopes_up_to(32)).token
+    assert wire.call(GET, bearer=full, name="acme/n31").reason == "CREDENTIAL_NOT_FOUND", "which is in scope"
+    assert wire.call(GET, bearer=full, name="acme/n32").reason == "SCOPE_DENIED"
+    for method, fields in ((ISSUE, {"tenant": "acme"}), (EXCHANGE, {})):
+        answer = wire.call(method, bearer=full, scopes=scopes_up_to(33), **fields)
+        assert (answer.reason, answer.metadata) == ("FIELD_INVALID", {"field": "scopes"})
+        assert books.records(answer.request_id)[0]["reason"] == "FIELD_INVALID"
+    signed = inside.sign(inside.header, {**claims, "scope": " ".join(scopes_up_to(32))})
+    inside.look()
+    assert not isinstance(inside.verify(signed, claims["cnf"]["x5t#S256"]), str), "33 are refused above"
 
 
 # For its own time.

@@ -514,7 +514,7 @@ def _killed(site: VaultSite, done: dict[str, int]) -> None:
 
 
 async def _data_keys(site: VaultSite) -> list[bytes]:
-    """Every data key of what is stored, unwrapped by this process: there is no other way to know them."""
+    """The data key of every version that was made, unwrapped by this process: there is no other way to know them."""
     from vault import config as configuration
     from vault.core.envelopes import Envelopes
     from vault.core.subjects import Subjects
@@ -529,7 +529,8 @@ async def _data_keys(site: VaultSite) -> list[bytes]:
             listed = await store.list_credentials(
                 connection, prefix=FOLDER, after="", limit=1000, show_deleted=True
             )
-            stored = await store.get_stored(connection, [(item.name, 0) for item in listed])
+            versions = [(item.name, n) for item in listed for n in range(1, item.latest_version + 1)]
+            stored = await store.get_stored(connection, versions)
         subjects = Subjects(base.database, base.hsm, base.log, base.keyring)
         envelopes = Envelopes(base.hsm, base.keyring, subjects)
         for item in stored:

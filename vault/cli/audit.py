@@ -46,7 +46,7 @@ def search(
     network: Network = "",
     device: Device = "",
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Newest first.")] = False,
-    most: Annotated[int, typer.Option(help="At most so many.")] = 1000,
+    most: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1000,
     archive: archives.ArchivePath = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile
+from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, show_dict
 from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
 
@@ -49,7 +50,7 @@ def report(
 
     with Client(Profile.load(profile), timeout=_TIMEOUT_SECONDS) as vault:
         if token_file is not None:
-            vault.use_token(token_file.read_text().strip())
+            vault.use_token(read_text(token_file).strip())
         made = vault.compliance_report(standard.value, days=days, cryptoperiod_days=cryptoperiod_days)
     to.mkdir(parents=True, exist_ok=True)
     (to / "report.json").write_text(made.report, encoding="utf-8", newline="")
@@ -83,7 +84,7 @@ def verify(
     if not keys:
         raise typer.BadParameter("a report is verified by --key; see `strongroom audit checkpoint`")
     try:
-        verify_report((folder / "report.json").read_bytes(), (folder / "report.note").read_text(), keys)
+        verify_report((folder / "report.json").read_bytes(), read_text(folder / "report.note"), keys)
     except (CryptoError, UnicodeDecodeError) as error:
         show_dict(output, {"valid": False, "reason": str(error)})
         raise typer.Exit(EXIT_NOT_VALID) from None

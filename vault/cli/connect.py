@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vault.cli.inputs import read_text
+
 if TYPE_CHECKING:
     from vault.client import Client
 
@@ -31,5 +33,5 @@ def client(profile: Path, token_file: Path | None = None, *, timeout: float = 15
 
     made = Client(Profile.load(profile), timeout=timeout)
     if token_file is not None:
-        made.use_token(token_file.read_text().strip())
+        made.use_token(read_text(token_file).strip())
     return made

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.inputs import read_fields, read_pairs
+from vault.cli.inputs import MAX_INT32, read_fields, read_pairs
 from vault.cli.output import Format, Output, show, show_all, show_line
 
 app = typer.Typer(help="Store credentials and look at their metadata.", no_args_is_help=True)
@@ -76,23 +76,13 @@ def list_(
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """List credentials by name."""
+    """List credentials by name. `get`, and JSON, say more of each."""
     with client(profile, token_file) as vault:
         found = vault.list_credentials(prefix, show_deleted=deleted)
     show_all(
         output,
         found,
-        (
-            "name",
-            "kind",
-            "state",
-            "latest_version",
-            "field_names",
-            "update_time",
-            "updated_by",
-            "last_used_time",
-            "last_revealed_time",
-        ),
+        ("name", "kind", "state", "standing", "latest_version"),
     )
 
 
@@ -126,7 +116,7 @@ def create_key(
 def public_key(
     name: Name,
     *,
-    version: Annotated[int, typer.Option(min=0, help="The version; 0: the newest.")] = 0,
+    version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="The version; 0: the newest.")] = 0,
     form: Annotated[
         Literal["", "pem", "jwk"], typer.Option("--form", help="Only the key itself, in this form.")
     ] = "",
@@ -230,7 +220,7 @@ def undelete(
 @app.command("destroy-version")
 def destroy_version(
     name: Name,
-    version: Annotated[int, typer.Argument(help="The version.")],
+    version: Annotated[int, typer.Argument(min=1, max=MAX_INT32, help="The version.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     etag: Etag = "",

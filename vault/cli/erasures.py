@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, show, show_dict
 from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
 
@@ -127,7 +128,7 @@ def _erase(
 
     with Client(Profile.load(profile), timeout=_LONG_SECONDS) as vault:
         if token_file is not None:
-            vault.use_token(token_file.read_text().strip())
+            vault.use_token(read_text(token_file).strip())
         if purpose:
             found = vault.describe_erasure(**whom)
             operation = Operation(found.action, found.resource, dict(found.arguments))
@@ -163,11 +164,11 @@ def verify(
     from vault.crypto.errors import CryptoError  # noqa: PLC0415
 
     keys = read_keys(key)
-    note = certificate.read_text()
+    note = read_text(certificate)
     try:
         values = verify_certificate(note, keys)
         if proof is not None:
-            record = verify_text(proof.read_text(), keys).record or {}
+            record = verify_text(read_text(proof), keys).record or {}
             digest = hashlib.sha256(note.encode()).hexdigest()
             held = json.loads(record.get("after_state") or "{}").get("certificate") == digest
             values = {**values, "in_log_at": record.get("sequence"), "valid": held}

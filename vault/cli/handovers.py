@@ -26,7 +26,7 @@ def wrap(
         list[str], typer.Option(help="NAME (asks), NAME=@FILE or NAME=- (stdin). Repeat it.")
     ] = [],  # noqa: B006
     fields: Annotated[Path | None, typer.Option(help="A JSON object of fields; - for stdin.")] = None,
-    ttl: Annotated[int, typer.Option(help="Seconds it can be opened; at most 86400.")] = 3600,
+    ttl: Annotated[int, typer.Option(min=1, max=86_400, help="Seconds it can be opened.")] = 3600,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,

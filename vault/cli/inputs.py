@@ -9,6 +9,17 @@ from pathlib import Path
 
 import typer
 
+MAX_INT32 = 2**31 - 1
+"""The largest number that most messages hold."""
+
+
+def read_text(file: Path) -> str:
+    """What a file of text holds. Raises `typer.BadParameter` if it is none."""
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not a file of text") from None
+
 
 def read_fields(specs: list[str], document: Path | None) -> dict[str, bytes]:
     """Fields from `NAME` (prompt), `NAME=@FILE`, `NAME=-` (stdin), and a JSON object in a file (`-`: stdin)."""
@@ -46,11 +57,14 @@ def read_pairs(pairs: list[str], separator: str, option: str) -> dict[str, str]:
 
 
 def _read_document(document: Path) -> dict[str, bytes]:
-    text = sys.stdin.read() if str(document) == "-" else document.read_text()
+    data = sys.stdin.buffer.read() if str(document) == "-" else document.read_bytes()
     try:
-        values = json.loads(text)
-    except ValueError:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
         raise typer.BadParameter("--fields: not JSON") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise typer.BadParameter("--fields: must be a JSON object of strings")
-    return {name: value.encode() for name, value in values.items()}
+    try:
+        return {name: value.encode() for name, value in values.items()}
+    except UnicodeEncodeError:
+        raise typer.BadParameter("--fields: holds half a character (a lone surrogate)") from None

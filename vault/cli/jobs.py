@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import MAX_INT32
 from vault.cli.output import Format, Output, show, show_all
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ JobId = Annotated[str, typer.Argument(help="The job's id.")]
 Source = Annotated[
     int, typer.Option("--version", help="Only what this version of the key wraps; 0 for everything.")
 ]
-Rate = Annotated[int, typer.Option(help="At most so many versions a second; 0 for no limit.")]
+Rate = Annotated[
+    int, typer.Option(min=0, max=MAX_INT32, help="At most so many versions a second; 0 for no limit.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check, and say what would be done.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start it and leave; `keys watch` comes back to it.")]
 
@@ -152,7 +155,9 @@ def cancel(
 def throttle(
     tenant: Tenant,
     job_id: JobId,
-    max_per_second: Annotated[int, typer.Argument(help="At most so many versions a second; 0 for no limit.")],
+    max_per_second: Annotated[
+        int, typer.Argument(min=0, max=MAX_INT32, help="At most so many versions a second; 0 for no limit.")
+    ],
     *,
     dry_run: DryRun = False,
     profile: ProfileFile = DEFAULT_PROFILE,

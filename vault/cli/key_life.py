@@ -9,13 +9,14 @@ import typer
 
 from vault.cli import jobs
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import MAX_INT32
 from vault.cli.jobs import EXIT_NOT_ALL_DONE, Detach, DryRun, Tenant
 from vault.cli.output import Format, Output, show, show_all, show_dict
 
 if TYPE_CHECKING:
     from vault.v1 import key_pb2
 
-Version = Annotated[int, typer.Option("--version", help="The version of the key.")]
+Version = Annotated[int, typer.Option("--version", min=1, max=MAX_INT32, help="The version of the key.")]
 
 _PERIOD = re.compile(r"([0-9]{1,9})([smhdy]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
@@ -142,7 +143,9 @@ def schedule(
     tenant: Tenant,
     *,
     every: Annotated[str, typer.Option(help="Rotate at this age, such as 90d; 0 for not by age.")] = "0",
-    max_wraps: Annotated[int, typer.Option(help="Rotate after so many wraps; 0 for not by number.")] = 0,
+    max_wraps: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Rotate after so many wraps; 0 for not by number.")
+    ] = 0,
     rewrap: Annotated[bool, typer.Option("--rewrap", help="Rewrap everything after each rotation.")] = False,
     purpose: Annotated[
         str, typer.Option(help="kek; of the tenant system: token, checkpoint, ingest.")

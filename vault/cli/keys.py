@@ -10,6 +10,7 @@ import typer
 
 from vault.cli import jobs, key_homes, key_life
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import MAX_INT32
 from vault.cli.key_homes import BackendOption, PlacementOption, homes
 from vault.cli.output import Format, Output, show, show_all, show_dict
 from vault.cli.server import ConfigFile
@@ -109,7 +110,7 @@ def list_(
 def describe(
     tenant: Tenant,
     *,
-    version: Annotated[int, typer.Option(help="The version; 0 is the active one.")] = 0,
+    version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="The version; 0 is the active one.")] = 0,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,

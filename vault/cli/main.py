@@ -1,14 +1,15 @@
 """The `strongroom` command.
 
 Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault, 4 the vault did not answer or is not ready,
-5 something does not verify, 6 not all is done (a job failed or was cancelled; something still uses an old key), 78 the
-configuration, the database or the HSM is not as the vault needs it, 130 detached.
+5 something does not verify, 6 not all is done (a job failed or was cancelled; something still uses an old key; an
+operation of a session failed), 78 configuration, database or HSM are not as the vault needs them, 130 detached.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -34,6 +35,9 @@ from vault.cli import (
 )
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
+
+if TYPE_CHECKING:
+    from vault.v1.session_pb2 import SessionClosed
 
 EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
 
@@ -121,7 +125,14 @@ def _fail_remotely(error: Exception) -> None:
         unreachable = error.code.name == "UNAVAILABLE"
         _fail(EXIT_UNREACHABLE if unreachable else EXIT_REFUSED, str(error), _NEXT.get(error.reason, ""))
     if isinstance(error, SessionClosedError):
-        _fail(EXIT_REFUSED, "the vault ended the session")
+        _fail(EXIT_REFUSED, f"the vault ended the session: {_why(error.closed)}")
+
+
+def _why(closed: SessionClosed) -> str:
+    from vault.v1.session_pb2 import CloseReason  # noqa: PLC0415
+
+    name: str = CloseReason.Name(closed.reason)
+    return name.removeprefix("CLOSE_REASON_").lower().replace("_", " ")
 
 
 def _fail(code: int, text: str, next_step: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH_OF_A_FILE = 10_000
+_GAP = "  "
 
 
 class Format(enum.StrEnum):
@@ -65,21 +67,41 @@ def show_all(output: Format, messages: Iterable[Message], columns: Sequence[str]
 
 
 def show_rows(output: Format, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Show a list of plain values: all of them as JSON, these columns as a table."""
+    """Show a list of plain values: all of them as JSON, these columns as a table.
+
+    On a screen that is too narrow for the table each row is a paragraph. Where there is no screen, a row is a line.
+    """
     if output is Format.JSON:
         print(json.dumps(rows, indent=2))
+        return
+    heads = [column.replace("_", " ") for column in columns]
+    texts = [[_text(row.get(column, "")) for column in columns] for row in rows]
+    if sys.stdout.isatty() and _width(heads, texts) > shutil.get_terminal_size().columns:
+        paragraphs = (
+            "\n".join(_line(head, text, heads) for head, text in zip(heads, row, strict=True) if text)
+            for row in texts
+        )
+        print("\n\n".join(paragraphs))
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import, and only tables need it
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row.get(column, "")) for column in columns))
-    # Where nobody looks at a screen, a row is a line.
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in texts:
+        table.add_row(*row)
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
-    Console(width=width, soft_wrap=not rows).print(table)
+    Console(width=width, soft_wrap=not rows, highlight=False).print(table)
+
+
+def _width(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    columns = zip(heads, *rows, strict=True)
+    return sum(max(map(len, column)) for column in columns) + len(_GAP) * (len(heads) - 1)
+
+
+def _line(head: str, text: str, heads: Sequence[str]) -> str:
+    return f"{head:<{max(map(len, heads))}}{_GAP}{text}"
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import MAX_INT32, read_text
 from vault.cli.output import Format, Output, as_dict, show, show_all, show_dict
 from vault.errors import StartError
 
@@ -26,10 +27,10 @@ app = typer.Typer(help="Who may be issued which scopes: look, test, change, expl
 
 Files = Annotated[list[Path], typer.Argument(help="Cedar files, read as one set.")]
 Purpose = Annotated[str, typer.Option(help="The purpose of the token.")]
-Ttl = Annotated[int, typer.Option(help="The life of the token in seconds.")]
+Ttl = Annotated[int, typer.Option(min=1, max=86_400, help="The life of the token in seconds.")]
 Device = Annotated[str, typer.Option(help="The device.")]
 Address = Annotated[str, typer.Option("--ip", help="The address of the caller.")]
-Approvals = Annotated[int, typer.Option(help="How many people have signed for the token.")]
+Approvals = Annotated[int, typer.Option(min=0, max=1000, help="How many people have signed for the token.")]
 
 ROLES = ("service", "operator", "security-officer", "auditor", "ci")
 
@@ -77,6 +78,7 @@ def diff(
     *,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
+    output: Output = Format.TABLE,
 ) -> None:
     """Show what would change if these files were applied: rules, then lines."""
     from vault.core.policy import Policy, read  # noqa: PLC0415
@@ -89,16 +91,22 @@ def diff(
     new = Policy(text)
     old = Policy(stored.text)
     before, after = ({rule.name: rule.text for rule in policy.rules} for policy in (old, new))
-    for name in sorted({*before, *after}):
-        if name not in after:
-            print(f"removed: {name}")
-        elif name not in before:
-            print(f"added: {name}")
-        elif before[name] != after[name]:
-            print(f"changed: {name}")
-    lines = difflib.unified_diff(
-        stored.text.splitlines(), text.splitlines(), f"version {stored.version}", "new", lineterm=""
+    changes = {
+        "removed": sorted(set(before) - set(after)),
+        "added": sorted(set(after) - set(before)),
+        "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
+    }
+    lines = list(
+        difflib.unified_diff(
+            stored.text.splitlines(), text.splitlines(), f"version {stored.version}", "new", lineterm=""
+        )
     )
+    if output is Format.JSON:
+        show_dict(output, {"version": stored.version, **changes, "lines": lines})
+        return
+    for change, names in changes.items():
+        for name in names:
+            print(f"{change}: {name}")
     print("\n".join(lines))
 
 
@@ -109,7 +117,8 @@ def apply(
     comment: Annotated[str, typer.Option(help="Why; stored and audited.")],
     approval: Annotated[str, typer.Option(help="The approval's id. Without it, one is asked for.")] = "",
     base_version: Annotated[
-        int | None, typer.Option(help="The version this was made from. Default: the one in force.")
+        int | None,
+        typer.Option(min=0, max=MAX_INT32, help="The version this was made from. Default: the one in force."),
     ] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
@@ -196,7 +205,9 @@ def reach(
 
 @app.command("show")
 def show_(
-    version: Annotated[int, typer.Argument(help="The version; 0 is what is in force.")] = 0,
+    version: Annotated[
+        int, typer.Argument(min=0, max=MAX_INT32, help="The version; 0 is what is in force.")
+    ] = 0,
     *,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
@@ -243,32 +254,38 @@ def _sent(purpose: str, ttl: int, device: str, ip: str, approvals: int) -> Polic
     return sent
 
 
-_EXPECTATION = {
-    "identity",
-    "scope",
-    "allow",
-    "rule",
-    "purpose",
-    "ttl_seconds",
-    "device",
-    "ip",
-    "time",
-    "approvals",
+_EXPECTATION: dict[str, type] = {
+    "identity": str,
+    "scope": str,
+    "allow": bool,
+    "rule": str,
+    "purpose": str,
+    "ttl_seconds": int,
+    "device": str,
+    "ip": str,
+    "time": datetime.datetime,
+    "approvals": int,
 }
 
 
 def _read_table(table: Path) -> list[dict[str, Any]]:
     try:
-        items = tomllib.loads(table.read_text()).get("expect", [])
+        items = tomllib.loads(read_text(table)).get("expect", [])
     except tomllib.TOMLDecodeError as error:
         raise StartError(f"{table}: not TOML: {error}") from None
     if not items:
         raise StartError(f"{table}: has no [[expect]]; a test of nothing would pass for nothing")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise StartError(f"{table}: expect must be tables: [[expect]]")
     for place, item in enumerate(items, 1):
-        if unknown := set(item) - _EXPECTATION:
+        if unknown := set(item) - set(_EXPECTATION):
             raise StartError(f"{table}: [[expect]] {place}: unknown key {min(unknown)}")
         if missing := {"identity", "scope", "allow"} - set(item):
             raise StartError(f"{table}: [[expect]] {place}: missing {min(missing)}")
+        for name, value in item.items():
+            if type(value) is not _EXPECTATION[name]:
+                kind = _EXPECTATION[name].__name__
+                raise StartError(f"{table}: [[expect]] {place}: {name} must be of type {kind}")
     found: list[dict[str, Any]] = items
     return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile
+from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, show_dict
 from vault.cli.server import ConfigFile
 from vault.errors import StartError
@@ -109,13 +110,13 @@ def _set_aside(config: Config) -> str:
     anchor = config.audit.anchor_file
     if anchor is None or not anchor.exists():
         return ""
-    size = anchor.read_text().split("\n")[1]
+    size = read_text(anchor).split("\n")[1]
     return str(anchor.rename(anchor.with_name(f"{anchor.name}.lost-{size}")))
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(read_text(file))
     except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("signatures"), list):

@@ -25,6 +25,7 @@ app = typer.Typer(help="Use and reveal secrets.", no_args_is_help=True)
 uses.register(app)
 
 Purpose = Annotated[str, typer.Option(help="Why; audited.")]
+EXIT_NOT_ALL = 6
 
 
 @app.command()
@@ -58,12 +59,14 @@ def open_(
     names: Annotated[list[str], typer.Argument(help="The credentials.")],
     *,
     purpose: Purpose,
-    ttl: Annotated[int | None, typer.Option(help="Seconds the session may last.")] = None,
+    ttl: Annotated[int | None, typer.Option(min=1, max=86_400, help="Seconds the session may last.")] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     r"""Open a session and take operations from stdin, one a line, until `close` or the end.
+
+    One that cannot be done is said so on stderr and does not end the session; exit code 6 at the end.
 
     \b
     reveal NAME [--field FIELD]...
@@ -78,7 +81,7 @@ def open_(
                     show(output, opened)
                 else:
                     print(f"opened {opened.name} version {opened.version} ({', '.join(opened.field_names)})")
-            _operate(session, sys.stdin, output)
+            all_done = _operate(session, sys.stdin, output)
     if session.closed is not None and output is Format.JSON:
         show(output, session.closed)
     elif session.closed is not None:
@@ -87,33 +90,46 @@ def open_(
             f"closed: {closed.reveals} revealed, {closed.uses} used; "
             f"{closed.buffers_wiped} of {closed.buffers} buffers wiped and read back as zero"
         )
+    if not all_done:
+        raise typer.Exit(EXIT_NOT_ALL)
 
 
-def _operate(session: Session, lines: Iterable[str], output: Format) -> None:
+def _operate(session: Session, lines: Iterable[str], output: Format) -> bool:
+    """Do what the lines say; one that cannot be done does not end the session. Whether all was done."""
+    from vault.client.errors import SessionClosedError, StrongroomError  # noqa: PLC0415 - gRPC is slow to import
+
     parser = _parser()
+    all_done = True
     for line in lines:
-        words = shlex.split(line, comments=True)
-        if not words:
-            continue
         try:
-            operation = parser.parse_args(words)
-        except ValueError as error:
-            print(f"? {error}", file=sys.stderr)
-            continue
-        if operation.operation == "close":
-            return
-        if operation.operation == "reveal":
-            with session.reveal(*operation.field, name=operation.name) as secrets:
-                show_secrets(secrets)
-        else:
-            result = session.verify_webhook(
-                operation.scheme,
-                read_pairs(operation.header, ":", "--header"),
-                Path(operation.body).read_bytes(),
-                field_names=operation.field or ["webhook_secret"],
-                name=operation.name,
-            )
-            show(output, result)
+            words = shlex.split(line, comments=True)
+            operation = parser.parse_args(words) if words else None
+            if operation is None:
+                continue
+            if operation.operation == "close":
+                break
+            _do(session, operation, output)
+        except SessionClosedError:
+            raise
+        except (ValueError, OSError, StrongroomError, typer.BadParameter) as error:
+            print(f"? {error}", file=sys.stderr, flush=True)
+            all_done = False
+    return all_done
+
+
+def _do(session: Session, operation: argparse.Namespace, output: Format) -> None:
+    if operation.operation == "reveal":
+        with session.reveal(*operation.field, name=operation.name) as secrets:
+            show_secrets(secrets)
+        return
+    result = session.verify_webhook(
+        operation.scheme,
+        read_pairs(operation.header, ":", "--header"),
+        Path(operation.body).read_bytes(),
+        field_names=operation.field or ["webhook_secret"],
+        name=operation.name,
+    )
+    show(output, result)
 
 
 class _Parser(argparse.ArgumentParser):

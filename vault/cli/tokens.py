@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, as_dict, show, show_dict
 
 if TYPE_CHECKING:
     from vault.v1 import token_pb2
 
 MaxSessions = Annotated[
-    int, typer.Option(help="How many sessions it may open, a reveal counting as one; 0: no limit.")
+    int,
+    typer.Option(
+        min=0, max=1_000_000, help="How many sessions it may open, a reveal counting as one; 0: no limit."
+    ),
+]
+Ttl = Annotated[int, typer.Option(min=1, max=86_400, help="Seconds to live.")]
+TtlLeft = Annotated[
+    int | None, typer.Option(min=1, max=86_400, help="Seconds to live, at most what the token has left.")
 ]
 Narrowable = Annotated[bool, typer.Option(help="Its holder can make weaker ones without the vault.")]
 Save = Annotated[Path | None, typer.Option(help="Write the token to this file (mode 0600).")]
@@ -31,7 +39,7 @@ def issue(
     scope: Annotated[
         list[str], typer.Option(help="action:tenant/... Repeat it. Default: the profile's.")
     ] = [],  # noqa: B006
-    ttl: Annotated[int, typer.Option(help="Seconds to live, at most 86400.")] = 3600,
+    ttl: Ttl = 3600,
     purpose: Annotated[str, typer.Option(help="Why; audited.")] = "",
     max_sessions: MaxSessions = 0,
     narrowable: Narrowable = False,
@@ -59,7 +67,7 @@ def request(
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     scope: Annotated[list[str], typer.Option(help="action:tenant/... Repeat it; at most 10.")],
-    ttl: Annotated[int, typer.Option(help="Seconds to live, at most 86400.")] = 3600,
+    ttl: Ttl = 3600,
     purpose: Annotated[str, typer.Option(help="Why; audited, and shown to who approves.")],
     max_sessions: MaxSessions = 0,
     narrowable: Narrowable = False,
@@ -82,7 +90,7 @@ def exchange(
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     scope: Annotated[list[str], typer.Option(help="action:tenant/... within the token's scopes. Repeat it.")],
-    ttl: Annotated[int | None, typer.Option(help="Seconds to live, at most what the token has left.")] = None,
+    ttl: TtlLeft = None,
     certificate: Annotated[
         Path | None, typer.Option(help="Bind it to this client certificate (PEM) instead of one's own.")
     ] = None,
@@ -110,7 +118,7 @@ def narrow(
     token_file: Annotated[Path, typer.Argument(help="The file that holds a token issued with --narrowable.")],
     *,
     scope: Annotated[list[str], typer.Option(help="action:tenant/... within the token's scopes. Repeat it.")],
-    ttl: Annotated[int | None, typer.Option(help="Seconds to live, at most what the token has left.")] = None,
+    ttl: TtlLeft = None,
     certificate: Annotated[
         Path | None, typer.Option(help="Bind it to this client certificate (PEM) instead of one's own.")
     ] = None,
@@ -122,7 +130,7 @@ def narrow(
 
     try:
         text = narrow_token(
-            token_file.read_text().strip(),
+            read_text(token_file).strip(),
             scope,
             ttl_seconds=ttl,
             certificate_thumbprint=thumbprint(certificate) if certificate else "",
@@ -145,7 +153,7 @@ def introspect(
 ) -> None:
     """Say what a token is good for."""
     with client(profile) as vault:
-        show(output, vault.introspect_token(token_file.read_text().strip()))
+        show(output, vault.introspect_token(read_text(token_file).strip()))
 
 
 @app.command()

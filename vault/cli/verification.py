@@ -11,6 +11,7 @@ import typer
 
 from vault.cli.archives import ArchivePath, verify_folder
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, show_dict
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def verify(
     """
     if archive is not None and config is None:
         raise typer.BadParameter("--archive goes with --config; a folder alone is verified as the argument")
-    anchors = [(f"anchor {path.name}", path.read_text()) for path in anchor or ()]
+    anchors = [(f"anchor {path.name}", read_text(path)) for path in anchor or ()]
     keys = read_keys(key)
     if file is not None:
         judge = verify_folder if file.is_dir() else _verify_file
@@ -130,7 +131,7 @@ def verify_proof(
     from vault.crypto.errors import CryptoError  # noqa: PLC0415
 
     try:
-        proven = verify_text(file.read_text(), read_keys(key), old_note=old.read_text() if old else "")
+        proven = verify_text(read_text(file), read_keys(key), old_note=read_text(old) if old else "")
     except (CryptoError, UnicodeDecodeError) as error:
         show_dict(output, {"valid": False, "reason": str(error)})
         raise typer.Exit(EXIT_NOT_VALID) from None
@@ -252,7 +253,7 @@ def read_keys(options: list[str] | None) -> list[str]:
         if "+" in option and not path.exists():
             keys.append(option)
         else:
-            keys += [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            keys += [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return keys
 
 

@@ -13,11 +13,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 
 class ProfileError(Exception):
     """The profile cannot be used: one line that says what is wrong."""
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: dict[str, Callable[[object], bool]] = {
+    "scopes": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "token_seconds": lambda value: type(value) is int,
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +60,12 @@ class Profile:
         known = {field.name for field in fields(cls)}
         if unknown := set(values) - known:
             raise ProfileError(f"{path}: unknown key {min(unknown)}")
+        for name, value in values.items():
+            if not _KINDS.get(name, _is_text)(value):
+                raise ProfileError(f"{path}: {name}: not of the right type")
         for name in ("ca_file", "certificate_file", "private_key_file"):
             if name in values:
-                values[name] = path.resolve().parent / str(values[name])
+                values[name] = path.resolve().parent / values[name]
         values["scopes"] = tuple(values.get("scopes", ()))
         try:
             return cls(**values)

@@ -13,7 +13,7 @@ from hsm import blob as blobs
 from hsm.errors import HsmError
 from hsm.model import IvMode, KeyAlgorithm, KeyRef, KeySpec, KeyState, WrapScheme
 from hsm.pkcs11 import detect, keys, kwp, objects, sealing, steal
-from hsm.pkcs11.codes import CryptokiError
+from hsm.pkcs11.codes import CryptokiError, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,11 +35,32 @@ def token(backend: Pkcs11Backend) -> dict[str, Any]:
 def _token(worker: Worker) -> dict[str, Any]:
     return {
         "gcm": [str(mode) for mode in IvMode if sealing.works(worker, sealing.GcmSealer(mode))],
+        "gcm length query": _length_of_gcm(worker),
         "key wrap": {_name(route): _meaning(worker, route) for route in kwp.ROUTES},
         "short tags": _takes_short_tags(worker),
         "bad tag": _answer_to_a_bad_tag(worker),
         "theft": _thefts(worker),
     }
+
+
+def _length_of_gcm(worker: Worker) -> str:
+    """What it says when it is asked how long the ciphertext will be (PKCS#11 v2.40, 5.2) before it makes one.
+
+    Most programs ask, so a module that cannot answer has no GCM for them. This library does not ask.
+    """
+    arena = worker.arena
+    try:
+        key = _gcm_key(worker)
+        worker.gcm_encrypt(key, bytes(32), _AAD, IvMode.HOST)
+        check(worker.functions.C_EncryptInit(worker.handle, arena.mechanism_at, key))
+        check(worker.functions.C_Encrypt(worker.handle, arena.secret_at, 32, None, arena.length_at))
+        size = arena.length.value
+        check(worker.functions.C_Encrypt(worker.handle, arena.secret_at, 32, arena.out_at, arena.length_at))
+    except CryptokiError as error:
+        return error.code.name
+    except (PKCS11Error, HsmError) as error:
+        return type(error).__name__
+    return "answered" if size >= arena.length.value else f"{size} bytes, and made {arena.length.value}"
 
 
 def _name(route: kwp.KwpRoute) -> str:

@@ -36,6 +36,8 @@ def test_softhsm_is_fit(token_uri):
     assert report.verdict == "fit", report.table()
     assert list(report.carries) == ["wrap", "ES256", "EdDSA", "HS256"]
     assert report.parts["token"]["key wrap"]["AES_KEY_WRAP_PAD by C_WrapKey"] == "RFC 5649"
+    assert report.parts["token"]["gcm"] == ["host"]
+    assert report.parts["token"]["gcm length query"] == "answered"
     assert report.parts["token"]["bad tag"] == "CKR_GENERAL_ERROR"
     assert report.parts["token"]["key"]["retired"] == "enforced"
     assert report.parts["fork"]["child"] == "is refused"
@@ -62,6 +64,8 @@ def test_softokn_lets_its_keys_be_stolen(tmp_path):
         "can be stolen" in reason and "wrap it by AES_KEY_WRAP" in reason for reason in report.reasons
     ), report.table()
     assert report.parts["token"]["key wrap"]["AES_KEY_WRAP_PAD by C_WrapKey"] == "PKCS#7"
+    # So for most programs it has no GCM.
+    assert report.parts["token"]["gcm length query"] == "CKR_BUFFER_TOO_SMALL"
     assert "EdDSA" not in report.carries
 
 

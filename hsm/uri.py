@@ -72,8 +72,9 @@ class TransitUri:
     """Which server and mount (of Transit, or of KV), and how to log in.
 
     `auth=token` reads `token-source`; `approle` takes `role-id` and `secret-id-source`; `kubernetes` takes
-    `role` and `jwt-source` (the pod's own token by default); `cert` takes `client-cert` and `client-key`.
-    `timeout` is in seconds. `plaintext-http=yes` is for tests on one machine.
+    `role` and `jwt-source` (the pod's own token by default); `cert` takes `client-cert` and `client-key`; the
+    certificate needs a common name, as the server knows it by that. `timeout` is in seconds.
+    `plaintext-http=yes` is for tests on one machine.
     """
 
     address: str

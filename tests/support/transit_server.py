@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -150,11 +151,12 @@ class TransitServer:
         while True:
             with contextlib.suppress(requests.RequestException, hvac.exceptions.VaultError, OSError):
                 self._ask("get", "auth/token/lookup-self")
-                break
+                if found := re.search(r"^Unseal Key: (\S+)$", self._said(), re.MULTILINE):
+                    self._unseal_key = found[1]
+                    return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{BINARY} did not start: {self._said()}")
             time.sleep(0.1)
-        self._unseal_key = self._said().partition("Unseal Key: ")[2].split()[0]
 
     def _said(self) -> str:
         return (self._folder / "server.log").read_text(errors="replace")
@@ -170,6 +172,7 @@ class TransitServer:
             "auth/kubernetes/config",
             kubernetes_host=self._kubernetes.address,
             disable_local_ca_jwt=True,
+            kubernetes_ca_cert=client_ca,  # not looked at, as the double of Kubernetes has no TLS
         )
         self._ask(
             "post",

@@ -238,7 +238,7 @@ def test_a_pkcs11_blob_is_not_sent_to_the_server(double, backend, kek):
 def test_a_log_in_by_certificate_over_tls(tmp_path):
     ca, stranger = trustme.CA(), trustme.CA()
     double = Double(tls=ca)
-    client, other = ca.issue_cert("strongroom.client"), stranger.issue_cert("strongroom.client")
+    client, other = (one.issue_cert("strongroom.client", common_name="strongroom") for one in (ca, stranger))
 
     def uri(leaf, authority):
         place = tmp_path / os.urandom(4).hex()

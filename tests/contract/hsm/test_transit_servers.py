@@ -52,8 +52,8 @@ def by_service_account(server, tmp_path, account):
     return server.uri(f"auth=kubernetes&role={role}&jwt-source={secret_file(tmp_path, text)}")
 
 
-def by_certificate(server, tmp_path, authority):
-    leaf = authority.issue_cert("strongroom.client")
+def by_certificate(server, tmp_path, authority, common_name="strongroom"):
+    leaf = authority.issue_cert("strongroom.client", common_name=common_name)
     certificate, key = (tmp_path / f"{os.urandom(4).hex()}.pem" for _ in range(2))
     leaf.cert_chain_pems[0].write_to_path(certificate)
     leaf.private_key_pem.write_to_path(key)
@@ -111,6 +111,12 @@ def test_a_service_account_that_is_forged_is_refused_and_tried_once(server, tmp_
     with AroundTransit(uri).log_ins() as asked, pytest.raises(HsmAuthFailed):
         open_backend(uri)
     assert asked == ["POST /v1/auth/kubernetes/login"]
+
+
+def test_a_certificate_needs_a_common_name_for_the_server_to_know_it_by(server, tmp_path, client_ca):
+    with pytest.raises(HsmUnavailable) as caught:
+        open_backend(by_certificate(server, tmp_path, client_ca, common_name=None))
+    assert caught.value.code_name == "HTTP 500"
 
 
 def test_a_certificate_of_another_ca_is_no_log_in(server, tmp_path):
@@ -217,7 +223,7 @@ def test_secrets_are_read_from_kv_by_the_same_log_in(server, tmp_path):
 # which words, it is refused. The backend tells by these, and by nothing else.
 REFUSALS = [
     ("get", "keys/NONE", {}, 404, ""),
-    ("get", "keys/NONE/x/y", {}, 404, ""),
+    ("get", "keys/NONE/x/y", {}, 403, "permission denied"),
     ("post", "keys/NONE/config", {"min_decryption_version": 1}, 400, "no existing key named"),
     ("delete", "keys/KEY", {}, 400, "deletion is not allowed"),
     ("post", "keys/KEY/config", {"min_encryption_version": 9}, 400, "latest"),

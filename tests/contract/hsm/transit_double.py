@@ -247,8 +247,13 @@ class Double:
                 raise Refusal(400, "invalid role or secret ID")
             return self.granted(self.new_token())
         if path == "auth/cert/login":
-            if not isinstance(handler.connection, ssl.SSLSocket) or not handler.connection.getpeercert():
+            shown = (
+                handler.connection.getpeercert() if isinstance(handler.connection, ssl.SSLSocket) else None
+            )
+            if not shown:
                 raise Refusal(400, "no client certificate found")
+            if "commonName" not in dict(pair for name in shown["subject"] for pair in name):
+                raise Refusal(500, "missing name in alias")
             return self.granted(self.new_token())
         token = handler.headers.get("X-Vault-Token", "")
         administrator = token == self.administrator
@@ -275,12 +280,14 @@ class Double:
     def forbidden(self, path: str, body: dict, keys: dict[str, Key]) -> bool:
         """What `deploy/transit-policy.hcl` does not grant."""
         kind, _, rest = path.partition("/")
-        if kind == "keys" and rest.endswith("/config"):
+        name, _, tail = rest.partition("/")
+        if kind == "keys" and tail == "config":
             return not body.keys() <= {"min_encryption_version", "min_decryption_version", "deletion_allowed"}
         if kind == "keys":
-            return rest.endswith("/import") or body.get("exportable") or body.get("allow_plaintext_backup")
+            open_ = body.get("exportable") or body.get("allow_plaintext_backup")
+            return tail not in ("", "rotate") or bool(open_)
         # To encrypt under a name that has no key is to create one.
-        return kind not in GRANTED or (kind == "encrypt" and rest not in keys)
+        return kind not in GRANTED or (kind == "encrypt" and name not in keys)
 
     def listing(self, folder: str) -> list[str]:
         below = f"{folder}/" if folder else ""

@@ -104,6 +104,10 @@ WRONG: dict[str, tuple[list[str], bytes, int, str]] = {
     "a field that may never be stored": (
         ["credential", "put", NAME, "--kind", "generic", "--fields", "-"], b'{"cvv": "123"}', HERE, "PCI DSS",
     ),
+    "more than a credential holds": (
+        ["credential", "put", NAME, "--kind", "generic", "--fields", "-"],
+        b'{"value": "' + b"x" * 65_536 + b'"}', HERE, "at most 65536 bytes",
+    ),
     "a credential that is not there": (["credential", "get", f"{NAME}s"], b"", REFUSED, "CREDENTIAL_NOT_FOUND"),
     "another tenant's credential": (["credential", "get", "globex/x"], b"", REFUSED, "SCOPE_DENIED"),
     "a table of expectations that is none": (

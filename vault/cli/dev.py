@@ -118,14 +118,44 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"audit.read:{TENANT}/audit",
             f"handover.wrap:{TENANT}/**",
             f"handover.unwrap:{TENANT}/**",
+            f"key.destroy:{TENANT}/keys",
+            f"approval.read:{TENANT}/**",
         ),
     ),
     "auditor": (
         "system",
-        (f"tenant.create:system/tenants/{TENANT}", "audit.read:system/audit", "audit.verify:system/audit"),
+        (
+            f"tenant.create:system/tenants/{TENANT}",
+            "audit.read:system/audit",
+            "audit.verify:system/audit",
+            "policy.read:system/policy",
+            "approval.read:system/**",
+            "approval.approve:system/**",
+        ),
+    ),
+    "officer": (
+        TENANT,
+        (
+            f"approval.read:{TENANT}/**",
+            f"approval.approve:{TENANT}/**",
+            f"threat.read:{TENANT}/threats",
+            f"threat.release:{TENANT}/threats",
+            f"token.revoke:{TENANT}/tokens",
+            f"audit.read:{TENANT}/audit",
+        ),
+    ),
+    "policy": (
+        "system",
+        ("policy.read:system/policy", "policy.write:system/policy", "approval.read:system/**"),
     ),
 }
-_CERTIFICATES = {"payments": "payments", "operator": "operator", "auditor": "operator"}
+_CERTIFICATES = {
+    "payments": "payments",
+    "operator": "operator",
+    "auditor": "operator",
+    "officer": "officer",
+    "policy": "officer",
+}
 
 
 def dev(
@@ -221,7 +251,7 @@ def _providers_port(listen: str) -> int:
 
 
 def profile(data: Path, name: str) -> Profile:
-    """One of the development profiles: `payments`, `operator` or `auditor`."""
+    """One of the development profiles."""
     from vault.client.profile import Profile  # noqa: PLC0415
 
     return Profile.load(data / f"{name}.toml")

@@ -109,17 +109,20 @@ def _fail_remotely(error: Exception) -> None:
     from vault.client.errors import SessionClosedError, StrongroomError  # noqa: PLC0415 - gRPC is slow to import
     from vault.client.profile import ProfileError  # noqa: PLC0415
     from vault.client.sealing import SealingError  # noqa: PLC0415
+    from vault.crypto.errors import CryptoError  # noqa: PLC0415
     from vault.crypto.kinds import KindError  # noqa: PLC0415
 
     if isinstance(error, SealingError):
         _fail(EXIT_REFUSED, str(error))
     if isinstance(error, KindError):
         _fail(EXIT_HERE, str(error), "docs/uses.md lists the fields of each kind")
+    if isinstance(error, CryptoError):
+        _fail(EXIT_HERE, str(error))
     if isinstance(error, ProfileError):
         _fail(
             EXIT_HERE,
             str(error),
-            "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes three",
+            "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes some",
         )
     if isinstance(error, StrongroomError):
         unreachable = error.code.name == "UNAVAILABLE"

@@ -106,7 +106,7 @@ def _line(head: str, text: str, heads: Sequence[str]) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={item}" for key, item in value.items())
+        return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     text = str(value)
@@ -117,6 +117,7 @@ def _text(value: object) -> str:
         "VERSION_STATE_",
         "KEY_STATE_",
         "KEY_PURPOSE_",
+        "KEY_PLACEMENT_",
         "JOB_KIND_",
         "JOB_STATE_",
         "OUTCOME_",

@@ -107,7 +107,7 @@ def diff(
     for change, names in changes.items():
         for name in names:
             print(f"{change}: {name}")
-    print("\n".join(lines))
+    print("\n".join(lines) if lines else "nothing would change")
 
 
 @app.command()

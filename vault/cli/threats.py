@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.output import Format, Output, show, show_all
+from vault.cli.output import Format, Output, as_dict, show, show_all, show_dict
 
 app = typer.Typer(help="What the rules of threat detection found.", no_args_is_help=True)
 
@@ -38,7 +38,11 @@ def explain(
 ) -> None:
     """Show a finding with its evidence, and what its rule looks for."""
     with client(profile, token_file) as vault:
-        show(output, vault.explain_threat(threat_id))
+        found = vault.explain_threat(threat_id)
+    if output is Format.JSON:
+        show(output, found)
+    else:
+        show_dict(output, {**as_dict(found.threat), "explanation": found.explanation})
 
 
 @app.command()

@@ -90,17 +90,16 @@ class AuditService:
                 first=query.first if query.newest_first else place,
                 last=place if query.newest_first else None,
             )
-        found = await reading.find(self._database, query, size + 1, wait)
-        size = _that_fit(found, size)
-        page = found[:size]
+        looked = await reading.find(self._database, query, size + 1, wait)
+        size = _that_fit(looked.records, size)
+        page, beyond = looked.records[:size], looked.records[size:]
+        rest = beyond[0].sequence if beyond else looked.rest
         await self._log.record(
             audit.granted(caller, reading.LIST, tenant, after=canonical_json({"count": len(page)}))
         )
         return pb.AuditServiceListResponse(
             records=map(wire.record, page),
-            next_page_token=self._pages.token(caller, told, str(found[size].sequence))
-            if len(found) > size
-            else "",
+            next_page_token="" if rest is None else self._pages.token(caller, told, str(rest)),
         )
 
     async def _with_people(self, caller: Caller, query: AuditQuery) -> AuditQuery:

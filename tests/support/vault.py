@@ -189,13 +189,13 @@ class VaultSite:
         )  # fmt: skip
         return Client(self.profile("operator", tenant, scopes))
 
-    def system(self) -> Client:
+    def system(self, timeout: float = 15.0) -> Client:
         scopes = (
             "tenant.create:system/tenants/*", "audit.read:system/audit", "audit.verify:system/audit",
             "policy.read:system/policy", "policy.write:system/policy", "approval.read:system/**",
             "key.rotate:system/keys", "key.read:system/keys", "key.schedule:system/keys",
         )  # fmt: skip
-        return Client(self.profile("operator", "system", scopes))
+        return Client(self.profile("operator", "system", scopes), timeout=timeout)
 
 
 def toml(value: object) -> str:

@@ -532,6 +532,27 @@ def test_a_token_holds_32_scopes_and_one_more_is_refused_and_not_left_out(
     assert not isinstance(inside.verify(signed, claims["cnf"]["x5t#S256"]), str), "33 are refused above"
 
 
+def test_what_is_remembered_of_verified_tokens_is_bounded_and_no_less_looked_at(
+    inside: Inside, wire: Wire, claims: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vault.core.tokens._CACHED", 3)
+    inside.tokens._verified.clear()
+    issued = [wire.issue(READ) for _ in range(5)]
+    thumbprint = claims["cnf"]["x5t#S256"]
+    inside.look()
+    for token in issued:
+        assert not isinstance(inside.verify(token.token, thumbprint), str)
+    assert len(inside.tokens._verified) == 3
+    for token in issued[:1] + issued[-1:]:
+        assert wire.call(REVOKE, token_id=token.token_id).ok
+    inside.look()
+    found = [inside.verify(token.token, thumbprint) for token in issued]
+    assert [one if isinstance(one, str) else "good" for one in found] == [
+        "TOKEN_REVOKED", "good", "good", "good", "TOKEN_REVOKED",
+    ]  # fmt: skip
+    assert inside.verify(issued[1].token, "A" * 43) == "TOKEN_CERTIFICATE_MISMATCH", "remembered or not"
+
+
 # For its own time.
 
 

@@ -29,13 +29,17 @@ class Provider:
     """Takes one request at a time and answers with whatever bytes it is told to."""
 
     def __init__(self, pki: Path) -> None:
+        self.pki = pki
         self.ca_file = pki / "ca.pem"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki / "server.pem", pki / "server-key.pem")
+        context.load_verify_locations(pki / "ca.pem")
+        context.verify_mode = ssl.CERT_OPTIONAL
         self._listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
         self.port = self._listener.getsockname()[1]
         self.answer = b""
         self.seen = b""
+        self.certificate: bytes | None = None
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
@@ -51,18 +55,19 @@ class Provider:
                 return
             # Who asked may leave in the middle.
             with connection, contextlib.suppress(OSError):
+                self.certificate = connection.getpeercert(binary_form=True)
                 self.seen = _request(connection)
                 connection.sendall(self.answer)
 
-    def ask(self, **changes: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """Have a request made, with the secret as bearer."""
+    def ask(self, secrets: list[bytes] | None = None, **changes: Any) -> tuple[dict[str, Any], list[bytes]]:
+        """Have a request made, by default with the secret as bearer."""
         head = {
             "host": "localhost", "port": self.port, "method": "GET", "path": "/", "query": [], "headers": {},
             "body": "", "inject": [{"place": "bearer", "name": "", "values": 1}], "secret": [True],
             "capture": [], "capture_secret": [], "response_bytes": 1000, "seconds": 5, "loopback": True,
             "ca_file": str(self.ca_file), **changes,
         }  # fmt: skip
-        return child.run(head, [SECRET])
+        return child.run(head, secrets or [SECRET])
 
     def refused(self, answer: bytes, **changes: Any) -> str:
         self.answer = answer
@@ -85,7 +90,7 @@ def _request(connection: socket.socket) -> bytes:
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     folder = tmp_path_factory.mktemp("egress-child")
-    ensure_pki(folder, {})
+    ensure_pki(folder, {"caller": "spiffe://bank.example/caller"})
     made = Provider(folder)
     yield made
     made.close()
@@ -118,6 +123,45 @@ def test_it_asks_for_nothing_compressed_and_frames_the_message_itself(provider: 
         f"host: localhost:{provider.port}",
     ]
     assert body == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "secrets", "given", "sent"),
+    [
+        ("bearer", "", [SECRET], {"headers": {"Authorization": "mine"}}, ["authorization: Bearer " + SECRET.decode()]),
+        ("header", "X-Key", [SECRET], {"headers": {"x-key": "mine"}}, ["X-Key: " + SECRET.decode()]),
+        ("basic", "", [b"user", b"pass"], {"headers": {}}, ["authorization: Basic dXNlcjpwYXNz"]),
+        ("query", "key", [b"a&b=c d"], {"query": [["key", "mine"], ["x", "1"]]},
+         ["GET /?x=1&key=a%26b%3Dc%20d HTTP/1.1"]),
+        ("form", "key", [b"a&b"], {"body": b"x=1&key=mine"}, ["x=1&key=a%26b"]),
+        ("json", "/deep/key", [b'a"b'], {"body": b'{"x": 1, "deep": {"key": "mine"}}'},
+         ['{"x": 1, "deep": {"key": "a\\"b"}}']),
+    ],
+    ids=["bearer", "header", "basic", "query", "form", "json"],
+)  # fmt: skip
+def test_the_secret_goes_where_the_connector_says_and_what_the_caller_put_there_gives_way(
+    provider: Provider, place: str, name: str, secrets: list[bytes], given: dict[str, Any], sent: list[str]
+) -> None:
+    provider.answer = http(b"{}")
+    if "body" in given:
+        given = {"body": base64.b64encode(given["body"]).decode(), "method": "POST"}
+    inject = [{"place": place, "name": name, "values": len(secrets)}]
+    provider.ask(secrets, inject=inject, secret=[True] * len(secrets), **given)
+    text = provider.seen.decode()
+    for line in sent:
+        assert line in text.split("\r\n")
+    assert "mine" not in text
+
+
+def test_a_client_certificate_is_shown_to_the_provider(provider: Provider) -> None:
+    provider.answer = http(b"{}")
+    provider.ask()
+    assert provider.certificate is None
+    certificate, key = ((provider.pki / f"caller{end}").read_bytes() for end in (".pem", "-key.pem"))
+    inject = [{"place": "tls", "name": "", "values": 2}]
+    provider.ask([certificate, key], inject=inject, secret=[False, True])
+    assert provider.certificate == ssl.PEM_cert_to_DER_cert(certificate.decode())
+    assert key.splitlines()[1] not in provider.seen
 
 
 # The provider echoes the secret, in a form that the search cannot look through.

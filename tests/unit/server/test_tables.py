@@ -161,6 +161,18 @@ def test_no_bytes_and_nothing_that_authenticates_may_be_recorded() -> None:
                 assert not redaction.may_record(name, field.name), f"{name}.{field.name}"
 
 
+def test_no_request_says_where_the_vault_loads_code_or_writes_its_log() -> None:
+    """Modules, files and sinks are the configuration's. The path of `http_call` is one of a connector's routes."""
+    of_the_host = re.compile(r"(^|_)(path|file|folder|directory|module|library|sink|dsn)s?($|_)")
+    found = {
+        f"{name}.{field.name}"
+        for name, message in _requests().items()
+        for field in message.fields
+        if of_the_host.search(field.name)
+    }
+    assert found == {"HttpCallOperation.path"}
+
+
 def test_what_has_no_row_is_withheld() -> None:
     assert not redaction.may_record("CredentialServicePutRequest", "a_field_of_tomorrow")
     assert not redaction.may_record("ARequestOfTomorrow", "name")

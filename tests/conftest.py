@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from vault.store.reach import ALL_TENANTS, declare
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
     from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
+
+
+# How long an example takes says more of what else the machine does than of what is tested.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -193,6 +194,7 @@ def dev(
 
 def start(data: Path, listen: str) -> subprocess.Popen[bytes]:
     """Make what is missing, start the vault, and return when it is ready with its tenant."""
+    refuse_taken(listen)
     prepare(data, listen)
     config = data / "strongroom.toml"
     server = subprocess.Popen([sys.executable, "-m", "vault.cli", "serve", "--config", str(config)])  # noqa: S603
@@ -204,6 +206,18 @@ def start(data: Path, listen: str) -> subprocess.Popen[bytes]:
         server.wait()
         raise
     return server
+
+
+def refuse_taken(listen: str) -> None:
+    """Raise `StartError` if somebody listens there: workers share a port, and another vault's would not notice."""
+    host, _, port = listen.rpartition(":")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # A vault that has just stopped is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), int(port)))
+    except (OSError, ValueError, OverflowError) as error:
+        raise StartError(f"cannot listen on {listen}: {error}") from None
 
 
 def prepare(data: Path, listen: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from importlib import resources
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vault.cli import dev
 from vault.core.policy import Circumstances, Policy
 from vault.crypto import scopes
+from vault.errors import StartError
 
 POLICY = Policy(resources.files("vault.cli").joinpath("development.cedar").read_text())
 HOUR = Circumstances("", 3600, "", "127.0.0.1", datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC))
@@ -31,6 +33,17 @@ def test_a_profile_is_granted_what_it_asks_for(profile: str) -> None:
 def test_who_looks_after_the_vault_opens_nothing(profile: str) -> None:
     opening = [f"{action}:acme/**" for action in sorted(scopes.ACTIONS) if action.startswith("session.")]
     assert not any(allowed(profile, *opening))
+
+
+def test_a_port_that_another_vaults_workers_share_is_not_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(StartError, match="cannot listen on"):
+            dev.refuse_taken(address)
+    dev.refuse_taken(address)
+    for bad in ("127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ""):
+        with pytest.raises(StartError, match="cannot listen on"):
+            dev.refuse_taken(bad)
 
 
 def test_nobody_signs_for_what_they_may_do() -> None:

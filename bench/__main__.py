@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
 
 BUNDLE = 100
+IDLE_SECONDS = 3.0
+AFTERMATH_SECONDS = 0.7
 PREFIX = "acme/bench"
 FIELDS = {"value": "x" * 64}
 # The echo that an operation is compared with, and how often its cost it may have; None: microseconds a credential.
@@ -75,7 +77,35 @@ class Measure:
         }
 
 
-async def rounds(measure: Measure, pid: int | None, callers: list, operations: int) -> None:
+class Aftermath:
+    """What the worker does later for what was asked before: it belongs to the operation that caused it.
+
+    A checkpoint verifies every record since the last, and the threat rules and sinks read them. So after each round a
+    checkpoint is asked for and the rest is waited for; what the idle worker uses in that time is taken off.
+    """
+
+    def __init__(self, auditor: AsyncClient, pid: int) -> None:
+        self._auditor = auditor
+        self._pid = pid
+        self._idle = 0.0
+
+    async def prepare(self) -> None:
+        await self.pass_by()
+        before = cpu_seconds(self._pid)
+        await asyncio.sleep(IDLE_SECONDS)
+        self._idle = (cpu_seconds(self._pid) - before) / IDLE_SECONDS
+
+    async def pass_by(self) -> float:
+        """Returns the CPU that the idle worker would have used meanwhile, in seconds."""
+        began = time.perf_counter()
+        await self._auditor.checkpoint()
+        await asyncio.sleep(AFTERMATH_SECONDS)
+        return self._idle * (time.perf_counter() - began)
+
+
+async def rounds(
+    measure: Measure, pid: int | None, callers: list, operations: int, aftermath: Aftermath | None = None
+) -> None:
     """Have every caller make its share of operations, side by side."""
 
     async def work(call, share: int) -> None:
@@ -88,7 +118,8 @@ async def rounds(measure: Measure, pid: int | None, callers: list, operations: i
     cpu, began = cpu_seconds(pid) if pid else 0.0, time.perf_counter()
     await asyncio.gather(*(work(call, share) for call in callers))
     measure.seconds += time.perf_counter() - began
-    measure.server_cpu += cpu_seconds(pid) - cpu if pid else 0.0
+    idle = await aftermath.pass_by() if aftermath else 0.0
+    measure.server_cpu += cpu_seconds(pid) - cpu - idle if pid else 0.0
     measure.operations += share * len(callers)
 
 
@@ -188,7 +219,12 @@ def echo_callers(
 
 
 async def measure(
-    options: argparse.Namespace, profile: Profile, pid: int | None, pki: Path | None, log: AuditLog | None
+    options: argparse.Namespace,
+    profile: Profile,
+    pid: int | None,
+    pki: Path | None,
+    log: AuditLog | None,
+    aftermath: Aftermath | None = None,
 ) -> dict:
     results: dict[str, Measure] = {}
     async with AsyncClient(profile, timeout=60) as client, AsyncClient(profile, timeout=60) as sessions:
@@ -237,9 +273,12 @@ async def measure(
         try:
             for callers, _, _ in plan.values():
                 await rounds(Measure(), None, callers, len(callers) * 5)
+            if aftermath is not None:
+                await aftermath.prepare()
             for _ in range(options.rounds):
                 for name, (callers, operations, process) in plan.items():
-                    await rounds(results.setdefault(name, Measure()), process, callers, operations)
+                    after = aftermath if process == pid else None
+                    await rounds(results.setdefault(name, Measure()), process, callers, operations, after)
             await load.close()
         finally:
             if echo is not None:
@@ -252,7 +291,11 @@ async def beside_the_vault(options: argparse.Namespace, site: VaultSite, pid: in
     database = connect(site.database_url)
     log = AuditLog(database, SystemClock(), BatchLoad(), wait_seconds=30)
     try:
-        return await measure(options, site.profile("payments"), pid, site.folder / "pki", log)
+        async with AsyncClient(
+            site.profile("operator", "system", ("audit.read:system/audit",)), timeout=60
+        ) as auditor:
+            aftermath = Aftermath(auditor, pid)
+            return await measure(options, site.profile("payments"), pid, site.folder / "pki", log, aftermath)
     finally:
         await log.drain()
         await database.close()

@@ -160,6 +160,7 @@ class Session:
         self.last_used = clock.monotonic()
         self._contents = contents
         self._materials: dict[str, Material] = {}
+        self._allowed: set[tuple[str, str]] = set()
         self._sealer = SessionSealer(key)
         self._key = key
         self._log = log
@@ -311,12 +312,14 @@ class Session:
         if self.ended.done():
             raise _session_ended()
         self.last_used = self._clock.monotonic()
-        requests.credential_name(name)
-        requests.require(self.caller, action, name)
-        content = self._contents.get(name)
-        if content is None:
-            raise VaultError(Reason.CREDENTIAL_NOT_FOUND, "not a credential of this session")
-        return content
+        if (action, name) not in self._allowed:
+            requests.credential_name(name)
+            requests.require(self.caller, action, name)
+            if name not in self._contents:
+                raise VaultError(Reason.CREDENTIAL_NOT_FOUND, "not a credential of this session")
+            # The token's scopes never change, and a session keeps its credentials as long as it lives.
+            self._allowed.add((action, name))
+        return self._contents[name]
 
     async def _record(self, action: str, opened: Opened, state: str) -> None:
         with self._load.call():

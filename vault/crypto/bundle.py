@@ -58,7 +58,7 @@ def pack_into(
 
 def field_names(view: memoryview) -> tuple[str, ...]:
     """The names of a bundle's fields, sorted. Raises `FormatError` if it is not a bundle."""
-    return tuple(_parse(view))
+    return tuple(places(view))
 
 
 def fields(view: memoryview) -> dict[str, memoryview]:
@@ -85,13 +85,18 @@ def select(view: memoryview, names: Sequence[str]) -> LockedBuffer:
 
 
 def _parse(view: memoryview) -> dict[str, memoryview]:
+    return {name: view[place] for name, place in places(view).items()}
+
+
+def places(view: memoryview) -> dict[str, slice]:
+    """Where every field's value lies, by name, sorted. Raises `FormatError` if it is not a bundle."""
     size = len(view)
     if not _HEADER <= size <= MAX_BYTES or view[0] != VERSION:
         raise FormatError("not a bundle")
     count = int.from_bytes(view[1:3], "big")
     if count > MAX_FIELDS:
         raise FormatError("not a bundle")
-    fields: dict[str, memoryview] = {}
+    found: dict[str, slice] = {}
     at, previous = _HEADER, ""
     for _ in range(count):
         if at >= size:
@@ -107,8 +112,8 @@ def _parse(view: memoryview) -> dict[str, memoryview]:
             raise FormatError("a bundle is cut short")
         if name <= previous or not _NAME.fullmatch(name):
             raise FormatError("a bundle's names are malformed, repeated or not sorted")
-        fields[name] = view[at : at + length]
+        found[name] = slice(at, at + length)
         at, previous = at + length, name
     if at != size:
         raise FormatError("a bundle has bytes too many")
-    return fields
+    return found

@@ -123,7 +123,10 @@ class Database:
     @contextlib.asynccontextmanager
     async def _lend(self) -> AsyncIterator[AsyncConnection]:
         """A connection in autocommit. Kept on PostgreSQL: the pool's lending costs as much as four statements."""
-        async with asyncio.timeout(_POOL_SECONDS):
+        if self._room.locked():
+            async with asyncio.timeout(_POOL_SECONDS):
+                await self._room.acquire()
+        else:
             await self._room.acquire()
         try:
             connection = await self._from_kept() or await self._reader.connect()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.crypto import bundle, kinds
-from vault.crypto.bundle import UnknownField
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import Standing
 
@@ -54,10 +54,14 @@ class Material:
             raise unsuitable("a field that should be text is not") from None
 
     def _view(self, name: str) -> memoryview:
-        try:
-            return bundle.field_view(self.view, name)
-        except UnknownField:
-            raise unknown_field() from None
+        place = self._places.get(name)
+        if place is None:
+            raise unknown_field()
+        return self.view[place]
+
+    @functools.cached_property
+    def _places(self) -> dict[str, slice]:
+        return bundle.places(self.view)
 
 
 class Done(NamedTuple):

@@ -1079,6 +1079,10 @@ GOOD: dict[str, Good] = {
         lambda _: {"tenant": "acme"},
         {"tenant": TENANTS, "page_size": PAGE_SIZES, "page_token": PAGES},
     ),
+    "/vault.v1.JobService/ListFailures": Good(
+        lambda w: {"tenant": "acme", "job_id": w.job_id},
+        {"tenant": TENANTS, "job_id": JOB_IDS, "page_size": PAGE_SIZES, "page_token": PAGES},
+    ),
     "/vault.v1.JobService/Update": Good(
         lambda w: {"tenant": "acme", "job_id": w.job_id, "command": 1},
         {

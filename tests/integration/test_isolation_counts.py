@@ -181,6 +181,7 @@ BY_ID = (
     by_id("ThreatService/Explain", "threat_id", "threat"),
     by_id("ThreatService/Release", "threat_id", "threat", purpose="test"),
     by_id("JobService/Get", "job_id", "job", tenant="globex"),
+    by_id("JobService/ListFailures", "job_id", "job", tenant="globex"),
     by_id("JobService/Update", "job_id", "job", tenant="globex", command=1),
     by_id("JobService/Watch", "job_id", "job", tenant="globex"),
 )  # fmt: skip

@@ -68,6 +68,7 @@ BY_TENANT: dict[str, Callable[[str], dict[str, Any]]] = {
     "/vault.v1.JobService/Start": lambda tenant: {"tenant": tenant, "kind": 1},
     "/vault.v1.JobService/Get": lambda tenant: {"tenant": tenant, "job_id": "A" * 22},
     "/vault.v1.JobService/List": lambda tenant: {"tenant": tenant},
+    "/vault.v1.JobService/ListFailures": lambda tenant: {"tenant": tenant, "job_id": "A" * 22},
     "/vault.v1.JobService/Update": lambda tenant: {"tenant": tenant, "job_id": "A" * 22, "command": 1},
     "/vault.v1.JobService/Watch": lambda tenant: {"tenant": tenant, "job_id": "A" * 22},
 }

@@ -109,6 +109,8 @@ async def _seed_by_copy(config_file: Path, count: int, tenant: str, folder: str,
                     rows.setdefault(table, []).append(tuple(row[column] for column in COLUMNS[table]))
             for table, records in rows.items():
                 await driver.copy_records_to_table(table, records=records, columns=COLUMNS[table])
+        # What autovacuum does within a minute.
+        await driver.execute("ANALYZE")
         await driver.close()
     await owned.close()
 

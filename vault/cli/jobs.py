@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +38,7 @@ _COLUMNS = (
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `strongroom keys`."""
-    for command in (rewrap, reencrypt, watch, pause, resume, cancel, throttle, report):
+    for command in (rewrap, reencrypt, watch, pause, resume, cancel, throttle, report, failures):
         app.command()(command)
     app.command("jobs")(list_)
 
@@ -190,6 +192,29 @@ def report(
         show(output, job)
     elif out is None:
         typer.echo(job.report, nl=False)
+
+
+def failures(
+    tenant: Tenant,
+    job_id: JobId,
+    *,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    token_file: TokenFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List all that a job could not do, and hold it against the signed report if there is one."""
+    with client(profile, token_file) as vault:
+        job = vault.get_job(tenant, job_id)
+        found = vault.list_job_failures(tenant, job_id)
+    show_all(output, found, ("name", "version", "reason", "create_time"))
+    digest = hashlib.sha256()
+    for item in found:
+        line = json.dumps([item.name, item.version, item.reason], separators=(",", ":"))
+        digest.update(f"{line}\n".encode())
+    # A note's text: the line that says what it is, and the report (`docs/formats.md`).
+    if job.report and json.loads(job.report.splitlines()[1])["failures_sha256"] != digest.hexdigest():
+        typer.echo("strongroom: these are not the failures of the signed report", err=True)
+        raise typer.Exit(EXIT_NOT_ALL_DONE)
 
 
 def follow(vault: Client, job: job_pb2.RewrapJob, output: Format, *, leave: bool = False) -> None:

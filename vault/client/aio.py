@@ -560,6 +560,10 @@ class AsyncClient:
         """A tenant's jobs, newest first, without their reports."""
         return await self._run(jobs.list_jobs(self._access, tenant))
 
+    async def list_job_failures(self, tenant: str, job_id: str) -> list[job_pb2.JobFailure]:
+        """What a job could not do, by name and version: what the `failures_sha256` of its report is over."""
+        return await self._run(jobs.list_job_failures(self._access, tenant, job_id))
+
     async def update_job(
         self,
         tenant: str,

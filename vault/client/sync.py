@@ -557,6 +557,10 @@ class Client:
         """A tenant's jobs, newest first, without their reports."""
         return self._run(jobs.list_jobs(self._access, tenant))
 
+    def list_job_failures(self, tenant: str, job_id: str) -> list[job_pb2.JobFailure]:
+        """What a job could not do, by name and version: what the `failures_sha256` of its report is over."""
+        return self._run(jobs.list_job_failures(self._access, tenant, job_id))
+
     def update_job(
         self,
         tenant: str,

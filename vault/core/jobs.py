@@ -14,7 +14,7 @@ from vault.core import audit, requests
 from vault.crypto import suites
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import Job, JobKind, JobProgress, JobRange, JobState, KeyPurpose
+from vault.model import Job, JobFailure, JobKind, JobProgress, JobRange, JobState, KeyPurpose
 from vault.store import jobs as store
 from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
@@ -144,6 +144,18 @@ class Jobs:
                 connection, tenant, self._clock.now(), before=before, limit=limit
             )
         await self._log.record(audit.granted(caller, "job.list", f"{tenant}/keys"))
+        return found
+
+    async def list_failures(
+        self, caller: Caller, tenant: str, job_id: str, *, after: tuple[str, int], limit: int
+    ) -> list[JobFailure]:
+        """What a job could not do, by name and version, beginning behind `after`. Raises `JOB_NOT_FOUND`."""
+        requests.customer_tenant(tenant)
+        requests.require(caller, "key.read", f"{tenant}/keys")
+        await self.progress(tenant, requests.job_id(job_id))
+        async with self._database.read() as connection:
+            found = await store.list_failures(connection, job_id, after=after, limit=limit)
+        await self._log.record(audit.granted(caller, "job.list_failures", job_id))
         return found
 
     async def watch(self, caller: Caller, tenant: str, job_id: str) -> AsyncIterator[JobProgress]:

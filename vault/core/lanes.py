@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import logging
 import secrets
@@ -57,13 +58,13 @@ LEASE = datetime.timedelta(seconds=3)
 _LANES = 2
 # A chunk holds the log's one lock while it commits. Callers wait for that, so while there are any, chunks are small,
 # and between them is time for what has gathered.
-_FIRST_CHUNK, _CHUNK, _CHUNK_IN_COMPANY = 32, 256, 16
+_FIRST_CHUNK, _CHUNK, _CHUNK_IN_COMPANY = 32, 512, 16
 _CHUNK_SECONDS = LEASE.total_seconds() / 3
 _COMPANY_SECONDS = 0.3
 _STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
 _PAUSES = (0.1, 0.3, 1.0)
-_MOST_FAILURES = 10_000
+_NAMED_FAILURES = 10_000
 
 
 class _NotMine(Exception):  # noqa: N818 - not an error: the world moved on
@@ -236,11 +237,11 @@ class Lanes:
             if job.state is JobState.RUNNING and open_ranges:
                 return
             uses = await store.key_uses(connection, job.tenant)
-            failures = await store.list_failures(connection, job_id, _MOST_FAILURES)
         state = job.state
         if state not in ENDED:
             state = JobState.FAILED if progress.failed else JobState.SUCCEEDED
         ended = dataclasses.replace(job, state=state, end_time=job.end_time or self._clock.now())
+        failures, digest = await self._failures(job_id)
         report = {
             "after": json.loads(store.counts(uses)),
             "approved_by": job.approved_by,
@@ -251,6 +252,7 @@ class Lanes:
             "failures": [
                 {"name": item.name, "reason": item.reason, "version": item.version} for item in failures
             ],
+            "failures_sha256": digest,
             "job": job.job_id,
             "kind": job.kind.value,
             "requested_by": job.created_by,
@@ -265,6 +267,22 @@ class Lanes:
         note = await self._checkpoints.attest(f"{REPORT}\n{canonical_json(report)}\n")
         with contextlib.suppress(_NotMine):
             await self._log.commit(_end_unit(dataclasses.replace(ended, report=note), progress.done))
+
+
+    async def _failures(self, job_id: str) -> tuple[list[JobFailure], str]:
+        """The first failures of a job, and SHA-256 (hex) over all, however many: a line each, by name and version."""
+        digest = hashlib.sha256()
+        named: list[JobFailure] = []
+        after = ("", 0)
+        while True:
+            async with self._database.read() as connection:
+                page = await store.list_failures(connection, job_id, after=after, limit=_NAMED_FAILURES)
+            for item in page:
+                digest.update(f"{canonical_json([item.name, item.version, item.reason])}\n".encode())
+            named = named or page
+            if len(page) < _NAMED_FAILURES:
+                return named, digest.hexdigest()
+            after = (page[-1].name, page[-1].version)
 
 
 def _claim_unit(job: Job, part: JobRange, holder: str) -> Unit:

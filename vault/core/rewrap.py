@@ -33,7 +33,7 @@ _ROWS_AT_ONCE = 32
 
 class _Parsed(NamedTuple):
     row: Mapping[str, Any]
-    envelope: envelope.Envelope
+    head: envelope.Head
     unwrapping: Unwrapping
     aad: bytes
     """What its data key is to be bound to, under the new key and the same suite."""
@@ -62,7 +62,7 @@ class Rewrap:
         for item in parsed:
             answer: object = next(blobs) if isinstance(item, _Parsed) else item
             if isinstance(item, _Parsed) and isinstance(answer, bytes):
-                new = envelope.replace_head(item.row["envelope"], item.envelope, kek.version, answer)
+                new = envelope.replace_head(item.row["envelope"], item.head, kek.version, answer)
                 moved.append({**item.row, "kek_version": kek.version, "envelope": new})
             else:
                 moved.append(_failure(answer))
@@ -144,14 +144,14 @@ def _parse_row(
     if isinstance(old, VaultError):
         return old
     try:
-        parsed = envelope.parse(row["envelope"])
+        head = envelope.parse_head(row["envelope"])
     except CryptoError:
         return damaged()
-    if (parsed.kek_version, parsed.suite) != (row["kek_version"], row["suite"]):
+    if (head.kek_version, head.suite) != (row["kek_version"], row["suite"]):
         return damaged()
-    name, version, suite = row["name"], row["version"], parsed.suite
-    unwrapping = Unwrapping(old, parsed.wrapped_dek, bind(old, suite, name, version))
-    return _Parsed(row, parsed, unwrapping, bind(kek, suite, name, version))
+    name, version, suite = row["name"], row["version"], head.suite
+    unwrapping = Unwrapping(old, head.wrapped_dek, bind(old, suite, name, version))
+    return _Parsed(row, head, unwrapping, bind(kek, suite, name, version))
 
 
 def _context(item: _Parsed, key: Key) -> envelope.EnvelopeContext:
@@ -170,7 +170,8 @@ def _seal_anew(
             moved.append(_failure(old_dek if isinstance(old_dek, BaseException) else wrapped))
             continue
         try:
-            with envelope.open(item.envelope, _context(item, item.unwrapping.key), old_dek) as plaintext:
+            old = envelope.parse(item.row["envelope"])
+            with envelope.open(old, _context(item, item.unwrapping.key), old_dek) as plaintext:
                 sealed = envelope.seal(suite, _context(item, kek), new_dek, wrapped, plaintext.view)
         except CryptoError:
             moved.append(damaged())
@@ -184,7 +185,7 @@ def _groups(parsed: Sequence[_Parsed | VaultError]) -> Iterator[list[_Parsed | V
     group: list[_Parsed | VaultError] = []
     size = 0
     for item in parsed:
-        own = len(item.envelope.ciphertext) if isinstance(item, _Parsed) else 0
+        own = len(item.row["envelope"]) if isinstance(item, _Parsed) else 0
         if group and size + own > _PLAINTEXT_AT_ONCE:
             yield group
             group, size = [], 0

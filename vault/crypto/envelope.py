@@ -33,7 +33,7 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -76,6 +76,14 @@ class Envelope:
     nonce: bytes = field(repr=False)
     commitment: bytes = field(repr=False)
     ciphertext: bytes = field(repr=False)
+
+
+class Head(NamedTuple):
+    """What a rewrap looks at and replaces."""
+
+    suite: int
+    kek_version: int
+    wrapped_dek: bytes
 
 
 def new_dek() -> LockedBuffer:
@@ -125,21 +133,30 @@ def seal(
     return b"".join((head, nonce, commitment, ciphertext))
 
 
-def parse(blob: bytes) -> Envelope:
-    """Take an envelope apart. Raises `FormatError`, `UnknownSuite`."""
+def parse_head(blob: bytes) -> Head:
+    """Take the head off an envelope that is whole. Raises `FormatError`, `UnknownSuite`."""
     if len(blob) < _HEAD + 2 or blob[0] != FORMAT:
         raise FormatError("not an envelope of a known format")
     suite = suites.suite(int.from_bytes(blob[1:3], "big"))
     length = int.from_bytes(blob[_HEAD : _HEAD + 2], "big")
     nonce_at = _HEAD + 2 + length
-    commitment_at = nonce_at + suite.nonce_bytes
-    ciphertext_at = commitment_at + COMMITMENT_BYTES
-    if not 0 < length <= _MAX_WRAPPED or len(blob) < ciphertext_at + suite.tag_bytes:
+    if not 0 < length <= _MAX_WRAPPED or len(blob) < (
+        nonce_at + suite.nonce_bytes + COMMITMENT_BYTES + suite.tag_bytes
+    ):
         raise FormatError("an envelope is cut short")
+    return Head(suite.number, int.from_bytes(blob[3:_HEAD], "big"), blob[_HEAD + 2 : nonce_at])
+
+
+def parse(blob: bytes) -> Envelope:
+    """Take an envelope apart. Raises `FormatError`, `UnknownSuite`."""
+    head = parse_head(blob)
+    nonce_at = _HEAD + 2 + len(head.wrapped_dek)
+    commitment_at = nonce_at + suites.suite(head.suite).nonce_bytes
+    ciphertext_at = commitment_at + COMMITMENT_BYTES
     return Envelope(
-        suite=suite.number,
-        kek_version=int.from_bytes(blob[3:_HEAD], "big"),
-        wrapped_dek=blob[_HEAD + 2 : nonce_at],
+        suite=head.suite,
+        kek_version=head.kek_version,
+        wrapped_dek=head.wrapped_dek,
         nonce=blob[nonce_at:commitment_at],
         commitment=blob[commitment_at:ciphertext_at],
         ciphertext=blob[ciphertext_at:],
@@ -166,12 +183,12 @@ def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> Loc
 
 def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> bytes:
     """The same envelope under another KEK version. Raises `FormatError`."""
-    return replace_head(blob, parse(blob), kek_version, wrapped_dek)
+    return replace_head(blob, parse_head(blob), kek_version, wrapped_dek)
 
 
-def replace_head(blob: bytes, parsed: Envelope, kek_version: int, wrapped_dek: bytes) -> bytes:
-    """`replace_wrapped_dek` for an envelope that has been parsed. Raises `FormatError`."""
-    return _head(parsed.suite, kek_version, wrapped_dek) + blob[_HEAD + 2 + len(parsed.wrapped_dek) :]
+def replace_head(blob: bytes, head: Head, kek_version: int, wrapped_dek: bytes) -> bytes:
+    """`replace_wrapped_dek` for an envelope whose head is known. Raises `FormatError`."""
+    return _head(head.suite, kek_version, wrapped_dek) + blob[_HEAD + 2 + len(head.wrapped_dek) :]
 
 
 def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:

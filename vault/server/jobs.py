@@ -74,6 +74,24 @@ class JobService:
             else "",
         )
 
+    async def list_failures(
+        self, request: pb.JobServiceListFailuresRequest, caller: Caller
+    ) -> pb.JobServiceListFailuresResponse:
+        """See the proto."""
+        size = requests.page_size(request.page_size)
+        query = ("job.list_failures", request.tenant, request.job_id)
+        name, _, version = (self._pages.position(caller, query, request.page_token) or " 0").rpartition(" ")
+        found = await self._jobs.list_failures(
+            caller, request.tenant, request.job_id, after=(name, int(version)), limit=size + 1
+        )
+        page = found[:size]
+        return pb.JobServiceListFailuresResponse(
+            failures=[wire.job_failure(failure) for failure in page],
+            next_page_token=self._pages.token(caller, query, f"{page[-1].name} {page[-1].version}")
+            if len(found) > size
+            else "",
+        )
+
     async def update(
         self, request: pb.JobServiceUpdateRequest, caller: Caller
     ) -> pb.JobServiceUpdateResponse:

@@ -80,6 +80,7 @@ RULES: dict[str, Rule] = {
     "/vault.v1.JobService/Start": Rule("job.start", "tenant"),
     "/vault.v1.JobService/Get": Rule("job.get", "tenant"),
     "/vault.v1.JobService/List": Rule("job.list", "tenant"),
+    "/vault.v1.JobService/ListFailures": Rule("job.list_failures", "tenant"),
     "/vault.v1.JobService/Update": Rule("job.update", "tenant"),
     "/vault.v1.JobService/Watch": Rule("job.watch", "tenant"),
     "/vault.v1.AuditService/List": Rule("audit.list", "tenant"),

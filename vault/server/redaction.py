@@ -69,6 +69,7 @@ MESSAGES: dict[str, Fields] = {
     ),
     "JobServiceGetRequest": Fields(("tenant", "job_id")),
     "JobServiceListRequest": Fields(("tenant",), _PAGE),
+    "JobServiceListFailuresRequest": Fields(("tenant", "job_id"), _PAGE),
     "JobServiceUpdateRequest": Fields(("tenant", "job_id", "command", "max_per_second", "validate_only")),
     "JobServiceWatchRequest": Fields(("tenant", "job_id")),
     "KeyServiceCreateTenantRequest": Fields(("tenant", "homes"), ("request_id",)),

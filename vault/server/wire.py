@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Checkpoint,
         Credential,
         CredentialKey,
+        JobFailure,
         JobProgress,
         Key,
         KeySchedule,
@@ -317,6 +318,16 @@ def job(value: JobProgress) -> job_pb2.RewrapJob:
         created_by=of.created_by,
         approved_by=of.approved_by,
         end_time=timestamp(of.end_time),
+    )
+
+
+def job_failure(value: JobFailure) -> job_pb2.JobFailure:
+    """What a job could not do."""
+    return job_pb2.JobFailure(
+        name=value.name,
+        version=value.version,
+        reason=value.reason,
+        create_time=timestamp(value.create_time),
     )
 
 

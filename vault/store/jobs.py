@@ -173,11 +173,14 @@ async def open_ranges(connection: AsyncConnection, job_id: str) -> list[JobRange
     return [range_from(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
-async def list_failures(connection: AsyncConnection, job_id: str, limit: int) -> list[JobFailure]:
-    """What a job could not do, by name."""
+async def list_failures(
+    connection: AsyncConnection, job_id: str, *, after: tuple[str, int], limit: int
+) -> list[JobFailure]:
+    """What a job could not do, by name and version, beginning behind `after`."""
+    pair = tuple_(job_failures.c.name, job_failures.c.version)
     statement = (
         select(job_failures)
-        .where(job_failures.c.job_id == job_id)
+        .where(job_failures.c.job_id == job_id, pair > tuple_(literal(after[0]), literal(after[1])))
         .order_by(job_failures.c.name, job_failures.c.version)
         .limit(limit)
     )
@@ -289,11 +292,12 @@ def _wanted(job: Job, newest: int) -> ColumnElement[bool]:
     return condition
 
 
-# Without any cast of ours the statement is prepared once, and its plan walks the primary key.
+# Without any cast of ours each statement is prepared once. The operators are spelt as functions, which no index serves:
+# so the way is always the primary key, in order, until there are enough, and never all that a tenant has left, sorted.
 _NEXT_REENCRYPT = """
 SELECT * FROM credential_versions
-WHERE (name, version) > ($1, $2) AND (name, version) <= ($3, $4) AND tenant = $5 AND state = 'enabled'
+WHERE (name, version) > ($1, $2) AND (name, version) <= ($3, $4) AND texteq(tenant, $5) AND state = 'enabled'
   AND ($6::int = 0 OR kek_version = $6) AND $7::int >= 0
 ORDER BY name, version LIMIT $8
 """
-_NEXT_REWRAP = _NEXT_REENCRYPT.replace("$7::int >= 0", "kek_version < $7::int")
+_NEXT_REWRAP = _NEXT_REENCRYPT.replace("$7::int >= 0", "int4lt(kek_version, $7)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.clock import micros
-from vault.crypto.encoding import encode
+from vault.crypto.encoding import append, encode
 from vault.store.tables import metadata
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=Tru
 TABLES: Mapping[str, Table] = metadata.tables
 KEY_COLUMNS = {name: tuple(column.name for column in table.primary_key) for name, table in TABLES.items()}
 COLUMNS = {name: tuple(column.name for column in table.columns) for name, table in TABLES.items()}
+_HEADS = {name: encode("strongroom/row/v1", name) for name in TABLES}
 _LATER = {
     name: frozenset(column.name for column in table.columns if column.info.get("later"))
     for name, table in TABLES.items()
@@ -69,7 +70,7 @@ def row_digest(table: str, row: Row) -> bytes:
     values = [row[name] for name in names[:count]]
     # Whatever is neither a time nor a part of an encoding is refused there.
     parts = [micros(value) if type(value) is datetime.datetime else value for value in values]
-    return hashlib.sha256(encode("strongroom/row/v1", table, *parts)).digest()
+    return hashlib.sha256(append(_HEADS[table], *parts)).digest()
 
 
 def canonical_json(value: object) -> str:

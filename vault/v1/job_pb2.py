@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vault/v1/job.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x03\n\tRewrapJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1f\n\x04kind\x18\x03 \x01(\x0e\x32\x11.vault.v1.JobKind\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.vault.v1.JobState\x12\x16\n\x0esource_version\x18\x05 \x01(\r\x12\r\n\x05suite\x18\x06 \x01(\t\x12\x0e\n\x06urgent\x18\x07 \x01(\x08\x12\x16\n\x0emax_per_second\x18\x08 \x01(\r\x12\r\n\x05total\x18\t \x01(\x04\x12\x0c\n\x04\x64one\x18\n \x01(\x04\x12\x0f\n\x07skipped\x18\x0b \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x04\x12\x0f\n\x07workers\x18\r \x01(\r\x12\x0e\n\x06report\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x10 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x11 \x01(\t\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x16JobServiceStartRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vault.v1.JobKind\x12\x16\n\x0esource_version\x18\x03 \x01(\r\x12\r\n\x05suite\x18\x04 \x01(\t\x12\x16\n\x0emax_per_second\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\";\n\x17JobServiceStartResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"6\n\x14JobServiceGetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"9\n\x15JobServiceGetResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"N\n\x15JobServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x16JobServiceListResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.vault.v1.RewrapJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa7\x01\n\x17JobServiceUpdateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12%\n\x07\x63ommand\x18\x03 \x01(\x0e\x32\x14.vault.v1.JobCommand\x12\x1b\n\x0emax_per_second\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x42\x11\n\x0f_max_per_second\"<\n\x18JobServiceUpdateResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"8\n\x16JobServiceWatchRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\";\n\x17JobServiceWatchResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob*P\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_REWRAP\x10\x01\x12\x16\n\x12JOB_KIND_REENCRYPT\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_RUNNING\x10\x01\x12\x14\n\x10JOB_STATE_PAUSED\x10\x02\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05*p\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_COMMAND_PAUSE\x10\x01\x12\x16\n\x12JOB_COMMAND_RESUME\x10\x02\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x03\x32\x8e\x03\n\nJobService\x12L\n\x05Start\x12 .vault.v1.JobServiceStartRequest\x1a!.vault.v1.JobServiceStartResponse\x12\x46\n\x03Get\x12\x1e.vault.v1.JobServiceGetRequest\x1a\x1f.vault.v1.JobServiceGetResponse\x12I\n\x04List\x12\x1f.vault.v1.JobServiceListRequest\x1a .vault.v1.JobServiceListResponse\x12O\n\x06Update\x12!.vault.v1.JobServiceUpdateRequest\x1a\".vault.v1.JobServiceUpdateResponse\x12N\n\x05Watch\x12 .vault.v1.JobServiceWatchRequest\x1a!.vault.v1.JobServiceWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vault/v1/job.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x03\n\tRewrapJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x1f\n\x04kind\x18\x03 \x01(\x0e\x32\x11.vault.v1.JobKind\x12!\n\x05state\x18\x04 \x01(\x0e\x32\x12.vault.v1.JobState\x12\x16\n\x0esource_version\x18\x05 \x01(\r\x12\r\n\x05suite\x18\x06 \x01(\t\x12\x0e\n\x06urgent\x18\x07 \x01(\x08\x12\x16\n\x0emax_per_second\x18\x08 \x01(\r\x12\r\n\x05total\x18\t \x01(\x04\x12\x0c\n\x04\x64one\x18\n \x01(\x04\x12\x0f\n\x07skipped\x18\x0b \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x04\x12\x0f\n\x07workers\x18\r \x01(\r\x12\x0e\n\x06report\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncreated_by\x18\x10 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x11 \x01(\t\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x16JobServiceStartRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x1f\n\x04kind\x18\x02 \x01(\x0e\x32\x11.vault.v1.JobKind\x12\x16\n\x0esource_version\x18\x03 \x01(\r\x12\r\n\x05suite\x18\x04 \x01(\t\x12\x16\n\x0emax_per_second\x18\x05 \x01(\r\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\";\n\x17JobServiceStartResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"6\n\x14JobServiceGetRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"9\n\x15JobServiceGetResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"N\n\x15JobServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x16JobServiceListResponse\x12!\n\x04jobs\x18\x01 \x03(\x0b\x32\x13.vault.v1.RewrapJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x1dJobServiceListFailuresRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"l\n\nJobFailure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x1eJobServiceListFailuresResponse\x12&\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x14.vault.v1.JobFailure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa7\x01\n\x17JobServiceUpdateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12%\n\x07\x63ommand\x18\x03 \x01(\x0e\x32\x14.vault.v1.JobCommand\x12\x1b\n\x0emax_per_second\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x42\x11\n\x0f_max_per_second\"<\n\x18JobServiceUpdateResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob\"8\n\x16JobServiceWatchRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\";\n\x17JobServiceWatchResponse\x12 \n\x03job\x18\x01 \x01(\x0b\x32\x13.vault.v1.RewrapJob*P\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_REWRAP\x10\x01\x12\x16\n\x12JOB_KIND_REENCRYPT\x10\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_RUNNING\x10\x01\x12\x14\n\x10JOB_STATE_PAUSED\x10\x02\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05*p\n\nJobCommand\x12\x1b\n\x17JOB_COMMAND_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_COMMAND_PAUSE\x10\x01\x12\x16\n\x12JOB_COMMAND_RESUME\x10\x02\x12\x16\n\x12JOB_COMMAND_CANCEL\x10\x03\x32\xf1\x03\n\nJobService\x12L\n\x05Start\x12 .vault.v1.JobServiceStartRequest\x1a!.vault.v1.JobServiceStartResponse\x12\x46\n\x03Get\x12\x1e.vault.v1.JobServiceGetRequest\x1a\x1f.vault.v1.JobServiceGetResponse\x12I\n\x04List\x12\x1f.vault.v1.JobServiceListRequest\x1a .vault.v1.JobServiceListResponse\x12O\n\x06Update\x12!.vault.v1.JobServiceUpdateRequest\x1a\".vault.v1.JobServiceUpdateResponse\x12\x61\n\x0cListFailures\x12\'.vault.v1.JobServiceListFailuresRequest\x1a(.vault.v1.JobServiceListFailuresResponse\x12N\n\x05Watch\x12 .vault.v1.JobServiceWatchRequest\x1a!.vault.v1.JobServiceWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBKIND']._serialized_start=1364
-  _globals['_JOBKIND']._serialized_end=1444
-  _globals['_JOBSTATE']._serialized_start=1447
-  _globals['_JOBSTATE']._serialized_end=1601
-  _globals['_JOBCOMMAND']._serialized_start=1603
-  _globals['_JOBCOMMAND']._serialized_end=1715
+  _globals['_JOBKIND']._serialized_start=1677
+  _globals['_JOBKIND']._serialized_end=1757
+  _globals['_JOBSTATE']._serialized_start=1760
+  _globals['_JOBSTATE']._serialized_end=1914
+  _globals['_JOBCOMMAND']._serialized_start=1916
+  _globals['_JOBCOMMAND']._serialized_end=2028
   _globals['_REWRAPJOB']._serialized_start=66
   _globals['_REWRAPJOB']._serialized_end=487
   _globals['_JOBSERVICESTARTREQUEST']._serialized_start=490
@@ -52,14 +52,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICELISTREQUEST']._serialized_end=925
   _globals['_JOBSERVICELISTRESPONSE']._serialized_start=927
   _globals['_JOBSERVICELISTRESPONSE']._serialized_end=1011
-  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_start=1014
-  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_end=1181
-  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_start=1183
-  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_end=1243
-  _globals['_JOBSERVICEWATCHREQUEST']._serialized_start=1245
-  _globals['_JOBSERVICEWATCHREQUEST']._serialized_end=1301
-  _globals['_JOBSERVICEWATCHRESPONSE']._serialized_start=1303
-  _globals['_JOBSERVICEWATCHRESPONSE']._serialized_end=1362
-  _globals['_JOBSERVICE']._serialized_start=1718
-  _globals['_JOBSERVICE']._serialized_end=2116
+  _globals['_JOBSERVICELISTFAILURESREQUEST']._serialized_start=1013
+  _globals['_JOBSERVICELISTFAILURESREQUEST']._serialized_end=1115
+  _globals['_JOBFAILURE']._serialized_start=1117
+  _globals['_JOBFAILURE']._serialized_end=1225
+  _globals['_JOBSERVICELISTFAILURESRESPONSE']._serialized_start=1227
+  _globals['_JOBSERVICELISTFAILURESRESPONSE']._serialized_end=1324
+  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_start=1327
+  _globals['_JOBSERVICEUPDATEREQUEST']._serialized_end=1494
+  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_start=1496
+  _globals['_JOBSERVICEUPDATERESPONSE']._serialized_end=1556
+  _globals['_JOBSERVICEWATCHREQUEST']._serialized_start=1558
+  _globals['_JOBSERVICEWATCHREQUEST']._serialized_end=1614
+  _globals['_JOBSERVICEWATCHRESPONSE']._serialized_start=1616
+  _globals['_JOBSERVICEWATCHRESPONSE']._serialized_end=1675
+  _globals['_JOBSERVICE']._serialized_start=2031
+  _globals['_JOBSERVICE']._serialized_end=2528
 # @@protoc_insertion_point(module_scope)

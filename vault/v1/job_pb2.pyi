@@ -141,6 +141,38 @@ class JobServiceListResponse(_message.Message):
     next_page_token: str
     def __init__(self, jobs: _Optional[_Iterable[_Union[RewrapJob, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class JobServiceListFailuresRequest(_message.Message):
+    __slots__ = ("tenant", "job_id", "page_size", "page_token")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    job_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, tenant: _Optional[str] = ..., job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class JobFailure(_message.Message):
+    __slots__ = ("name", "version", "reason", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    reason: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class JobServiceListFailuresResponse(_message.Message):
+    __slots__ = ("failures", "next_page_token")
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    failures: _containers.RepeatedCompositeFieldContainer[JobFailure]
+    next_page_token: str
+    def __init__(self, failures: _Optional[_Iterable[_Union[JobFailure, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class JobServiceUpdateRequest(_message.Message):
     __slots__ = ("tenant", "job_id", "command", "max_per_second", "validate_only")
     TENANT_FIELD_NUMBER: _ClassVar[int]

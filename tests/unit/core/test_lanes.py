@@ -11,7 +11,7 @@ def test_a_chunk_ends_well_within_its_lease_however_slow_the_hsm(seconds_each):
     for _ in range(10):
         chunk = next_chunk(chunk, chunk, chunk * seconds_each)
     assert chunk * seconds_each < LEASE.total_seconds() / 2
-    assert chunk == 256 or chunk * seconds_each > LEASE.total_seconds() / 10
+    assert chunk == 512 or chunk * seconds_each > LEASE.total_seconds() / 10
 
 
 def test_a_chunk_grows_step_by_step_and_shrinks_at_once():
@@ -24,5 +24,5 @@ def test_even_the_slowest_hsm_gets_on_one_by_one():
 
 
 def test_small_chunks_for_other_reasons_say_nothing_against_large_ones():
-    assert next_chunk(256, 16, 0.01) == 256
+    assert next_chunk(512, 16, 0.01) == 512
     assert next_chunk(256, 0, 1.0) == 256

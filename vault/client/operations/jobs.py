@@ -48,6 +48,13 @@ def list_jobs(access: Access, tenant: str) -> Steps[list[job_pb2.RewrapJob]]:
     return collect(access, "/vault.v1.JobService/List", request, job_pb2.JobServiceListResponse, "jobs")
 
 
+def list_job_failures(access: Access, tenant: str, job_id: str) -> Steps[list[job_pb2.JobFailure]]:
+    """What a job could not do, by name and version."""
+    request = job_pb2.JobServiceListFailuresRequest(tenant=tenant, job_id=job_id, page_size=1000)
+    response = job_pb2.JobServiceListFailuresResponse
+    return collect(access, "/vault.v1.JobService/ListFailures", request, response, "failures")
+
+
 def update_job(access: Access, request: job_pb2.JobServiceUpdateRequest) -> Steps[job_pb2.RewrapJob]:
     """Pause, resume, cancel or throttle a job."""
     response = yield from access.authorised(

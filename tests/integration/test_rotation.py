@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.wire import until
+from tests.integration.wire import Wire, until
 from tests.support import seeding
+from vault.cli.jobs import EXIT_NOT_ALL_DONE
 from vault.client import StrongroomError
 from vault.crypto import notes
 from vault.v1 import job_pb2 as pb
@@ -19,10 +21,12 @@ from vault.v1 import job_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.postgres import Postgres
     from tests.support.vault import VaultSite
     from vault.client import Client
 
 COUNT = 1200
+LIST_FAILURES = "/vault.v1.JobService/ListFailures"
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +160,50 @@ def test_the_command_follows_a_job_and_its_exit_code_says_how_it_ended(
     assert (told["job_id"], told["report"]) == (job["job_id"], report.stdout)
     dry = strongroom(seeded, "keys", "rewrap", "acme", "--dry-run", "--output", "json")
     assert (dry.returncode, json.loads(dry.stdout)["total"]) == (0, "0")
+
+
+def test_the_report_binds_every_failure_and_each_can_be_listed(
+    fresh_site: VaultSite, postgres: Postgres
+) -> None:
+    fresh_site.start()
+    with fresh_site.system() as system:
+        system.create_tenant("acme")
+        verifier = system.checkpoint().verifier_key
+    seeding.seed(fresh_site.config_file, 30, folder="rotation")
+    database = fresh_site.database_url.rpartition("/")[2]
+    damaged = [f"acme/rotation/{number:07}" for number in (3, 11, 29)]
+    postgres.sql(
+        database,
+        "UPDATE credential_versions SET envelope = set_byte(envelope, 12, 255 - get_byte(envelope, 12)) "
+        f"WHERE name IN {tuple(damaged)}",
+    )
+    with fresh_site.operator() as client:
+        client.rotate_key("acme")
+    ended = strongroom(fresh_site, "keys", "rewrap", "acme", "--output", "json")
+    assert ended.returncode == EXIT_NOT_ALL_DONE, ended.stderr
+    job_id = json.loads(ended.stdout)["job_id"]
+    with fresh_site.operator() as client:
+        job = client.get_job("acme", job_id)
+        assert (job.state, job.done, job.failed) == (pb.JOB_STATE_FAILED, 27, 3)
+        report = report_of(job, verifier)
+        expected = [{"name": name, "reason": "STORED_DATA_DAMAGED", "version": 1} for name in damaged]
+        assert report["failures"] == expected
+        lines = "".join(f'["{name}",1,"STORED_DATA_DAMAGED"]\n' for name in damaged)
+        assert report["failures_sha256"] == hashlib.sha256(lines.encode()).hexdigest()
+        with Wire(client.profile, scopes=client.profile.scopes) as wire:
+            query = {"tenant": "acme", "job_id": job_id, "page_size": 2}
+            first = wire.call(LIST_FAILURES, **query).response
+            second = wire.call(LIST_FAILURES, **query, page_token=first.next_page_token).response
+        assert [[item.name for item in page.failures] for page in (first, second)] == [
+            damaged[:2],
+            damaged[2:],
+        ]
+        assert not second.next_page_token
+    listed = strongroom(fresh_site, "keys", "failures", "acme", job_id, "--output", "json")
+    assert listed.returncode == 0, listed.stderr
+    assert [item["name"] for item in json.loads(listed.stdout)] == damaged
+    postgres.sql(database, f"UPDATE job_failures SET reason = 'HSM_UNAVAILABLE' WHERE name = '{damaged[1]}'")
+    assert strongroom(fresh_site, "keys", "failures", "acme", job_id).returncode == EXIT_NOT_ALL_DONE
 
 
 def strongroom(site: VaultSite, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -268,7 +268,6 @@ class Lanes:
         with contextlib.suppress(_NotMine):
             await self._log.commit(_end_unit(dataclasses.replace(ended, report=note), progress.done))
 
-
     async def _failures(self, job_id: str) -> tuple[list[JobFailure], str]:
         """The first failures of a job, and SHA-256 (hex) over all, however many: a line each, by name and version."""
         digest = hashlib.sha256()

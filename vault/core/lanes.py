@@ -55,7 +55,7 @@ log = logging.getLogger("strongroom.jobs")
 ACTOR = "strongroom"
 REPORT = "strongroom/rotation-report/v1"
 LEASE = datetime.timedelta(seconds=3)
-_LANES = 2
+_LANES = 3
 # A chunk holds the log's one lock while it commits. Callers wait for that, so while there are any, chunks are small,
 # and between them is time for what has gathered.
 _FIRST_CHUNK, _CHUNK, _CHUNK_IN_COMPANY = 32, 512, 16

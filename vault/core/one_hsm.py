@@ -51,7 +51,7 @@ log = logging.getLogger("strongroom.hsm")
 _SLOW_SECONDS = 0.0005
 _BATCH = 64
 # Bulk work goes through the pool in parts: small ones where a call would wait long behind a large one.
-_BULK_FAST, _BULK_SLOW, _BULK_SLOW_ALONE, _BULK_AT_FIRST = 128, 2, 16, 8
+_BULK_FAST, _BULK_SLOW, _BULK_SLOW_ALONE, _BULK_AT_FIRST = 256, 2, 16, 8
 _HEALTH_SECONDS = 1.0
 _SIGNATURES = {KeyAlgorithm.EC_P256: SignatureAlgorithm.ES256, KeyAlgorithm.ED25519: SignatureAlgorithm.EDDSA}
 

@@ -355,6 +355,15 @@ def put_item(client: Client) -> tuple[str, str]:
     return app, item
 
 
+def put_known_item(client: Client) -> tuple[str, str, dict[str, str]]:
+    """An item by whose id the provider's webhooks find it; with its fields."""
+    app, item = put_item(client)
+    with client.reveal(item, purpose="test")[0] as revealed:
+        fields = {name: revealed.text(name) for name in revealed}
+    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    return app, item, fields
+
+
 def fire(client: Client, app: str, item: str, path: str, **asked: str) -> tuple[dict[str, str], bytes]:
     """Have mock Plaid make a webhook of an item's: its headers and its body."""
     with client.session(item, app, purpose="test") as session:
@@ -416,10 +425,7 @@ def test_a_key_that_plaid_no_longer_uses_verifies_nothing(
 def test_an_item_that_broke_is_mended_by_the_link_token_that_the_vault_mints(
     world: tuple[VaultSite, mock_providers.Providers], client: Client
 ) -> None:
-    app, item = put_item(client)
-    with client.reveal(item, purpose="test")[0] as revealed:
-        fields = {name: revealed.text(name) for name in revealed}
-    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    app, item, fields = put_known_item(client)
     asked = {"client_user_id": "customer-1", "client_name": "Acme", "country_codes": ["DE", "FR"]}
 
     def told(path: str, **more: str) -> int:
@@ -463,10 +469,7 @@ def test_an_item_that_breaks_again_within_a_day_is_said_to_be_broken_again(
     world: tuple[VaultSite, mock_providers.Providers], client: Client
 ) -> None:
     """With an equal body: Plaid gives its webhooks no id and no time."""
-    app, item = put_item(client)
-    with client.reveal(item, purpose="test")[0] as revealed:
-        fields = {name: revealed.text(name) for name in revealed}
-    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    app, item, fields = put_known_item(client)
     error = {"error_code": "ITEM_LOGIN_REQUIRED", "error_type": "ITEM_ERROR"}
     broken = {"webhook_type": "ITEM", "webhook_code": "ERROR", "item_id": fields["item_id"], "error": error}
     body = json.dumps(broken).encode()

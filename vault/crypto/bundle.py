@@ -63,29 +63,25 @@ def field_names(view: memoryview) -> tuple[str, ...]:
 
 def fields(view: memoryview) -> dict[str, memoryview]:
     """Views of every field's value, by name, sorted; nothing is copied. Raises `FormatError` if it is not a bundle."""
-    return _parse(view)
+    return {name: view[place] for name, place in places(view).items()}
 
 
 def field_view(view: memoryview, name: str) -> memoryview:
     """A view of a field's value; nothing is copied. Raises `UnknownField`, `FormatError`."""
     try:
-        return _parse(view)[name]
+        return view[places(view)[name]]
     except KeyError:
         raise UnknownField("the bundle has no such field") from None
 
 
 def select(view: memoryview, names: Sequence[str]) -> LockedBuffer:
     """A bundle of some of the fields, in a locked buffer of its own. Raises `UnknownField`, `FormatError`."""
-    fields = _parse(view)
+    found = places(view)
     try:
-        chosen = {name: fields[name] for name in names}
+        chosen = {name: view[found[name]] for name in names}
     except KeyError:
         raise UnknownField("the bundle has no such field") from None
     return pack_into(chosen, allocate_locked)
-
-
-def _parse(view: memoryview) -> dict[str, memoryview]:
-    return {name: view[place] for name, place in places(view).items()}
 
 
 def places(view: memoryview) -> dict[str, slice]:

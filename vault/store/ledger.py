@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from sqlalchemy import Column
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.model import AuditDraft
@@ -392,12 +393,17 @@ _ARRAYS = {
 }
 
 
+def _arrays(columns: Iterable[Column[Any]]) -> list[str]:
+    """The parameters of a statement that is given one array a column."""
+    return [f"${place}::{_ARRAYS[type(column.type)]}[]" for place, column in enumerate(columns, 1)]
+
+
 @functools.cache
 def _bulk_update_statement(name: str, columns: tuple[str, ...]) -> str:
     """PostgreSQL's update of some columns of many rows at once, given as one array a column. In no order."""
     table = TABLES[name]
     keys = KEY_COLUMNS[name]
-    arrays = ", ".join(f"${place}::{_ARRAYS[type(table.c[c].type)]}[]" for place, c in enumerate(columns, 1))
+    arrays = ", ".join(_arrays(table.c[c] for c in columns))
     changes = ", ".join(f'"{c}" = new."{c}"' for c in columns if c not in keys)
     same = " AND ".join(f'old."{c}" = new."{c}"' for c in keys)
     names = ", ".join(f'"{c}"' for c in columns)
@@ -407,7 +413,7 @@ def _bulk_update_statement(name: str, columns: tuple[str, ...]) -> str:
 def _insert_statement(name: str) -> str:
     """PostgreSQL's insert of many rows at once, given as one array a column."""
     columns = [TABLES[name].c[column] for column in COLUMNS[name]]
-    arrays = ", ".join(f"${place}::{_ARRAYS[type(c.type)]}[]" for place, c in enumerate(columns, 1))
+    arrays = ", ".join(_arrays(columns))
     names = ", ".join(f'"{c.name}"' for c in columns)
     return f"INSERT INTO {name} ({names}) SELECT * FROM unnest({arrays})"  # noqa: S608 - our names
 
@@ -420,7 +426,7 @@ def _append_statement() -> str:
     """
     columns = list(audit_records.columns)
     assert not any(column.nullable for column in columns)
-    given = [f"${place}::{_ARRAYS[type(c.type)]}[]" for place, c in enumerate(columns, 1)]
+    given = _arrays(columns)
     names = ", ".join(f'"{c.name}"' for c in columns)
     values = ", ".join(
         f'COALESCE(new."{c.name}", ({array})[1])' for c, array in zip(columns, given, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import datetime
@@ -217,17 +217,23 @@ class Version:
     destroy_time: datetime.datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
+class StoredVersion(NamedTuple):
     """A version with its envelope, as a reveal needs it."""
 
+    name: str
+    version: int
+    tenant: str
+    kind: str
+    state: VersionState
     credential_state: CredentialState
     standing: Standing
-    kind: str
-    tenant: str
-    latest_version: int
-    version: Version
-    envelope: bytes = field(repr=False)
+    suite: int
+    kek_version: int
+    field_names: tuple[str, ...]
+    envelope: bytes
+
+    def __repr__(self) -> str:
+        return f"StoredVersion(name={self.name!r}, version={self.version})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,8 @@ def test_the_loss_of_either_hsm_loses_nothing(tokens: TwoTokens, placement: int)
                     (found,) = held.reveal(f"{owner}/{name}", purpose="test")
                     with found:
                         assert bytes(found["k"]) == name.encode()
+                together = held.reveal(f"{owner}/before", f"{owner}/after", purpose="test")
+                assert [bytes(found["k"]) for found in together] == [b"before", b"after"]
                 kept.extend(
                     written(held, f"{owner}/{number}", token=placement == key_pb2.KEY_PLACEMENT_TOKEN)
                 )

@@ -533,8 +533,7 @@ async def _data_keys(site: VaultSite) -> list[bytes]:
             stored = await store.get_stored(connection, versions)
         subjects = Subjects(base.database, base.hsm, base.log, base.keyring)
         envelopes = Envelopes(base.hsm, base.keyring, subjects)
-        for item in stored:
-            sealed = await envelopes._parse(item)
+        for sealed in await envelopes._parse(stored):
             with await base.hsm.unwrap(sealed.unwrapping) as dek:
                 found.append(bytes(dek.view))
     return found

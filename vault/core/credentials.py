@@ -382,7 +382,7 @@ def _openable(found: StoredVersion | Credential | BaseException | None) -> Store
         raise VaultError(Reason.VERSION_NOT_FOUND, "the credential has no such version")
     if found.credential_state is CredentialState.DELETED:
         raise deleted()
-    if found.version.state is VersionState.DESTROYED:
+    if found.state is VersionState.DESTROYED:
         raise VaultError(Reason.VERSION_DESTROYED, "the version is destroyed")
     standing.refuse_unusable(found.standing)
     return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core.hsm import Unwrapping, Wrapping, damaged
-from vault.crypto import envelope, subject_data, suites
+from vault.crypto import envelope, memory, parcel, subject_data, suites
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
 from vault.model import KeyPurpose, KeyState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
     from vault.core.subjects import Subjects
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 class _Sealed(NamedTuple):
     envelope: envelope.Envelope
-    context: envelope.EnvelopeContext
+    bound: bytes
     unwrapping: Unwrapping
 
 
@@ -52,73 +55,93 @@ class Envelopes:
             wrapped = await self._hsm.wrap(Wrapping(kek, dek, envelope.wrap_aad(suite, context)))
             return envelope.seal(suite, context, dek, wrapped, plaintext.view)
 
-    async def open_all(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
-        """Decrypt versions into locked memory, all or none.
+    async def open_all(self, stored: Sequence[StoredVersion]) -> list[LockedBuffer]:
+        """Decrypt versions into locked memory, each into a buffer of its own, all or none.
 
         Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`, and `VERSION_DESTROYED` for the data of an erased subject.
         """
-        opened = await self._open_envelopes(stored)
+        sealed = await self._parse(stored)
+        with await self._hsm.unwrap_all([item.unwrapping for item in sealed]) as deks:
+            opened = _open_apart(sealed, deks)
         try:
             for at, (item, content) in enumerate(zip(stored, opened, strict=True)):
                 if (subject_id := subject_data.subject_of(content.view)) is not None:
                     with content:
-                        opened[at] = await self._open_content(item, subject_id, content)
+                        opened[at] = await self._open_content(item, subject_id, content.view)
         except BaseException:
             for buffer in opened:
                 buffer.close()
             raise
         return opened
 
-    async def _open_content(
-        self, stored: StoredVersion, subject_id: str, content: LockedBuffer
+    async def open_parcel(self, stored: Sequence[StoredVersion]) -> LockedBuffer:
+        """Decrypt versions into one locked buffer, as a parcel (`crypto/parcel.py`), all or none.
+
+        Raises as `open_all`.
+        """
+        sealed = await self._parse(stored)
+        with await self._hsm.unwrap_all([item.unwrapping for item in sealed]) as deks:
+            whole = _open_together(sealed, deks)
+        try:
+            subjects = [subject_data.subject_of(content) for content in parcel.split(whole.view)]
+            if not any(subjects):
+                return whole
+            opened = await self._open_contents(stored, subjects, whole)
+        except BaseException:
+            whole.close()
+            raise
+        whole.close()
+        return opened
+
+    async def _open_contents(
+        self, stored: Sequence[StoredVersion], subjects: Sequence[str | None], whole: LockedBuffer
     ) -> LockedBuffer:
-        version = stored.version
+        with contextlib.ExitStack() as opened:
+            contents = parcel.split(whole.view)
+            for at, subject_id in enumerate(subjects):
+                if subject_id is not None:
+                    content = await self._open_content(stored[at], subject_id, contents[at])
+                    contents[at] = opened.enter_context(content).view
+            return parcel.join(contents)
+
+    async def _open_content(
+        self, stored: StoredVersion, subject_id: str, content: memoryview
+    ) -> LockedBuffer:
         subject = await self._subjects.get(stored.tenant, subject_id)
         if subject is None:
             raise damaged()
         with await self._subjects.key(subject) as key:
             try:
-                return subject_data.open(content.view, key, version.name, version.version)
+                return subject_data.open(content, key, stored.name, stored.version)
             except CryptoError:
                 raise damaged() from None
 
-    async def _open_envelopes(self, stored: list[StoredVersion]) -> list[LockedBuffer]:
-        sealed = [await self._parse(item) for item in stored]
-        deks = await self._hsm.unwrap_all([item.unwrapping for item in sealed])
-        opened: list[LockedBuffer] = []
-        try:
-            for item, dek in zip(sealed, deks, strict=True):
-                opened.append(envelope.open(item.envelope, item.context, dek))
-        except BaseException as error:
-            for buffer in opened:
-                buffer.close()
-            if isinstance(error, CryptoError):
+    async def _parse(self, stored: Sequence[StoredVersion]) -> list[_Sealed]:
+        # Most of what is asked for at once lies under one key: it is looked up, and its part encoded, once.
+        under: dict[tuple[str, int, int], tuple[Key, Callable[[str, int], envelope.Binding]]] = {}
+        sealed = []
+        for item in stored:
+            try:
+                parsed = envelope.parse(item.envelope)
+            except CryptoError:
                 raise damaged() from None
-            raise
-        finally:
-            for dek in deks:
-                dek.close()
-        return opened
-
-    async def _parse(self, stored: StoredVersion) -> _Sealed:
-        version = stored.version
-        try:
-            parsed = envelope.parse(stored.envelope)
-            suite = suites.suite(parsed.suite)
-        except CryptoError:
-            raise damaged() from None
-        # The row's columns are for queries; what is opened must agree with them.
-        if (parsed.kek_version, parsed.suite) != (version.kek_version, version.suite):
-            raise damaged()
-        kek = await self._key(stored)
-        context = context_of(version.name, version.version, kek)
-        return _Sealed(
-            parsed, context, Unwrapping(kek, parsed.wrapped_dek, envelope.wrap_aad(suite, context))
-        )
+            # The row's columns are for queries; what is opened must agree with them.
+            tenant = item.name.partition("/")[0]
+            if (parsed.kek_version, parsed.suite, tenant) != (item.kek_version, item.suite, item.tenant):
+                raise damaged()
+            place = (tenant, item.kek_version, item.suite)
+            if place not in under:
+                key = await self._key(item)
+                suite = suites.suite(item.suite)
+                under[place] = key, envelope.bindings(suite, tenant, name_of(key), key.version)
+            key, bind = under[place]
+            dek_aad, bound = bind(item.name, item.version)
+            sealed.append(_Sealed(parsed, bound, Unwrapping(key, parsed.wrapped_dek, dek_aad)))
+        return sealed
 
     async def _key(self, stored: StoredVersion) -> Key:
         try:
-            key = await self._keyring.version(stored.tenant, KeyPurpose.KEK, stored.version.kek_version)
+            key = await self._keyring.version(stored.tenant, KeyPurpose.KEK, stored.kek_version)
         except VaultError as error:
             if error.reason is Reason.KEY_NOT_FOUND:
                 raise damaged() from None
@@ -132,6 +155,41 @@ class Envelopes:
                 state=key.state.value,
             )
         return key
+
+
+def _open_apart(sealed: Sequence[_Sealed], deks: LockedBuffer) -> list[LockedBuffer]:
+    opened: list[LockedBuffer] = []
+    try:
+        opened.extend(memory.allocate(envelope.plaintext_bytes(item.envelope)) for item in sealed)
+        _open(sealed, deks, [buffer.view for buffer in opened])
+    except BaseException:
+        for buffer in opened:
+            buffer.close()
+        raise
+    return opened
+
+
+def _open_together(sealed: Sequence[_Sealed], deks: LockedBuffer) -> LockedBuffer:
+    whole, places = parcel.room([envelope.plaintext_bytes(item.envelope) for item in sealed])
+    try:
+        _open(sealed, deks, places)
+    except BaseException:
+        whole.close()
+        raise
+    return whole
+
+
+def _open(sealed: Sequence[_Sealed], deks: LockedBuffer, places: Sequence[memoryview]) -> None:
+    """Decrypt each into its place. The key of each content lies in the one buffer, which is wiped at the end."""
+    at, size = 0, envelope.DEK_BYTES
+    with memory.allocate(envelope.KEY_BYTES) as key:
+        dek_views, key_view = deks.view, key.view
+        try:
+            for item, place in zip(sealed, places, strict=True):
+                envelope.open_into(item.envelope, item.bound, dek_views[at : at + size], key_view, place)
+                at += size
+        except CryptoError:
+            raise damaged() from None
 
 
 def context_of(name: str, version: int, kek: Key) -> envelope.EnvelopeContext:

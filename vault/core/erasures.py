@@ -386,11 +386,11 @@ class Erasures:
 
     async def _must_not_unwrap(self, item: StoredVersion, keys: dict[int, Key]) -> None:
         parsed = envelope.parse(item.envelope)
-        key = keys[item.version.kek_version]
+        key = keys[item.kek_version]
         context = envelope.EnvelopeContext(
             tenant=item.tenant,
-            credential=item.version.name,
-            version=item.version.version,
+            credential=item.name,
+            version=item.version,
             kek_name=key.label.rpartition("/")[0],
             kek_version=key.version,
         )

@@ -26,7 +26,6 @@ from vault.model import (
     KeyPurpose,
     Standing,
     StoredVersion,
-    Version,
     VersionState,
 )
 from vault.store import handovers as store
@@ -212,19 +211,18 @@ def _openable(handover: Handover | None, caller: Caller, now: datetime.datetime)
 
 def _stored(handover: Handover) -> StoredVersion:
     """A hand-over as the envelopes know it: a version, the only one, of what it is bound to."""
-    version = Version(
+    return StoredVersion(
         name=_bound_name(handover.name, handover.handover_id),
         version=1,
+        tenant=handover.tenant,
+        kind="handover",
         state=VersionState.ENABLED,
+        credential_state=CredentialState.ACTIVE,
+        standing=Standing.ACTIVE,
         suite=handover.suite,
         kek_version=handover.kek_version,
         field_names=handover.field_names,
-        create_time=handover.create_time,
-        created_by=handover.sender,
-        destroy_time=None,
-    )
-    return StoredVersion(
-        CredentialState.ACTIVE, Standing.ACTIVE, "handover", handover.tenant, 1, version, handover.envelope
+        envelope=handover.envelope,
     )
 
 

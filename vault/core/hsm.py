@@ -28,7 +28,7 @@ from vault.core.one_hsm import (
 )
 from vault.crypto import copies
 from vault.crypto.errors import FormatError
-from vault.crypto.memory import LockedBuffer
+from vault.crypto.memory import LockedBuffer, concatenate
 from vault.errors import Reason, StartError, VaultError
 
 if TYPE_CHECKING:
@@ -185,19 +185,22 @@ class Hsm:
         assert failure is not None
         raise failure
 
-    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer]:
-        """Unwrap several data keys, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
-        backends = {item.key.backends for item in unwrappings}
+    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> LockedBuffer:
+        """Unwrap several data keys, all or none, into one locked buffer, in order; it is the caller's to close.
+
+        Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`.
+        """
+        keys = {id(item.key): item.key for item in unwrappings}
+        backends = {key.backends for key in keys.values()}
         if len(backends) == 1 and len(names := backends.pop()) == 1:
             return await self.one(names[0]).unwrap_all(unwrappings)
         answers = await asyncio.gather(*map(self.unwrap, unwrappings), return_exceptions=True)
-        opened = [answer for answer in answers if isinstance(answer, LockedBuffer)]
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                for buffer in opened:
-                    buffer.close()
-                raise answer
-        return opened
+        with contextlib.ExitStack() as opened:
+            for answer in answers:
+                if isinstance(answer, LockedBuffer):
+                    opened.enter_context(answer)
+            deks = [_raised(answer).view for answer in answers]
+            return concatenate(deks)
 
     async def unwrap_each(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
         """Unwrap many data keys in bulk; a buffer, the caller's to close, or an error for each."""
@@ -402,7 +405,7 @@ def _is_unavailable(answer: object) -> bool:
     return isinstance(answer, VaultError) and answer.reason is Reason.HSM_UNAVAILABLE
 
 
-def _raised(answer: bytes | BaseException) -> bytes:
+def _raised(answer: T | BaseException) -> T:
     if isinstance(answer, BaseException):
         raise answer
     return answer

@@ -36,7 +36,7 @@ from vault.crypto.memory import LockedBuffer
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hsm import HsmBackend
     from vault.model import HsmObject, Key
@@ -142,20 +142,16 @@ class OneHsm:
         """
         return await self._unwraps(unwrapping)
 
-    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer]:
-        """Unwrap several data keys, all or none. Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`."""
+    async def unwrap_all(self, unwrappings: Sequence[Unwrapping]) -> LockedBuffer:
+        """Unwrap several data keys, all or none, into one locked buffer, in order; it is the caller's to close.
+
+        Raises `STORED_DATA_DAMAGED`, `HSM_UNAVAILABLE`.
+        """
         if len(unwrappings) == 1:
-            return [await self.unwrap(unwrappings[0])]
+            return await self.unwrap(unwrappings[0])
         # Threads that get their answers at once only wait for each other, and for the interpreter.
         async with self._turn if self._unwraps.limit > 1 else contextlib.nullcontext():
-            answers = await self._unwrap_batch(unwrappings)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                for other in answers:
-                    if isinstance(other, LockedBuffer):
-                        other.close()
-                raise answer
-        return [answer for answer in answers if isinstance(answer, LockedBuffer)]
+            return await self.call(self._unwrap_all_in_thread, unwrappings)
 
     async def unwrap_each(self, unwrappings: Sequence[Unwrapping]) -> list[LockedBuffer | BaseException]:
         """Unwrap many data keys in bulk; a buffer, the caller's to close, or an error for each."""
@@ -193,6 +189,9 @@ class OneHsm:
         except HsmError as error:
             outcome = self._said(error)
             raise outcome from None
+        except VaultError as error:
+            outcome = error
+            raise
         except TimeoutError:
             self._overdue += 1
             future.add_done_callback(self._came_back)
@@ -271,11 +270,7 @@ class OneHsm:
         return [self._said(result) if isinstance(result, HsmError) else result for result in results]
 
     def _rewrap_in_thread(self, batch: Sequence[Rewrapping]) -> list[bytes | BaseException]:
-        keks: dict[int, Kek] = {}
-        for (old, _, _), new, _ in batch:
-            for key in (old, new):
-                if id(key) not in keks:
-                    keks[id(key)] = self.kek(key)
+        keks = self._keks(key for (old, _, _), new, _ in batch for key in (old, new))
         results = self.backend.rewrap_many(
             [
                 RewrapItem(keks[id(old)], blob, old_aad, keks[id(new)], aad)
@@ -305,14 +300,7 @@ class OneHsm:
         # The buffers are made here, not by the callers: a caller that is cancelled would else wipe and free
         # memory that the HSM is about to write a key into.
         buffers = [memory.allocate(DEK_BYTES) for _ in batch]
-        items = [
-            UnwrapItem(self.kek(item.key), item.wrapped, item.aad, buffer.view)
-            for item, buffer in zip(batch, buffers, strict=True)
-        ]
-        began = time.perf_counter()
-        results = self.backend.unwrap_many(items)
-        self._unwraps.limit = self._unwrap_pace.after(time.perf_counter() - began, len(batch))
-        del items
+        results = self._unwrap_into([buffer.view for buffer in buffers], batch)
         answers: list[LockedBuffer | BaseException] = []
         for buffer, result in zip(buffers, results, strict=True):
             if result == DEK_BYTES:
@@ -321,6 +309,41 @@ class OneHsm:
             buffer.close()
             answers.append(self._said(result) if isinstance(result, HsmError) else damaged())
         return answers
+
+    def _unwrap_all_in_thread(self, batch: Sequence[Unwrapping]) -> LockedBuffer:
+        whole = memory.allocate(DEK_BYTES * len(batch))  # here: see above
+        try:
+            results = self._unwrap_into(_cut(whole.view), batch)
+            wrong = next((result for result in results if result != DEK_BYTES), None)
+            if wrong is None:
+                return whole
+        except BaseException:
+            whole.close()
+            raise
+        whole.close()
+        raise self._said(wrong) if isinstance(wrong, HsmError) else damaged()
+
+    def _unwrap_into(
+        self, places: Sequence[memoryview], batch: Sequence[Unwrapping]
+    ) -> Sequence[int | HsmError]:
+        keks = self._keks(item.key for item in batch)
+        items = [
+            UnwrapItem(keks[id(key)], wrapped, aad, place)
+            for (key, wrapped, aad), place in zip(batch, places, strict=True)
+        ]
+        began = time.perf_counter()
+        results = self.backend.unwrap_many(items)
+        self._unwraps.limit = self._unwrap_pace.after(time.perf_counter() - began, len(batch))
+        return results
+
+    def _keks(self, keys: Iterable[Key]) -> dict[int, Kek]:
+        """The keys as this HSM knows them, by identity: there are few of them in a batch."""
+        return {number: self.kek(key) for number, key in {id(key): key for key in keys}.items()}
+
+
+def _cut(view: memoryview) -> list[memoryview]:
+    """The places of the data keys in a buffer."""
+    return [view[at : at + DEK_BYTES] for at in range(0, len(view), DEK_BYTES)]
 
 
 class _Hop(Generic[T]):
@@ -369,6 +392,8 @@ def _operation(function: Callable[..., object]) -> str:
 
 def _outcomes(outcome: object) -> Mapping[str, int]:
     """How the operations of a hop ended, each with its reason."""
+    if isinstance(outcome, LockedBuffer):
+        return {_reason(outcome): len(outcome) // DEK_BYTES}
     if not isinstance(outcome, list):
         return {_reason(outcome): 1}
     return Counter(map(_reason, outcome))

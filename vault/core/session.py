@@ -218,7 +218,7 @@ class Session:
         lender = self._use(use.action, also) if also else None
         if use.reaches_out:
             # The log knows of it before the provider does.
-            intent = _state(content.stored.version.version, intent=request.intent())
+            intent = _state(content.stored.version, intent=request.intent())
             await self._record(use.action, opened_of(content.stored, ()), intent)
             content = self._use(use.action, name)
         material = self._material(content)
@@ -244,14 +244,14 @@ class Session:
         before.buffer.close()
 
     def _material(self, content: Content) -> Material:
-        name = content.stored.version.name
+        name = content.stored.name
         known = self._materials.get(name)
         if known is None:
             known = self._materials[name] = Material(
                 name,
-                content.stored.version.version,
+                content.stored.version,
                 content.stored.kind,
-                content.stored.version.field_names,
+                content.stored.field_names,
                 content.buffer.view,
                 content.stored.standing,
                 caller=self.caller,
@@ -285,7 +285,7 @@ class Session:
         if content is None:
             return
         after = json.loads(record.after_state or "{}")
-        opened = content.stored.version.version
+        opened = content.stored.version
         if record.action == "credential.put":
             if after.get("version", 0) > opened:
                 self.events.put_nowait(Changed(record.resource, after["version"]))
@@ -343,8 +343,7 @@ def new_session_id() -> str:
 
 def opened_of(stored: StoredVersion, names: tuple[str, ...] | None = None) -> Opened:
     """How a version is named to its caller: with these of its fields, or with all."""
-    version = stored.version
-    return Opened(version.name, version.version, stored.kind, version.field_names if names is None else names)
+    return Opened(stored.name, stored.version, stored.kind, stored.field_names if names is None else names)
 
 
 def _state(version: int, **after: object) -> str:

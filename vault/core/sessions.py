@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import functools
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +29,7 @@ from vault.core.session import (
     select,
 )
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
-from vault.crypto import contexts, hpke, memory, parcel, scopes
+from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
 from vault.crypto.approvals import Operation
 from vault.crypto.errors import FormatError
 from vault.errors import Reason, VaultError, invalid_field
@@ -37,7 +38,7 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vault.clock import Clock
     from vault.core.approvals import Approvals
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from vault.core.session import Content, Receipt, SessionSettings
     from vault.core.uses.material import Surroundings
     from vault.crypto.memory import LockedBuffer
-    from vault.model import AuditDraft, AuditRecord, Caller, Origin
+    from vault.model import AuditDraft, AuditRecord, Caller, Origin, StoredVersion
     from vault.store.ledger import Rows
 
 MAX_CREDENTIALS = 100
@@ -129,28 +130,20 @@ class Sessions:
         for one in stored:
             refuse_kept(one)
         session_id = new_session_id()
-        buffers = await self._envelopes.open_all(stored)
-        try:
-            contents = [content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)]
-            opened = tuple(
-                opened_of(content.stored, names or content.field_names)
-                for content, names in zip(contents, selected, strict=True)
-            )
-            sealed = _seal_parcel(suite, recipient_key, session_id, opened, contents)
-        finally:
-            for buffer in buffers:
-                buffer.close()
+        with await self._envelopes.open_parcel(stored) as whole:
+            opened, sealed = _seal_parcel(suite, recipient_key, session_id, stored, selected, whole)
+        action = approvals.BREAK_GLASS if approval_id else REVEAL
         records = tuple(
-            audit.granted(
-                caller,
-                approvals.BREAK_GLASS if approval_id else REVEAL,
-                item.name,
-                session_id=session_id,
-                after=canonical_json(
-                    {"version": item.version, "fields": list(item.field_names), "purpose": purpose}
-                ),
-            )
-            for item in opened
+            [
+                audit.granted(
+                    caller,
+                    action,
+                    item.name,
+                    session_id=session_id,
+                    after=_revealed_state(item.version, item.field_names, purpose),
+                )
+                for item in opened
+            ]
         )
         await self._begin(caller, records, break_glass(wanted[0]) if approval_id else None, approval_id)
         return Revealed(session_id, opened, sealed)
@@ -200,9 +193,7 @@ class Sessions:
         expire_time = min(self._clock.now() + (life or self._settings.max_life), token.expire_time)
         stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
         buffers = await self._envelopes.open_all(stored)
-        contents = {
-            item.version.name: content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)
-        }
+        contents = {item.name: content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)}
         session = Session(
             caller,
             contents,
@@ -405,18 +396,28 @@ def _seal_parcel(
     suite: hpke.HpkeSuite,
     recipient_key: bytes,
     session_id: str,
-    opened: tuple[Opened, ...],
-    contents: list[Content],
-) -> bytes:
-    with contextlib.ExitStack() as selected:
-        parts = [
-            content.buffer.view
-            if item.field_names == content.field_names
-            else selected.enter_context(select(content.buffer.view, item.field_names)).view
-            for item, content in zip(opened, contents, strict=True)
-        ]
-        with parcel.join(parts) as whole:
-            return _seal(suite, recipient_key, contexts.reveal_info(session_id, opened), whole.view)
+    stored: Sequence[StoredVersion],
+    selected: Sequence[tuple[str, ...]],
+    whole: LockedBuffer,
+) -> tuple[tuple[Opened, ...], bytes]:
+    """Of each credential in a parcel the fields that were asked for, none meaning all: what they are, and sealed."""
+    contents = parcel.split(whole.view)
+    held = [bundle.field_names(content) for content in contents]
+    wanted = [names or own for names, own in zip(selected, held, strict=True)]
+    opened = tuple([opened_of(item, names) for item, names in zip(stored, wanted, strict=True)])
+    info = contexts.reveal_info(session_id, opened)
+    if wanted == held:
+        return opened, _seal(suite, recipient_key, info, whole.view)
+    with contextlib.ExitStack() as parts:
+        chosen = [parts.enter_context(select(*each)).view for each in zip(contents, wanted, strict=True)]
+        with parcel.join(chosen) as joined:
+            return opened, _seal(suite, recipient_key, info, joined.view)
+
+
+@functools.lru_cache(maxsize=4096)
+def _revealed_state(version: int, names: tuple[str, ...], purpose: str) -> str:
+    """What the log says of a reveal: the same again and again, most of all within a bundle."""
+    return canonical_json({"version": version, "fields": list(names), "purpose": purpose})
 
 
 def _new_key() -> LockedBuffer:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -49,10 +49,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DEK_BYTES = 32
+KEY_BYTES = 32
 COMMITMENT_BYTES = 32
 _HEAD = 7
 _MAX_WRAPPED = 1024
 _MAX_KEK_VERSION = 2**32 - 1
+_DEK_DOMAIN, _CONTENT_DOMAIN = "strongroom/dek/v1", "strongroom/envelope/v1"
+_SHA256 = hashes.SHA256()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,18 @@ class EnvelopeContext:
     kek_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A parsed envelope."""
 
     suite: int
     kek_version: int
-    wrapped_dek: bytes = field(repr=False)
-    nonce: bytes = field(repr=False)
-    commitment: bytes = field(repr=False)
-    ciphertext: bytes = field(repr=False)
+    wrapped_dek: bytes
+    nonce: bytes
+    commitment: bytes
+    ciphertext: bytes
+
+    def __repr__(self) -> str:
+        return f"Envelope(suite={self.suite}, kek_version={self.kek_version})"
 
 
 class Head(NamedTuple):
@@ -84,6 +89,13 @@ class Head(NamedTuple):
     suite: int
     kek_version: int
     wrapped_dek: bytes
+
+
+class Binding(NamedTuple):
+    """What an envelope is bound to: its wrapped DEK by the HSM, its content by the DEK."""
+
+    dek: bytes
+    content: bytes
 
 
 def new_dek() -> LockedBuffer:
@@ -101,9 +113,27 @@ def wrap_aads(
     suite: suites.Suite, tenant: str, kek_name: str, kek_version: int
 ) -> Callable[[str, int], bytes]:
     """`wrap_aad` for many credentials and versions of a tenant under one key: what they share is encoded once."""
-    head = encode("strongroom/dek/v1", FORMAT, suite.number, tenant)
+    head = encode(_DEK_DOMAIN, FORMAT, suite.number, tenant)
     tail = append(b"", kek_name, kek_version)
     return lambda credential, version: append(head, credential, version) + tail
+
+
+def bindings(
+    suite: suites.Suite, tenant: str, kek_name: str, kek_version: int
+) -> Callable[[str, int], Binding]:
+    """What the envelopes of many credentials and versions of a tenant under one key are bound to.
+
+    What they share is encoded once.
+    """
+    dek_head = encode(_DEK_DOMAIN, FORMAT, suite.number, tenant)
+    dek_tail = append(b"", kek_name, kek_version)
+    content_head = encode(_CONTENT_DOMAIN, FORMAT, suite.number, tenant)
+
+    def bind(credential: str, version: int) -> Binding:
+        row = append(b"", credential, version)
+        return Binding(dek_head + row + dek_tail, content_head + row)
+
+    return bind
 
 
 def seal(
@@ -126,8 +156,9 @@ def seal(
     if len(nonce) != suite.nonce_bytes:
         raise FormatError("a nonce of this length does not fit the suite")
     bound = _bound(suite, context)
-    commitment = _commitment(dek, bound)
-    with _content_key(dek, bound) as key:
+    commitment = _commitment(dek.view, bound)
+    with allocate(KEY_BYTES) as key:
+        _derive_content_key(dek.view, bound, key.view)
         ciphertext = bytearray(len(plaintext) + suite.tag_bytes)
         suite.aead(key.view).encrypt_into(nonce, plaintext, bound, memoryview(ciphertext))
     return b"".join((head, nonce, commitment, ciphertext))
@@ -149,17 +180,17 @@ def parse_head(blob: bytes) -> Head:
 
 def parse(blob: bytes) -> Envelope:
     """Take an envelope apart. Raises `FormatError`, `UnknownSuite`."""
-    head = parse_head(blob)
-    nonce_at = _HEAD + 2 + len(head.wrapped_dek)
-    commitment_at = nonce_at + suites.suite(head.suite).nonce_bytes
+    number, kek_version, wrapped_dek = parse_head(blob)
+    nonce_at = _HEAD + 2 + len(wrapped_dek)
+    commitment_at = nonce_at + suites.suite(number).nonce_bytes
     ciphertext_at = commitment_at + COMMITMENT_BYTES
     return Envelope(
-        suite=head.suite,
-        kek_version=head.kek_version,
-        wrapped_dek=head.wrapped_dek,
-        nonce=blob[nonce_at:commitment_at],
-        commitment=blob[commitment_at:ciphertext_at],
-        ciphertext=blob[ciphertext_at:],
+        number,
+        kek_version,
+        wrapped_dek,
+        blob[nonce_at:commitment_at],
+        blob[commitment_at:ciphertext_at],
+        blob[ciphertext_at:],
     )
 
 
@@ -168,17 +199,39 @@ def open(envelope: Envelope, context: EnvelopeContext, dek: LockedBuffer) -> Loc
     suite = suites.suite(envelope.suite)
     if envelope.kek_version != context.kek_version:
         raise IntegrityError("an envelope does not verify")
-    bound = _bound(suite, context)
+    plaintext = allocate(plaintext_bytes(envelope))
+    try:
+        with allocate(KEY_BYTES) as key:
+            open_into(envelope, _bound(suite, context), dek.view, key.view, plaintext.view)
+    except BaseException:
+        plaintext.close()
+        raise
+    return plaintext
+
+
+def plaintext_bytes(envelope: Envelope) -> int:
+    """How long what is in it is."""
+    return len(envelope.ciphertext) - suites.suite(envelope.suite).tag_bytes
+
+
+def open_into(
+    envelope: Envelope, bound: bytes, dek: memoryview, key: memoryview, plaintext: memoryview
+) -> None:
+    """Decrypt into a view of exactly `plaintext_bytes`: the step of `open` that is done for each of many.
+
+    `bound` is the `Binding` of its content. `key` takes the content key, 32 bytes, and may be used again. All three
+    views are of locked memory, the caller's to wipe, also when this raises: `FormatError`, `IntegrityError`; nothing
+    is decrypted unless the commitment holds.
+    """
     if not hmac.compare_digest(_commitment(dek, bound), envelope.commitment):
         raise IntegrityError("an envelope does not verify")
-    plaintext = allocate(len(envelope.ciphertext) - suite.tag_bytes)
+    _derive_content_key(dek, bound, key)
     try:
-        with _content_key(dek, bound) as key:
-            suite.aead(key.view).decrypt_into(envelope.nonce, envelope.ciphertext, bound, plaintext.view)
+        suites.suite(envelope.suite).aead(key).decrypt_into(
+            envelope.nonce, envelope.ciphertext, bound, plaintext
+        )
     except InvalidTag:
-        plaintext.close()
         raise IntegrityError("an envelope does not verify") from None
-    return plaintext
 
 
 def replace_wrapped_dek(blob: bytes, kek_version: int, wrapped_dek: bytes) -> bytes:
@@ -208,23 +261,19 @@ def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:
 
 
 def _bound(suite: suites.Suite, context: EnvelopeContext) -> bytes:
-    return encode(
-        "strongroom/envelope/v1", FORMAT, suite.number, context.tenant, context.credential, context.version
-    )
+    return encode(_CONTENT_DOMAIN, FORMAT, suite.number, context.tenant, context.credential, context.version)
 
 
-def _content_key(dek: LockedBuffer, bound: bytes) -> LockedBuffer:
+def _derive_content_key(dek: memoryview, bound: bytes, into: memoryview) -> None:
     # The DEK is uniformly random, so HKDF's extract step has nothing to do (RFC 5869, section 3.3).
-    key = allocate(32)
-    HKDFExpand(hashes.SHA256(), 32, b"key\0" + bound).derive_into(dek.view, key.view)
-    return key
+    HKDFExpand(_SHA256, KEY_BYTES, b"key\0" + bound).derive_into(dek, into)
 
 
-def _commitment(dek: LockedBuffer, bound: bytes) -> bytes:
+def _commitment(dek: memoryview, bound: bytes) -> bytes:
     """What the envelope says of its DEK for everybody to read: so it need not lie in locked memory.
 
     As long as the hash, HKDF-Expand is a single HMAC (RFC 5869, section 2.3).
     """
     if len(dek) != DEK_BYTES:
         raise FormatError("a data key has 32 bytes")
-    return hmac.digest(dek.view, b"commitment\0" + bound + b"\x01", "sha256")
+    return hmac.digest(dek, b"commitment\0" + bound + b"\x01", "sha256")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 from vault.crypto.errors import BufferClosed, LockedMemoryExhausted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 _SLAB = 256 * 1024
@@ -229,6 +230,16 @@ def configure(*, limit_bytes: int) -> None:
 def allocate(size: int) -> LockedBuffer:
     """A zeroed locked buffer from this process's arena. Raises `LockedMemoryExhausted`."""
     return _arena.allocate(size)
+
+
+def concatenate(parts: Sequence[memoryview]) -> LockedBuffer:
+    """A locked buffer with the parts one after the other. Raises `LockedMemoryExhausted`."""
+    whole = allocate(sum(map(len, parts)))
+    at = 0
+    for part in parts:
+        whole.view[at : at + len(part)] = part
+        at += len(part)
+    return whole
 
 
 def statistics() -> ArenaStatistics:

@@ -15,15 +15,25 @@ if TYPE_CHECKING:
 _LENGTH = 4
 
 
+def room(sizes: Sequence[int]) -> tuple[LockedBuffer, list[memoryview]]:
+    """A parcel for bundles of these sizes, in order, and the view in which each is yet to be put."""
+    parcel = allocate(sum(sizes) + _LENGTH * len(sizes))
+    view = parcel.view
+    places = []
+    at = 0
+    for size in sizes:
+        start = at + _LENGTH
+        view[at:start] = size.to_bytes(_LENGTH, "big")
+        at = start + size
+        places.append(view[start:at])
+    return parcel, places
+
+
 def join(bundles: Sequence[memoryview]) -> LockedBuffer:
     """The bundles in one locked buffer, in order."""
-    parcel = allocate(sum(_LENGTH + len(bundle) for bundle in bundles))
-    at = 0
-    for bundle in bundles:
-        parcel.view[at : at + _LENGTH] = len(bundle).to_bytes(_LENGTH, "big")
-        at += _LENGTH
-        parcel.view[at : at + len(bundle)] = bundle
-        at += len(bundle)
+    parcel, places = room([len(bundle) for bundle in bundles])
+    for place, bundle in zip(places, bundles, strict=True):
+        place[:] = bundle
     return parcel
 
 

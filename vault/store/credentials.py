@@ -16,20 +16,31 @@ from vault.store.tables import credential_versions, credentials
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.store.rows import Row
 
 _ACTIVE = Standing.ACTIVE.value
+# As `_stored_from` takes them apart.
 _STORED = (
-    credential_versions,
+    credential_versions.c.name,
+    credential_versions.c.version,
+    credential_versions.c.tenant,
+    credentials.c.kind,
+    credential_versions.c.state,
     credentials.c.state.label("credential_state"),
-    credentials.c.standing.label("standing"),
-    credentials.c.kind.label("kind"),
-    credentials.c.latest_version.label("latest_version"),
+    credentials.c.standing,
+    credential_versions.c.suite,
+    credential_versions.c.kek_version,
+    credential_versions.c.field_names,
+    credential_versions.c.envelope,
 )
+# A look-up in a table costs a fifth of what the enumeration's own takes.
+_STATES = {state.value: state for state in CredentialState}
+_VERSION_STATES = {state.value: state for state in VersionState}
+_STANDINGS: dict[str | None, Standing] = {None: Standing.ACTIVE, **{each.value: each for each in Standing}}
 
 
 def credential_from(row: Row) -> Credential:
@@ -38,7 +49,7 @@ def credential_from(row: Row) -> Credential:
         name=row["name"],
         kind=row["kind"],
         labels=json.loads(row["labels"]),
-        state=CredentialState(row["state"]),
+        state=_STATES[row["state"]],
         latest_version=row["latest_version"],
         field_names=tuple(json.loads(row["field_names"])),
         etag=row["etag"],
@@ -48,7 +59,7 @@ def credential_from(row: Row) -> Credential:
         created_by=row["created_by"],
         updated_by=row["updated_by"],
         subject_id=row["subject_id"] or "",
-        standing=_standing(row["standing"]),
+        standing=_STANDINGS[row["standing"]],
         standing_note=row["standing_note"] or "",
         standing_by=row["standing_by"] or "",
         standing_time=row["standing_time"],
@@ -85,16 +96,12 @@ def credential_row(credential: Credential) -> Row:
     }
 
 
-def _standing(stored: str | None) -> Standing:
-    return Standing(stored) if stored else Standing.ACTIVE
-
-
 def version_from(row: Mapping[str, Any]) -> Version:
     """A version from its row."""
     return Version(
         name=row["name"],
         version=row["version"],
-        state=VersionState(row["state"]),
+        state=_VERSION_STATES[row["state"]],
         suite=row["suite"],
         kek_version=row["kek_version"],
         field_names=_field_names(row["field_names"]),
@@ -143,13 +150,13 @@ async def get_stored(
         latest = joined.where(
             credentials.c.name.in_(newest), credential_versions.c.version == credentials.c.latest_version
         )
-        for row in (await connection.execute(latest)).mappings():
-            found[row["name"], 0] = _stored_from(dict(row))
+        for stored in map(_stored_from, await connection.execute(latest)):
+            found[stored.name, 0] = stored
     missing: dict[str, Credential] = {}
     if exact:
         pair = tuple_(credential_versions.c.name, credential_versions.c.version)
-        for row in (await connection.execute(joined.where(pair.in_(exact)))).mappings():
-            found[row["name"], row["version"]] = _stored_from(dict(row))
+        for stored in map(_stored_from, await connection.execute(joined.where(pair.in_(exact)))):
+            found[stored.name, stored.version] = stored
         absent = {name for name, version in exact if (name, version) not in found}
         missing = {credential.name: credential for credential in await get_many(connection, sorted(absent))}
     return [found.get(key) or missing.get(key[0]) for key in wanted]
@@ -159,13 +166,11 @@ async def _get_newest(
     connection: AsyncConnection, names: Sequence[str]
 ) -> list[StoredVersion | Credential | None]:
     """The look-up that nearly every reveal makes: one statement, compiled once, straight to the driver if it can be."""
-    found: dict[str, StoredVersion] = {}
     if connection.dialect.name == "postgresql":
         rows = await driver_of(connection).fetch(_NEWEST_SQL, names)
     else:
-        rows = (await connection.execute(_NEWEST.where(credentials.c.name.in_(names)))).mappings().all()
-    for row in rows:
-        found[row["name"]] = _stored_from(row)
+        rows = await connection.execute(_NEWEST.where(credentials.c.name.in_(names)))
+    found = {stored.name: stored for stored in map(_stored_from, rows)}
     return [found.get(name) for name in names]
 
 
@@ -245,13 +250,18 @@ _NEWEST_SQL = str(
 )
 
 
-def _stored_from(row: Mapping[str, Any]) -> StoredVersion:
+def _stored_from(row: Iterable[Any]) -> StoredVersion:
+    name, version, tenant, kind, state, credential_state, standing, suite, kek_version, names, envelope = row
     return StoredVersion(
-        credential_state=CredentialState(row["credential_state"]),
-        standing=_standing(row["standing"]),
-        kind=row["kind"],
-        tenant=row["tenant"],
-        latest_version=row["latest_version"],
-        version=version_from(row),
-        envelope=row["envelope"],
+        name,
+        version,
+        tenant,
+        kind,
+        _VERSION_STATES[state],
+        _STATES[credential_state],
+        _STANDINGS[standing],
+        suite,
+        kek_version,
+        _field_names(names),
+        envelope,
     )

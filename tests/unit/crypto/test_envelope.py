@@ -222,7 +222,7 @@ class TestRewrap:
         blob, dek = seal(b"still here")
         newer = envelope.replace_wrapped_dek(blob, 2, wrapped)
         old, new = envelope.parse(blob), envelope.parse(newer)
-        assert dataclasses.replace(old, kek_version=2, wrapped_dek=wrapped) == new
+        assert old._replace(kek_version=2, wrapped_dek=wrapped) == new
         with envelope.open(new, dataclasses.replace(CONTEXT, kek_version=2), dek) as plaintext:
             assert plaintext.view == b"still here"
 

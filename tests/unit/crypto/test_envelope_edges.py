@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from vault.crypto import envelope, memory, suites
+from vault.crypto.encoding import encode
 from vault.crypto.envelope import EnvelopeContext
 from vault.crypto.errors import BufferClosed, FormatError, IntegrityError, UnknownSuite
 
@@ -67,7 +68,7 @@ def test_a_retired_suite_seals_nothing_new_but_still_opens(suite, dek, monkeypat
 
 @BOTH
 def test_nothing_is_decrypted_unless_the_commitment_holds(suite, dek, monkeypatch):
-    forged = dataclasses.replace(envelope.parse(sealed(suite, dek)), commitment=bytes(32))
+    forged = envelope.parse(sealed(suite, dek))._replace(commitment=bytes(32))
 
     def never(_key: memoryview) -> suites.Aead:
         raise AssertionError("decrypted first")
@@ -87,7 +88,7 @@ def test_a_refusal_does_not_say_what_did_not_fit(dek):
         {"kek_version": 9},
     ):
         with pytest.raises(IntegrityError) as caught:
-            envelope.open(dataclasses.replace(parsed, **wrong), CONTEXT, dek)
+            envelope.open(parsed._replace(**wrong), CONTEXT, dek)
         texts.add(str(caught.value))
     assert len(texts) == 1
 
@@ -136,3 +137,48 @@ def test_data_keys_are_random_and_have_256_bits():
     keys = [envelope.new_dek() for _ in range(16)]
     assert {len(key) for key in keys} == {32}
     assert len({bytes(key.view) for key in keys}) == 16
+
+
+@BOTH
+def test_what_many_are_bound_to_is_what_each_is(suite):
+    bind = envelope.bindings(suite, CONTEXT.tenant, CONTEXT.kek_name, CONTEXT.kek_version)
+    for credential, version in (("acme/plaid/item-1", 3), ("acme/a/b", 2**31), ("acme/ü", 0)):
+        context = dataclasses.replace(CONTEXT, credential=credential, version=version)
+        domain = ("strongroom/envelope/v1", envelope.FORMAT, suite.number)
+        assert bind(credential, version) == (
+            envelope.wrap_aad(suite, context),
+            encode(*domain, context.tenant, credential, version),
+        )
+
+
+@BOTH
+def test_many_open_one_after_the_other_with_one_buffer_for_their_keys(suite, dek):
+    bind = envelope.bindings(suite, CONTEXT.tenant, CONTEXT.kek_name, CONTEXT.kek_version)
+    bound = bind(CONTEXT.credential, CONTEXT.version).content
+    with memory.allocate(envelope.KEY_BYTES) as key:
+        for text in (SECRET, b"", b"another"):
+            parsed = envelope.parse(sealed(suite, dek, text))
+            assert envelope.plaintext_bytes(parsed) == len(text)
+            with memory.allocate(len(text)) as plaintext:
+                envelope.open_into(parsed, bound, dek.view, key.view, plaintext.view)
+                assert plaintext.view == text
+
+
+@BOTH
+@pytest.mark.parametrize("size", [16, 31, 33, 64])
+def test_a_data_key_of_another_length_opens_nothing(suite, dek, size):
+    parsed = envelope.parse(sealed(suite, dek))
+    with memory.allocate(size) as other, memory.allocate(envelope.KEY_BYTES) as key:
+        with memory.allocate(len(SECRET)) as plaintext, pytest.raises(FormatError):
+            envelope.open_into(parsed, b"bound", other.view, key.view, plaintext.view)
+        assert not any(key.view)
+
+
+@BOTH
+def test_where_the_commitment_does_not_hold_neither_key_nor_content_is_made(suite, dek):
+    parsed = envelope.parse(sealed(suite, dek))
+    with memory.allocate(envelope.KEY_BYTES) as key, memory.allocate(len(SECRET)) as plaintext:
+        with pytest.raises(IntegrityError):
+            envelope.open_into(parsed, b"bound to another", dek.view, key.view, plaintext.view)
+        assert not any(key.view)
+        assert not any(plaintext.view)

@@ -388,3 +388,9 @@ def test_the_limit_of_the_process_can_be_set(monkeypatch):
 def test_to_be_out_of_memory_is_not_to_find_something_damaged():
     """Whoever takes a `CryptoError` for damaged data must not take this for it."""
     assert not issubclass(LockedMemoryExhausted, CryptoError)
+
+
+@pytest.mark.parametrize("parts", [[], [b""], [b"ab", b"", b"cde"]])
+def test_parts_are_put_together_in_order(parts):
+    with memory.concatenate([memoryview(part) for part in parts]) as whole:
+        assert whole.view == b"".join(parts)

@@ -49,3 +49,14 @@ def test_a_wiped_bundle_cannot_be_joined():
     buffer.close()
     with pytest.raises(BufferClosed):
         parcel.join([buffer.view])
+
+
+def test_what_is_put_in_its_room_is_a_parcel():
+    bundles = [b"ab", b"", b"cde"]
+    empty, places = parcel.room([len(bundle) for bundle in bundles])
+    with empty:
+        assert [bytes(place) for place in places] == [bytes(2), b"", bytes(3)]
+        for place, bundle in zip(places, bundles, strict=True):
+            place[:] = bundle
+        with parcel.join([memoryview(bundle) for bundle in bundles]) as joined:
+            assert empty.view == joined.view

@@ -86,8 +86,8 @@ async def run(material: Material, request: OauthRefresh, surroundings: Surroundi
         until = asyncio.get_running_loop().time() + patience
         while asyncio.get_running_loop().time() < until:
             (newest,) = await outside.credentials.stored([(material.name, 0)])
-            if newest.version.version > material.version:
-                return _done(Refreshed(newest.version.version, refreshed=False, expires_at=0))
+            if newest.version > material.version:
+                return _done(Refreshed(newest.version, refreshed=False, expires_at=0))
             if newest.standing is Standing.UPDATE_REQUIRED:
                 raise update_required()
             lease = secrets.token_urlsafe(16)

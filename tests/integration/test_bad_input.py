@@ -951,6 +951,7 @@ GOOD: dict[str, Good] = {
             ),
             "homes": HOMES,
             "request_id": REQUEST_IDS,
+            "validate_only": (),
         },
         tenant="system",
     ),

@@ -201,6 +201,48 @@ def test_two_paths_that_would_become_one_name_are_not_taken_for_one(site: VaultS
 
 
 @on_sqlite
+def test_odd_input_is_imported_whole_or_refused_by_its_place_and_what_was_done_is_told(
+    site: VaultSite, profile: Path
+) -> None:
+    top = f"odd{secrets.token_hex(4)}"
+
+    def line(path: str, **fields: str) -> bytes:
+        return json.dumps({"path": f"{top}/{path}", "fields": fields}).encode()
+
+    lines = [
+        line("twice", key="first"),
+        line("twice", key="hush-hush"),
+        line("large", key="hush" * 262_144),
+        line("//", key="x"),
+        line("a/b/c/d/e/f/g/h/i", key="x"),
+        line("digits", **{"2fa": "x"}),
+        line("good", key="x", empty="", text="\u00e9\n\r\n\t'\""),
+    ]
+    code, report, errors = run(profile, "json-lines", stdin=b"\xef\xbb\xbf" + b"\r\n".join(lines))
+    assert (code, report["counts"]) == (1, {"imported": 2, "failed": 5}), report
+    assert "hush" not in json.dumps(report) + errors
+    assert revealed(site, f"acme/{top}/twice") == {"key": "first"}
+    assert revealed(site, f"acme/{top}/good") == {"key": "x", "empty": "", "text": "\u00e9\n\r\n\t'\""}
+    code, rehearsed, _ = run(profile, "json-lines", "--dry-run", stdin=b"\n".join(lines[2:]))
+    assert (code, rehearsed["counts"]) == (1, {"exists": 1, "failed": 4}), "a dry run refuses the same"
+
+    # A source that breaks off: what came before is in the report.
+    for number, broken in enumerate(
+        (b'{"path": "a/b", "fields": {"k": "1", "k": "hush"}}', b'{"path": "hush', b"\xff\xfe", b'"hush"')
+    ):
+        many = [line(f"many{number}/{n}", key="x") for n in range(64)]
+        code, report, errors = run(profile, "json-lines", stdin=b"\n".join([*many, broken]))
+        assert (code, report["counts"]) == (2, {"imported": 64})
+        assert "line 65" in errors
+        assert "hush" not in errors
+    # Bytes that are no text are bytes of a value all the same.
+    code, report, _ = run(profile, "env", "--path", f"{top}/env", stdin=b"KEY=\xff\xfe\n")
+    assert (code, report["counts"]) == (0, {"imported": 1})
+    with site.client() as vault, vault.reveal(f"acme/{top}/env", purpose="test")[0] as found:
+        assert bytes(found["key"]) == b"\xff\xfe"
+
+
+@on_sqlite
 def test_a_source_that_is_down_or_refuses_is_said_in_one_line(
     double: Double, profile: Path, tmp_path: Path
 ) -> None:
@@ -221,6 +263,7 @@ def test_a_source_that_is_down_or_refuses_is_said_in_one_line(
         ('KEY="-----BEGIN\nabc\n-----END"\nB=1 # note\n', {"KEY": b"-----BEGIN\nabc\n-----END", "B": b"1"}),
         ('A=x#y\r\nB="q" # z\r\n', {"A": b"x#y", "B": b"q"}),
         ("A=1\nA=2", {"A": b"2"}),
+        ("\ufeffA=1\r\nB='x\r\ny'", {"A": b"1", "B": b"x\r\ny"}),
     ],
 )  # fmt: skip
 def test_an_env_file_is_read_as_shells_read_it(text: str, fields: dict[str, bytes]) -> None:

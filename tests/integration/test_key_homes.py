@@ -35,7 +35,7 @@ CACHED = 4
 class TwoTokens:
     """A vault on two SoftHSM tokens, either of which can be taken away and given back."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "sqlite:///strongroom.db") -> None:
         self._aside = folder / "aside"
         self._aside.mkdir()
         softhsm = folder / "softhsm"
@@ -45,14 +45,16 @@ class TwoTokens:
             "hsm": {"cached_keys": CACHED, "wait_seconds": 1.0},
             "second_hsm": {"uri": self.uris[1], "cached_keys": CACHED, "wait_seconds": 1.0},
         }
-        self.site = VaultSite(
-            folder / "vault", "sqlite:///strongroom.db", self.uris[0], config_file(softhsm), settings
-        )
+        self.site = VaultSite(folder / "vault", url, self.uris[0], config_file(softhsm), settings)
 
     def take(self, number: int) -> None:
         serial = self.uris[number].partition("serial=")[2].partition("?")[0]
         (place,) = [path for path in self._tokens.iterdir() if path.name.replace("-", "").endswith(serial)]
         shutil.move(place, self._aside / place.name)
+
+    def objects(self) -> list[Path]:
+        """Everything that lies in the two, a file each."""
+        return list(self._tokens.glob("*/*.object"))
 
     def give_back(self) -> None:
         for place in list(self._aside.iterdir()):

@@ -85,7 +85,8 @@ def test_a_quarantined_version_is_emptied_first_and_its_reads_can_be_refused(
     suspect = operator.describe_key("acme").key.version
     assert len(operator.key_uses("acme", suspect)) == COUNT
     dry = operator.quarantine_key("acme", suspect, refuse_reads=True, validate_only=True)
-    assert (dry.job.total, dry.job.job_id, dry.key.state) == (COUNT, "", key_pb2.KEY_STATE_ACTIVE)
+    assert (dry.job.total, dry.job.job_id, dry.key.state) == (COUNT, "", key_pb2.KEY_STATE_SEALED_OFF)
+    assert operator.describe_key("acme").key.version == suspect
 
     found = operator.quarantine_key("acme", suspect, refuse_reads=True)
 
@@ -140,7 +141,8 @@ def test_a_version_is_destroyed_when_its_time_has_come_and_only_with_approval(
     )
     assert refused(lambda: operator.destroy_key("acme", old)) == "APPROVAL_REQUIRED"
     dry = operator.destroy_key("acme", old, validate_only=True)
-    assert dry.key.state == key_pb2.KEY_STATE_DECRYPT_ONLY
+    assert dry.key.state == key_pb2.KEY_STATE_DESTROY_SCHEDULED
+    assert standing(operator, old).key.state == key_pb2.KEY_STATE_DECRYPT_ONLY
     later = operator.destroy_key("acme", old, approval_id=approval(vault, operator, old))
     assert later.key.state == key_pb2.KEY_STATE_DESTROY_SCHEDULED
     assert standing(operator, old).HasField("destroy_time")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.integration.wire import Wire, until
 from tests.support import seeding
 from vault.cli.jobs import EXIT_NOT_ALL_DONE
+from vault.cli.verification import EXIT_NOT_VALID
 from vault.client import StrongroomError
 from vault.crypto import notes
 from vault.v1 import job_pb2 as pb
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from vault.client import Client
 
 COUNT = 1200
+MANY = 12_000
+MOST_MORE = 128 * 1024 * 1024
 LIST_FAILURES = "/vault.v1.JobService/ListFailures"
 
 
@@ -203,7 +207,22 @@ def test_the_report_binds_every_failure_and_each_can_be_listed(
     assert listed.returncode == 0, listed.stderr
     assert [item["name"] for item in json.loads(listed.stdout)] == damaged
     postgres.sql(database, f"UPDATE job_failures SET reason = 'HSM_UNAVAILABLE' WHERE name = '{damaged[1]}'")
-    assert strongroom(fresh_site, "keys", "failures", "acme", job_id).returncode == EXIT_NOT_ALL_DONE
+    assert strongroom(fresh_site, "keys", "failures", "acme", job_id).returncode == EXIT_NOT_VALID
+    # As an auditor does it, without the vault: the report, and the list that was kept beside it.
+    kept, failures = (fresh_site.folder / name for name in ("report", "failures.json"))
+    kept.write_text(job.report)
+    failures.write_text(listed.stdout)
+    audited = ("keys", "verify-report", str(kept), "--key", verifier, "--failures", str(failures))
+    assert offline(*audited) == 0
+    failures.write_text(listed.stdout.replace(damaged[2], damaged[2].replace("29", "28")))
+    assert offline(*audited) == EXIT_NOT_VALID
+    kept.write_text(job.report.replace('"failed":3', '"failed":0'))
+    assert offline(*audited[:-2]) == EXIT_NOT_VALID
+
+
+def offline(*arguments: str) -> int:
+    words = [sys.executable, "-m", "vault.cli", *arguments]
+    return subprocess.run(words, capture_output=True, check=False, timeout=60).returncode
 
 
 def strongroom(site: VaultSite, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -222,3 +241,56 @@ def strongroom(site: VaultSite, *arguments: str) -> subprocess.CompletedProcess[
         timeout=60,
         env={**os.environ, "COLUMNS": "200"},
     )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_report_of_more_failures_than_it_can_name_still_fits_and_binds_them_all(
+    fresh_site: VaultSite, postgres: Postgres
+) -> None:
+    fresh_site.start()
+    with fresh_site.system() as system:
+        system.create_tenant("acme")
+        verifier = system.checkpoint().verifier_key
+    # The longest names that there are, so that ten thousand of them are more than an answer holds.
+    folder = "/".join(["x" * 63] * 6)
+    seeding.seed_by_copy(fresh_site.config_file, MANY, folder=folder)
+    database = fresh_site.database_url.rpartition("/")[2]
+    postgres.sql(
+        database,
+        "UPDATE credential_versions SET envelope = set_byte(envelope, 12, 255 - get_byte(envelope, 12))",
+    )
+    memory = Memory(fresh_site.worker_pids()[0])
+    with fresh_site.operator() as client:
+        client.rotate_key("acme")
+        before = memory.most()
+        job = finished(client, client.start_job("acme", "rewrap"))
+        assert (job.state, job.done, job.failed) == (pb.JOB_STATE_FAILED, 0, MANY)
+        assert memory.most() - before < MOST_MORE
+    report = report_of(job, verifier)
+    names = [f"acme/{folder}/{number:07}" for number in range(MANY)]
+    named = [item["name"] for item in report["failures"]]
+    assert named == names[: len(named)]
+    assert 1000 < len(named) < MANY
+    listed = strongroom(fresh_site, "keys", "failures", "acme", job.job_id, "--output", "json")
+    assert listed.returncode == 0, listed.stderr
+    assert [item["name"] for item in json.loads(listed.stdout)] == names
+    kept, failures = (fresh_site.folder / name for name in ("report", "failures.json"))
+    assert strongroom(fresh_site, "keys", "report", "acme", job.job_id, "--out", str(kept)).returncode == 0
+    failures.write_text(listed.stdout)
+    audited = ("keys", "verify-report", str(kept), "--key", verifier, "--failures", str(failures))
+    assert offline(*audited) == 0
+    failures.write_text(json.dumps(json.loads(listed.stdout)[:-1]))
+    assert offline(*audited) == EXIT_NOT_VALID, "the last one is bound too, though it is not named"
+
+
+class Memory:
+    """The resident memory of a process."""
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+
+    def most(self) -> int:
+        """The most that it ever was, in bytes."""
+        (line,) = [line for line in self._status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024

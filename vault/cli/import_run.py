@@ -40,7 +40,7 @@ class Run:
         self._source = source
         self._rules = rules
         self._dry_run = dry_run
-        self._claimed: dict[str, tuple[str, str]] = {}
+        self._claimed: dict[str, object] = {}
 
     def one(self, read: Callable[[], Item]) -> list[Line]:
         """Read an item and import what the rules make of it."""
@@ -61,9 +61,9 @@ class Run:
         if rule.skip:
             return Line(item.path, "", "skipped")
         # One operation of the interpreter, so the first of two threads wins.
-        claim = (item.path, rule.path)
-        if self._claimed.setdefault(name, claim) != claim:
-            return Line(item.path, name, "failed", "another path became this name already")
+        claim = object()
+        if self._claimed.setdefault(name, claim) is not claim:
+            return Line(item.path, name, "failed", "something else became this name already")
         try:
             fields = rule.select(source_fields)
             status = self._look(name, fields) if self._dry_run else self._put(item, rule, name, fields)

@@ -25,6 +25,7 @@ _LINE = re.compile(
 _BLANK = re.compile(rb"[ \t]*(?:#[^\r\n]*)?(?:\r?\n|\Z)")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_BOM = b"\xef\xbb\xbf"
 _MAX_STDIN = 64 * 1024 * 1024
 
 
@@ -95,7 +96,7 @@ def parse_env(content: bytes | bytearray) -> dict[str, bytearray]:
     Values may span lines within quotes; nothing is interpolated. Raises `SourceError` that names the line.
     """
     fields: dict[str, bytearray] = {}
-    at = 0
+    at = len(_BOM) if content.startswith(_BOM) else 0
     while at < len(content):
         if blank := _BLANK.match(content, at):
             at = blank.end()
@@ -119,14 +120,23 @@ def _unescape(value: bytes) -> bytes:
 
 def _item_of(number: int, line: bytes) -> Item:
     try:
-        document = json.loads(line)
+        document = json.loads(line, object_pairs_hook=_once)
         path, fields = document["path"], document["fields"]
         if not isinstance(path, str) or set(document) != {"path", "fields"}:
             raise ValueError  # noqa: TRY301 - the same answer for all that is wrong
         values = {str(name): bytearray(value.encode()) for name, value in fields.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise SourceError(f'line {number}: not {{"path": "...", "fields": {{"name": "text"}}}}') from None
+        form = '{"path": "...", "fields": {"name": "text"}}, no name twice'
+        raise SourceError(f"line {number}: not {form}") from None
     return Item(path, "", values)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON in which no name stands twice: one of the two would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
 
 
 def _read_stdin() -> bytearray:

@@ -115,14 +115,20 @@ def _import(
     lines: list[Line] = []
     progress = _Progress()
     run = Run(vault, source.name, rules, dry_run)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # In chunks, so that no more than a few secrets are in memory at once, however many there are.
-        while chunk := _read(lambda: list(islice(source.items, _CHUNK))):
-            for done in pool.map(run.one, chunk):
-                lines.extend(done)
-            progress.show(lines)
-    progress.end()
-    _report(source.name, lines, dry_run=dry_run, output=output)
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            # In chunks, so that no more than a few secrets are in memory at once, however many there are.
+            while chunk := _read(lambda: list(islice(source.items, _CHUNK))):
+                for done in pool.map(run.one, chunk):
+                    lines.extend(done)
+                progress.show(lines)
+    finally:
+        # Also of a source that broke off: what was done is done.
+        progress.end()
+        _report(source.name, lines, dry_run=dry_run, output=output)
+    counts = Counter(line.status for line in lines)
+    if counts["failed"] or counts["unmapped"]:
+        raise typer.Exit(EXIT_NOT_ALL)
 
 
 def _read(read: Callable[[], T]) -> T:
@@ -158,8 +164,6 @@ def _report(source: str, lines: list[Line], *, dry_run: bool, output: Format) ->
         for line in _worth_a_look(lines, dry_run=dry_run):
             print(f"{line.status:<12}  {line.path} -> {line.name or '-'}  {line.reason}".rstrip())
         print("  ".join(f"{status}: {count}" for status, count in sorted(counts.items())) or "nothing there")
-    if counts["failed"] or counts["unmapped"]:
-        raise typer.Exit(EXIT_NOT_ALL)
 
 
 def _worth_a_look(lines: list[Line], *, dry_run: bool) -> Iterator[Line]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.inputs import MAX_INT32
-from vault.cli.output import Format, Output, show, show_all
+from vault.cli.inputs import MAX_INT32, read_text
+from vault.cli.output import Format, Output, show, show_all, show_dict
+from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
 
 if TYPE_CHECKING:
     from vault.client import Client
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `strongroom keys`."""
     for command in (rewrap, reencrypt, watch, pause, resume, cancel, throttle, report, failures):
         app.command()(command)
+    app.command("verify-report")(verify_report)
     app.command("jobs")(list_)
 
 
@@ -203,18 +204,45 @@ def failures(
     output: Output = Format.TABLE,
 ) -> None:
     """List all that a job could not do, and hold it against the signed report if there is one."""
+    from vault.core.rotation_report import failures_digest, said  # noqa: PLC0415 - slow to import
+
     with client(profile, token_file) as vault:
         job = vault.get_job(tenant, job_id)
         found = vault.list_job_failures(tenant, job_id)
     show_all(output, found, ("name", "version", "reason", "create_time"))
-    digest = hashlib.sha256()
-    for item in found:
-        line = json.dumps([item.name, item.version, item.reason], separators=(",", ":"))
-        digest.update(f"{line}\n".encode())
-    # A note's text: the line that says what it is, and the report (`docs/formats.md`).
-    if job.report and json.loads(job.report.splitlines()[1])["failures_sha256"] != digest.hexdigest():
+    digest = failures_digest((item.name, item.version, item.reason) for item in found)
+    if job.report and said(job.report)["failures_sha256"] != digest:
         typer.echo("strongroom: these are not the failures of the signed report", err=True)
-        raise typer.Exit(EXIT_NOT_ALL_DONE)
+        raise typer.Exit(EXIT_NOT_VALID)
+
+
+def verify_report(
+    file: Annotated[Path, typer.Argument(help="The report, as `keys report --out` wrote it.")],
+    *,
+    key: Keys,
+    failures: Annotated[
+        Path | None, typer.Option(help="All failures, as `keys failures --output json` gave them.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Verify a job's report without the vault, and if given that these are its failures. Exit code 5 if not."""
+    from vault.core.rotation_report import failures_digest, verify_report  # noqa: PLC0415 - slow to import
+    from vault.crypto.errors import CryptoError  # noqa: PLC0415
+
+    keys = read_keys(key)
+    try:
+        values = verify_report(read_text(file), keys)
+    except CryptoError as error:
+        show_dict(output, {"valid": False, "finding": str(error)})
+        raise typer.Exit(EXIT_NOT_VALID) from None
+    valid = True
+    if failures is not None:
+        listed = json.loads(read_text(failures))
+        digest = failures_digest((item["name"], item["version"], item["reason"]) for item in listed)
+        valid = values["failures_sha256"] == digest
+    show_dict(output, {"valid": valid, **values})
+    if not valid:
+        raise typer.Exit(EXIT_NOT_VALID)
 
 
 def follow(vault: Client, job: job_pb2.RewrapJob, output: Format, *, leave: bool = False) -> None:

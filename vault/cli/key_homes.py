@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.jobs import Detach, Rate, Tenant, follow
-from vault.cli.output import Format, Output, show_dict
+from vault.cli.jobs import Detach, DryRun, Rate, Tenant, follow
+from vault.cli.output import Format, Output, as_dict, show_dict
 from vault.cli.server import ConfigFile
 from vault.model import Placement
 
@@ -51,38 +51,57 @@ def move(
     *,
     to: Annotated[str, typer.Option(help="The HSM: `first`, `second`, or its name.")],
     max_per_second: Rate = 0,
+    dry_run: DryRun = False,
     detach: Detach = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Move a tenant to another HSM: a new key there, and a job that brings everything under it."""
-    _relocate(tenant, [to], max_per_second, detach, profile, token_file, output)
+    _relocate(tenant, [to], max_per_second, profile, token_file, output, dry_run=dry_run, detach=detach)
 
 
 def mirror(
     tenant: Tenant,
     *,
     max_per_second: Rate = 0,
+    dry_run: DryRun = False,
     detach: Detach = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Mirror a tenant in both HSMs: a new key in each, and a job that brings everything under both."""
-    _relocate(tenant, ["first", "second"], max_per_second, detach, profile, token_file, output)
+    _relocate(
+        tenant,
+        ["first", "second"],
+        max_per_second,
+        profile,
+        token_file,
+        output,
+        dry_run=dry_run,
+        detach=detach,
+    )
 
 
 def _relocate(
     tenant: str,
     backends: list[str],
     max_per_second: int,
-    detach: bool,
     profile: Path,
     token_file: Path | None,
     output: Format,
+    *,
+    dry_run: bool,
+    detach: bool,
 ) -> None:
     with client(profile, token_file) as vault:
+        if dry_run:
+            key = vault.rotate_key(tenant, validate_only=True, homes=homes(None, backends))
+            # All that there is: whatever wraps it now will be older than the new key.
+            total = sum(item.credential_versions for item in vault.key_status(tenant).versions)
+            show_dict(output, {"key": as_dict(key), "total": total})
+            return
         vault.rotate_key(tenant, homes=homes(None, backends))
         job = vault.start_job(tenant, "rewrap", max_per_second=max_per_second)
         follow(vault, job, output, leave=detach)
@@ -94,14 +113,27 @@ def rotate_root(
     resume: Annotated[
         bool, typer.Option("--resume", help="Make no new key; go on with the last one.")
     ] = False,
+    dry_run: DryRun = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Make a new root key, in every HSM there is, and wrap every wrapped key under it. Can be done under load.
 
     Ended early, it goes on with --resume. The old root stays in the HSM.
     """
+    if dry_run:
+        root, left = asyncio.run(_describe_rotation(config, resume=resume))
+        show_dict(output, {"root_version": root, "to_rewrap": left})
+        return
     root, done = asyncio.run(_rotate_root(config, resume=resume))
     show_dict(output, {"root_version": root, "rewrapped": done})
+
+
+async def _describe_rotation(config: Path, *, resume: bool) -> tuple[int, int]:
+    from vault import config as configuration  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
+
+    async with foundation(configuration.load(config)) as base:
+        return await base.keyring.describe_root_rotation(resume=resume)
 
 
 async def _rotate_root(config: Path, *, resume: bool) -> tuple[int, int]:

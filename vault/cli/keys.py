@@ -25,8 +25,11 @@ Tenant = Annotated[str, typer.Argument(help="The tenant.")]
 
 
 @app.command()
-def init(*, config: ConfigFile, output: Output = Format.TABLE) -> None:
+def init(*, config: ConfigFile, dry_run: jobs.DryRun = False, output: Output = Format.TABLE) -> None:
     """Make the vault's own keys in the HSM, those that are missing. Run once, before the first `serve`."""
+    if dry_run:
+        show_dict(output, {"missing": asyncio.run(_missing_system_keys(config))})
+        return
     made = asyncio.run(create_system_keys(config))
     show_dict(output, {"made": made, "result": "the vault has all its own keys"})
 
@@ -42,10 +45,19 @@ async def create_system_keys(config: Path) -> list[str]:
         return [key.label for key in made]
 
 
+async def _missing_system_keys(config: Path) -> list[str]:
+    from vault import config as configuration  # noqa: PLC0415
+    from vault.server.foundation import foundation  # noqa: PLC0415
+
+    async with foundation(configuration.load(config)) as base:
+        return await base.keyring.missing_system_keys()
+
+
 @app.command("create-tenant")
 def create_tenant(
     tenant: Tenant,
     *,
+    dry_run: jobs.DryRun = False,
     placement: PlacementOption = None,
     backend: BackendOption = None,
     profile: ProfileFile = DEFAULT_PROFILE,
@@ -54,7 +66,7 @@ def create_tenant(
 ) -> None:
     """Make a tenant and its first key."""
     with client(profile, token_file) as vault:
-        show(output, vault.create_tenant(tenant, homes=homes(placement, backend)))
+        show(output, vault.create_tenant(tenant, validate_only=dry_run, homes=homes(placement, backend)))
 
 
 @app.command()

@@ -342,9 +342,11 @@ class AsyncClient:
         """The vault's public keys, as a JWK set in JSON."""
         return await self._drive(self._access.jwks())
 
-    async def create_tenant(self, tenant: str, *, homes: key_pb2.KeyHomes | None = None) -> key_pb2.Key:
-        """Make a tenant and its first key."""
-        return await self._run(keys.create_tenant(self._access, tenant, homes))
+    async def create_tenant(
+        self, tenant: str, *, validate_only: bool = False, homes: key_pb2.KeyHomes | None = None
+    ) -> key_pb2.Key:
+        """Make a tenant and its first key; `validate_only`: only say what it would be."""
+        return await self._run(keys.create_tenant(self._access, tenant, homes, validate_only=validate_only))
 
     async def rotate_key(
         self,

@@ -341,9 +341,11 @@ class Client:
         """The vault's public keys, as a JWK set in JSON."""
         return self._drive(self._access.jwks())
 
-    def create_tenant(self, tenant: str, *, homes: key_pb2.KeyHomes | None = None) -> key_pb2.Key:
-        """Make a tenant and its first key."""
-        return self._run(keys.create_tenant(self._access, tenant, homes))
+    def create_tenant(
+        self, tenant: str, *, validate_only: bool = False, homes: key_pb2.KeyHomes | None = None
+    ) -> key_pb2.Key:
+        """Make a tenant and its first key; `validate_only`: only say what it would be."""
+        return self._run(keys.create_tenant(self._access, tenant, homes, validate_only=validate_only))
 
     def rotate_key(
         self,

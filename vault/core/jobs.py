@@ -107,11 +107,11 @@ class Jobs:
         for _ in range(_TRIES):
             newest = await self._keyring.active(order.tenant, KeyPurpose.KEK)
             job, bounds = await self._plan(order, order.kind, suite, newest, draft.identity)
+            await self._refuse_second(job)
             if validate_only:
                 dry = canonical_json({"validate_only": True, "total": job.total})
                 await self._log.record(dataclasses.replace(draft, after_state=dry))
                 return JobProgress(dataclasses.replace(job, job_id=""))
-            await self._refuse_second(job)
             try:
                 made: str = await self._log.commit(_start_unit(draft, job, bounds, newest, repeat))
             except RotatedMeanwhile:
@@ -204,13 +204,16 @@ class Jobs:
                 end_time=now if change.state is JobState.CANCELLED else None,
             )
             if validate_only:
-                return Commit((dataclasses.replace(draft, after_state=_VALIDATED),))
+                return Commit((dataclasses.replace(draft, after_state=_VALIDATED),), (), after)
             record = dataclasses.replace(draft, before_state=_state(before), after_state=_state(after))
-            return Commit((record,), (Write("jobs", store.job_row(after)),))
+            return Commit((record,), (Write("jobs", store.job_row(after)),), after)
 
-        await self._log.commit(Unit((RowKey("jobs", (job_id,)),), decide))
+        changed: Job = await self._log.commit(Unit((RowKey("jobs", (job_id,)),), decide))
+        progress = await self.progress(tenant, job_id)
+        if validate_only:
+            return dataclasses.replace(progress, job=changed)
         self.started.set()
-        return await self.progress(tenant, job_id)
+        return progress
 
     async def _plan(
         self, order: Order, kind: JobKind, suite: int, newest: Key, identity: str

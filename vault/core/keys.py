@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from hsm import KeyAlgorithm
 from vault.core import audit, requests
+from vault.core.key_making import Making, label_of, summary
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
     SYSTEM_TENANT,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from vault.store.engine import Database
     from vault.store.ledger import Rows
 
-_LABEL_NAME = 20
 _REWRAP_AT_ONCE = 50
 _REMEMBERED = 1024  # keys, with all of their versions
 REWRAP_ROOT = "key.rewrap_root"
@@ -139,6 +137,21 @@ class Keyring:
 
     async def create_system_keys(self, actor: str) -> list[Key]:
         """Make the vault's own keys, those that are missing. Returns those that it made."""
+        made = []
+        for purpose, algorithm in await self._missing_system_keys():
+            draft = AuditDraft(SYSTEM_TENANT, actor, "key.create", "", Outcome.GRANTED, Origin())
+            made.append(await self._make(SYSTEM_TENANT, purpose, algorithm, draft, None))
+        return made
+
+    async def missing_system_keys(self) -> list[str]:
+        """The labels of the vault's own keys that `create_system_keys` would make."""
+        draft = AuditDraft(SYSTEM_TENANT, "", "key.create", "", Outcome.GRANTED, Origin())
+        return [
+            (await self._plan(SYSTEM_TENANT, purpose, algorithm, draft, None)).label
+            for purpose, algorithm in await self._missing_system_keys()
+        ]
+
+    async def _missing_system_keys(self) -> list[tuple[KeyPurpose, KeyAlgorithm]]:
         signs = self._hsm.backend.capabilities().signatures
         checkpoint = KeyAlgorithm.ED25519 if "EdDSA" in signs else KeyAlgorithm.EC_P256
         wanted = (
@@ -154,16 +167,20 @@ class Keyring:
                 else []
             ),
         )
-        made = []
-        for purpose, algorithm in wanted:
-            if (await self._learn(SYSTEM_TENANT, purpose)).active is not None:
-                continue
-            draft = AuditDraft(SYSTEM_TENANT, actor, "key.create", "", Outcome.GRANTED, Origin())
-            made.append(await self._make(SYSTEM_TENANT, purpose, algorithm, draft, None))
-        return made
+        return [
+            (purpose, algorithm)
+            for purpose, algorithm in wanted
+            if (await self._learn(SYSTEM_TENANT, purpose)).active is None
+        ]
 
     async def create_tenant(
-        self, caller: Caller, tenant: str, request_id: str, homes: Homes = Homes()
+        self,
+        caller: Caller,
+        tenant: str,
+        request_id: str,
+        homes: Homes = Homes(),
+        *,
+        validate_only: bool = False,
     ) -> Key:
         """Make a tenant and its first key-encryption key. Raises `TENANT_EXISTS`, `HSM_UNAVAILABLE`."""
         requests.customer_tenant(tenant)
@@ -171,6 +188,8 @@ class Keyring:
         widen(tenant)
         repeat = requests.repeat(caller, "key.create_tenant", request_id, tenant, str(homes))
         draft = audit.granted(caller, "key.create_tenant", f"{tenant}/keys")
+        if validate_only:
+            return await self._imagine(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, homes)
         return await self._make(tenant, KeyPurpose.KEK, KeyAlgorithm.AES_256, draft, repeat, homes)
 
     async def rotate(
@@ -188,11 +207,10 @@ class Keyring:
         repeat = requests.repeat(caller, "key.rotate", request_id, tenant, purpose.value, str(homes))
         draft = audit.granted(caller, "key.rotate", f"{tenant}/keys")
         active = await self.active(tenant, purpose)
+        algorithm = KeyAlgorithm(active.algorithm)
         if validate_only:
-            dry = canonical_json({"validate_only": True, "version": active.version})
-            await self._log.record(dataclasses.replace(draft, after_state=dry))
-            return active
-        return await self._make(tenant, purpose, KeyAlgorithm(active.algorithm), draft, repeat, homes)
+            return await self._imagine(tenant, purpose, algorithm, draft, homes)
+        return await self._make(tenant, purpose, algorithm, draft, repeat, homes)
 
     async def renew(self, tenant: str, purpose: KeyPurpose, draft: AuditDraft, *, instead_of: int = 0) -> Key:
         """Make a new version for whom the draft names, in the place of the active one, or of this version only.
@@ -283,6 +301,15 @@ class Keyring:
                 self._known.popitem(last=False)
         return known
 
+    async def _imagine(
+        self, tenant: str, purpose: KeyPurpose, algorithm: KeyAlgorithm, draft: AuditDraft, wish: Homes
+    ) -> Key:
+        """The next version of a key as it would be made; nothing but the question is recorded."""
+        imagined: Key = await self._log.commit(
+            (await self._plan(tenant, purpose, algorithm, draft, None, wish)).imagine()
+        )
+        return imagined
+
     async def _make(
         self,
         tenant: str,
@@ -292,22 +319,7 @@ class Keyring:
         repeat: requests.Repeat | None,
         wish: Homes = Homes(),
     ) -> Key:
-        async with self._database.read(with_system()) as connection:
-            existing = await keys.list_keys(connection, tenant, purpose)
-        previous = next((key for key in existing if key.state is KeyState.ACTIVE), None)
-        backend, homes = await self._homes(purpose, wish, previous)
-        new = _Making(
-            tenant=tenant,
-            purpose=purpose,
-            algorithm=algorithm,
-            version=existing[0].version + 1 if existing else 1,
-            label=_label(self._deployment, purpose, tenant, existing[0].version + 1 if existing else 1),
-            backend=backend,
-            homes=homes,
-            previous=previous,
-            draft=dataclasses.replace(draft, resource=draft.resource or f"{tenant}/{purpose}"),
-            repeat=repeat,
-        )
+        new = await self._plan(tenant, purpose, algorithm, draft, repeat, wish)
         # 1. Intent: the row, with the object id that the HSM's object will have.
         announced: Key | str = await self._log.commit(new.announce())
         if isinstance(announced, str):
@@ -315,14 +327,42 @@ class Keyring:
         # 2. Effect.
         made = [
             dataclasses.replace(home, wrapped=await self._hsm.create(announced, home))
-            for home in announced.homes or (KeyHome(backend),)
+            for home in announced.homes or (KeyHome(new.backend),)
         ]
-        if homes:
+        if new.homes:
             announced = dataclasses.replace(announced, homes=tuple(made))
         # 3. Outcome: from here on new writes use it.
         active: Key = await self._log.commit(new.activate(announced))
         self._known.pop((tenant, purpose), None)
         return active
+
+    async def _plan(
+        self,
+        tenant: str,
+        purpose: KeyPurpose,
+        algorithm: KeyAlgorithm,
+        draft: AuditDraft,
+        repeat: requests.Repeat | None,
+        wish: Homes = Homes(),
+    ) -> Making:
+        """What it takes to make the next version of a key. Raises `FIELD_INVALID` if it cannot lie where it shall."""
+        async with self._database.read(with_system()) as connection:
+            existing = await keys.list_keys(connection, tenant, purpose)
+        version = existing[0].version + 1 if existing else 1
+        previous = next((key for key in existing if key.state is KeyState.ACTIVE), None)
+        backend, homes = await self._homes(purpose, wish, previous)
+        return Making(
+            tenant=tenant,
+            purpose=purpose,
+            algorithm=algorithm,
+            version=version,
+            label=label_of(self._deployment, purpose, tenant, version),
+            backend=backend,
+            homes=homes,
+            previous=previous,
+            draft=dataclasses.replace(draft, resource=draft.resource or f"{tenant}/{purpose}"),
+            repeat=repeat,
+        )
 
     async def _homes(
         self, purpose: KeyPurpose, wish: Homes, previous: Key | None
@@ -375,6 +415,19 @@ class Keyring:
         draft = AuditDraft(SYSTEM_TENANT, actor, "key.rotate_root", "", Outcome.GRANTED, Origin())
         return await self._make(SYSTEM_TENANT, KeyPurpose.ROOT, KeyAlgorithm.AES_256_ROOT, draft, None)
 
+    async def describe_root_rotation(self, *, resume: bool) -> tuple[int, int]:
+        """The root version that a rotation would end with, and how many keys it would wrap anew."""
+        draft = AuditDraft(SYSTEM_TENANT, "", "key.rotate_root", "", Outcome.GRANTED, Origin())
+        version = (
+            (await self._root()).version
+            if resume
+            else (
+                await self._plan(SYSTEM_TENANT, KeyPurpose.ROOT, KeyAlgorithm.AES_256_ROOT, draft, None)
+            ).version
+        )
+        async with self._database.read() as connection:
+            return version, await keys.count_homes_not_under(connection, version)
+
     async def rewrap_to_root(self, actor: str) -> AsyncIterator[int]:
         """Wrap every wrapped key under the newest root; yields how many have been done.
 
@@ -405,9 +458,7 @@ class Keyring:
         await self._log.commit(
             Unit(
                 tuple(names),
-                lambda _rows, _now: Commit(
-                    (dataclasses.replace(draft, before_state=_summary(key)),), emptied
-                ),
+                lambda _rows, _now: Commit((dataclasses.replace(draft, before_state=summary(key)),), emptied),
             )
         )
         await self.renew_root(actor)
@@ -446,7 +497,7 @@ def _destroyed_root(actor: str, root: Key) -> Unit:
     def decide(rows: Rows, _now: datetime.datetime) -> Commit:
         row = rows.get("keys", *name.key)
         assert row is not None
-        record = dataclasses.replace(draft, before_state=_summary(root))
+        record = dataclasses.replace(draft, before_state=summary(root))
         return Commit((record,), (Write("keys", {**row, "state": KeyState.DESTROYED.value}),))
 
     return Unit((name,), decide)
@@ -469,129 +520,3 @@ def _rewrap_unit(actor: str, root: Key, before: Sequence[Key], after: Sequence[K
         return Commit((dataclasses.replace(draft, after_state=state),), writes)
 
     return Unit(tuple(names), decide)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Making:
-    """The two units that make a key version."""
-
-    tenant: str
-    purpose: KeyPurpose
-    algorithm: KeyAlgorithm
-    version: int
-    label: str
-    backend: str
-    homes: tuple[KeyHome, ...]
-    previous: Key | None
-    draft: AuditDraft
-    repeat: requests.Repeat | None
-
-    def announce(self) -> Unit:
-        """The unit that announces the key; its result is the key, or the version of an earlier answer."""
-        key = RowKey("keys", (self.tenant, self.purpose.value, self.version))
-        object_id = secrets.token_bytes(16)
-
-        def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            if self.repeat and (earlier := self.repeat.earlier(rows)) is not None:
-                return Commit((audit.repeated(self.draft),), (), earlier)
-            self._check_tenant(rows)
-            if rows.get("keys", *key.key) is not None:
-                raise VaultError(Reason.KEY_CHANGED, "another administrator is changing this key")
-            announced = Key(
-                tenant=self.tenant,
-                purpose=self.purpose,
-                version=self.version,
-                state=KeyState.PENDING,
-                algorithm=self.algorithm.value,
-                backend=self.backend,
-                label=self.label,
-                object_id=object_id,
-                create_time=now,
-                created_by=self.draft.identity,
-                homes=self.homes,
-            )
-            draft = dataclasses.replace(self.draft, action="key.announce", after_state=_summary(announced))
-            return Commit((draft,), (Write("keys", keys.key_row(announced)),), announced)
-
-        reads = (key, RowKey("tenants", (self.tenant,)), *(self.repeat.reads if self.repeat else ()))
-        return Unit(reads, decide)
-
-    def activate(self, announced: Key) -> Unit:
-        """The unit that puts the key to use; its result is the key."""
-        own = RowKey("keys", (self.tenant, self.purpose.value, self.version))
-        before = (
-            [RowKey("keys", (self.tenant, self.purpose.value, self.previous.version))]
-            if self.previous
-            else []
-        )
-
-        def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            writes: list[Write] = []
-            if self.previous:
-                old = rows.get("keys", *before[0].key)
-                if old is None or old["state"] != KeyState.ACTIVE.value:
-                    raise VaultError(Reason.KEY_CHANGED, "another administrator changed this key")
-                # First, so that at no moment two versions are active.
-                writes.append(Write("keys", {**old, "state": KeyState.DECRYPT_ONLY.value}))
-            active = dataclasses.replace(announced, state=KeyState.ACTIVE)
-            writes.append(Write("keys", keys.key_row(active)))
-            writes.extend(Write("key_homes", row) for row in keys.home_rows(active))
-            if self.purpose is KeyPurpose.KEK:
-                tenant = rows.get("tenants", self.tenant)
-                writes.append(Write("tenants", self._tenant_row(tenant, now)))
-            if self.repeat:
-                writes.extend(self.repeat.remember(str(self.version), now))
-            draft = dataclasses.replace(
-                self.draft,
-                before_state=_summary(self.previous) if self.previous else "",
-                after_state=_summary(active),
-            )
-            return Commit((draft,), tuple(writes), active)
-
-        reads = (own, *before, RowKey("tenants", (self.tenant,)), *(self.repeat.reads if self.repeat else ()))
-        return Unit(reads, decide)
-
-    def _check_tenant(self, rows: Rows) -> None:
-        if self.purpose is not KeyPurpose.KEK:
-            return
-        tenant = rows.get("tenants", self.tenant)
-        exists = tenant is not None
-        if self.draft.action == "key.create_tenant":
-            if exists:
-                raise VaultError(Reason.TENANT_EXISTS, "a tenant of this name exists")
-        elif tenant is None or not tenant["kek_version"]:  # version 0: the tenant was deleted
-            raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
-
-    def _tenant_row(self, row: dict[str, object] | None, now: datetime.datetime) -> dict[str, object]:
-        if row is not None:
-            return {**row, "kek_version": self.version}
-        return {
-            "tenant": self.tenant,
-            "kek_version": self.version,
-            "create_time": now,
-            "created_by": self.draft.identity,
-        }
-
-
-def _summary(key: Key) -> str:
-    return canonical_json(
-        {
-            "purpose": key.purpose.value,
-            "version": key.version,
-            "state": key.state.value,
-            "label": key.label,
-            "backends": list(key.backends),
-            "placement": key.placement.value,
-        }
-    )
-
-
-def _label(deployment: str, purpose: KeyPurpose, tenant: str, version: int) -> str:
-    """`<deployment>/<purpose>/<tenant>/v<N>`, at most 40 characters, which every HSM takes.
-
-    A long tenant name is cut and told apart by the beginning of its SHA-256.
-    """
-    name = tenant
-    if len(name) > _LABEL_NAME:
-        name = f"{tenant[: _LABEL_NAME - 9]}-{hashlib.sha256(tenant.encode()).hexdigest()[:8]}"
-    return f"{deployment}/{purpose.value}/{name}/v{version}"

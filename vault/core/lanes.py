@@ -14,11 +14,13 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
 import logging
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from vault.core import rotation_report
 from vault.core.jobs import ENDED, RotatedMeanwhile
 from vault.errors import Reason, VaultError
 from vault.model import (
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("strongroom.jobs")
 
 ACTOR = "strongroom"
-REPORT = "strongroom/rotation-report/v1"
 LEASE = datetime.timedelta(seconds=3)
 _LANES = 3
 # A chunk holds the log's one lock while it commits. Callers wait for that, so while there are any, chunks are small,
@@ -65,6 +66,9 @@ _STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
 _PAUSES = (0.1, 0.3, 1.0)
 _NAMED_FAILURES = 10_000
+# A report must fit into an answer (4 MiB, the default of gRPC's clients), however long the names.
+_NAMED_BYTES = 2 * 1024 * 1024
+_NAME_MARKS = 32  # what a report says around a failure beside its line
 
 
 class _NotMine(Exception):  # noqa: N818 - not an error: the world moved on
@@ -264,7 +268,7 @@ class Lanes:
             "tenant": job.tenant,
             "total": job.total,
         }
-        note = await self._checkpoints.attest(f"{REPORT}\n{canonical_json(report)}\n")
+        note = await self._checkpoints.attest(rotation_report.text(report))
         with contextlib.suppress(_NotMine):
             await self._log.commit(_end_unit(dataclasses.replace(ended, report=note), progress.done))
 
@@ -277,11 +281,18 @@ class Lanes:
             async with self._database.read() as connection:
                 page = await store.list_failures(connection, job_id, after=after, limit=_NAMED_FAILURES)
             for item in page:
-                digest.update(f"{canonical_json([item.name, item.version, item.reason])}\n".encode())
-            named = named or page
+                digest.update(rotation_report.failure_line(item.name, item.version, item.reason))
+            named = named or _that_fit(page)
             if len(page) < _NAMED_FAILURES:
                 return named, digest.hexdigest()
             after = (page[-1].name, page[-1].version)
+
+
+def _that_fit(failures: Sequence[JobFailure]) -> list[JobFailure]:
+    """The first failures, as many as a report has room for."""
+    sizes = (len(rotation_report.failure_line(item.name, item.version, item.reason)) for item in failures)
+    ends = itertools.accumulate(size + _NAME_MARKS for size in sizes)
+    return [item for item, end in zip(failures, ends, strict=True) if end <= _NAMED_BYTES]
 
 
 def _claim_unit(job: Job, part: JobRange, holder: str) -> Unit:

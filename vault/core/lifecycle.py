@@ -118,20 +118,23 @@ class Lifecycle:
         order = Order(tenant, JobKind.REENCRYPT, source_version=version, urgent=True)
         if validate_only:
             allowed = (KeyState.ACTIVE, *_EMPTYING)
-            await self._step(draft, key, _Step(QUARANTINE, allowed, to), validate_only=True)
-            return Quarantined(key, await self._jobs.begin(draft, order, None, validate_only=True))
+            key = await self._step(draft, key, _Step(QUARANTINE, allowed, to), validate_only=True)
+            return Quarantined(key, await self._begin(draft, order, validate_only=True))
         if key.state is KeyState.ACTIVE:
             rotating = dataclasses.replace(draft, action="key.rotate")
             await self._keyring.renew(tenant, KeyPurpose.KEK, rotating)
         key = await self._step(draft, key, _Step(QUARANTINE, _EMPTYING, to), validate_only=False)
         starting = dataclasses.replace(draft, action="job.start")
+        return Quarantined(key, await self._begin(starting, order, validate_only=False))
+
+    async def _begin(self, draft: AuditDraft, order: Order, *, validate_only: bool) -> JobProgress:
+        """The job that empties a version; the one that does so already if there is one."""
         try:
-            job = await self._jobs.begin(starting, order, None, validate_only=False)
+            return await self._jobs.begin(draft, order, None, validate_only)
         except VaultError as error:
             if error.reason is not Reason.JOB_RUNNING:
                 raise
-            job = await self._jobs.progress(tenant, error.metadata["job_id"])
-        return Quarantined(key, job)
+            return await self._jobs.progress(order.tenant, error.metadata["job_id"])
 
     async def restore(self, caller: Caller, tenant: str, version: int, *, validate_only: bool) -> Key:
         """Take one step back. For the errors see `KeyService.Restore`."""
@@ -174,7 +177,7 @@ class Lifecycle:
             moment = now + delay
             after = dataclasses.replace(current, state=KeyState.DESTROY_SCHEDULED)
             if validate_only:
-                return Commit((_validated(draft, current, after),), (), (current, moment))
+                return Commit((_validated(draft, current, after),), (), (after, moment))
             used = self._approvals.consume(rows, caller, operation, approval_id, now)
             order = KeyDestruction(
                 tenant, key.purpose, version, moment, caller.identity, approval_id, order_time=now
@@ -274,7 +277,7 @@ class Lifecycle:
             _refuse_unless(before, step.allowed)
             after = dataclasses.replace(before, state=step.to)
             if validate_only:
-                return Commit((_validated(draft, before, after),), (), before)
+                return Commit((_validated(draft, before, after),), (), after)
             writes = [Write("keys", store.key_row(after))]
             order = rows.get(ending.table, *ending.key)
             if order is not None and order["destroy_time"] is not None:

@@ -37,7 +37,11 @@ class KeyService:
     ) -> pb.KeyServiceCreateTenantResponse:
         """See the proto."""
         key = await self._keyring.create_tenant(
-            caller, request.tenant, request.request_id, wire.homes(request.homes)
+            caller,
+            request.tenant,
+            request.request_id,
+            wire.homes(request.homes),
+            validate_only=request.validate_only,
         )
         return pb.KeyServiceCreateTenantResponse(key=wire.key(key))
 

@@ -72,7 +72,7 @@ MESSAGES: dict[str, Fields] = {
     "JobServiceListFailuresRequest": Fields(("tenant", "job_id"), _PAGE),
     "JobServiceUpdateRequest": Fields(("tenant", "job_id", "command", "max_per_second", "validate_only")),
     "JobServiceWatchRequest": Fields(("tenant", "job_id")),
-    "KeyServiceCreateTenantRequest": Fields(("tenant", "homes"), ("request_id",)),
+    "KeyServiceCreateTenantRequest": Fields(("tenant", "homes", "validate_only"), ("request_id",)),
     "KeyServiceRotateRequest": Fields(("tenant", "purpose", "homes", "validate_only"), ("request_id",)),
     "KeyHomes": Fields(("placement", "backends")),
     "ErasureServiceDescribeRequest": Fields(("tenant",), ("subject", "identity")),

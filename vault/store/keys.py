@@ -169,6 +169,17 @@ async def homes_not_under(
     return [(row.tenant, KeyPurpose(row.purpose), row.version) for row in found]
 
 
+async def count_homes_not_under(connection: AsyncConnection, root_version: int) -> int:
+    """How many keys are wrapped under another root than this one."""
+    found = (
+        select(key_homes.c.tenant, key_homes.c.purpose, key_homes.c.version)
+        .where(key_homes.c.root_version != 0, key_homes.c.root_version != root_version)
+        .distinct()
+        .subquery()
+    )
+    return int((await connection.execute(select(func.count()).select_from(found))).scalar_one())
+
+
 async def count_homes(connection: AsyncConnection) -> dict[int, int]:
     """How many keys lie wrapped under each version of the root key."""
     statement = (

@@ -90,14 +90,16 @@ class Key(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., version: _Optional[int] = ..., state: _Optional[_Union[KeyState, str]] = ..., algorithm: _Optional[str] = ..., backend: _Optional[str] = ..., label: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., created_by: _Optional[str] = ..., purpose: _Optional[_Union[KeyPurpose, str]] = ..., placement: _Optional[_Union[KeyPlacement, str]] = ..., backends: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class KeyServiceCreateTenantRequest(_message.Message):
-    __slots__ = ("tenant", "request_id", "homes")
+    __slots__ = ("tenant", "request_id", "homes", "validate_only")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOMES_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     request_id: str
     homes: KeyHomes
-    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., homes: _Optional[_Union[KeyHomes, _Mapping]] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., homes: _Optional[_Union[KeyHomes, _Mapping]] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class KeyServiceCreateTenantResponse(_message.Message):
     __slots__ = ("key",)

@@ -20,12 +20,14 @@ KEY_PURPOSES = {
 }
 
 
-def create_tenant(access: Access, tenant: str, homes: key_pb2.KeyHomes | None) -> Steps[key_pb2.Key]:
+def create_tenant(
+    access: Access, tenant: str, homes: key_pb2.KeyHomes | None, *, validate_only: bool
+) -> Steps[key_pb2.Key]:
     """Make a tenant and its first key, where it shall lie if that is said."""
     response = yield from access.authorised(
         "/vault.v1.KeyService/CreateTenant",
         key_pb2.KeyServiceCreateTenantRequest(
-            tenant=tenant, request_id=random.token_urlsafe(16), homes=homes
+            tenant=tenant, request_id=random.token_urlsafe(16), homes=homes, validate_only=validate_only
         ),
         key_pb2.KeyServiceCreateTenantResponse,
     )

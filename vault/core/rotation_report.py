@@ -1,0 +1,57 @@
+"""The signed report of a job that rotated keys: a note (C2SP) of two lines, what it is and a JSON object.
+
+The object's `failures_sha256` binds everything that the job could not do, however much of it the report names:
+SHA-256 in hex over a line for each, by name and version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from vault.crypto import notes
+from vault.crypto.errors import FormatError, IntegrityError
+from vault.store.rows import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REPORT = "strongroom/rotation-report/v1"
+
+
+def text(values: dict[str, object]) -> str:
+    """The text of a report, to be signed."""
+    return f"{REPORT}\n{canonical_json(values)}\n"
+
+
+def failure_line(name: str, version: int, reason: str) -> bytes:
+    """What `failures_sha256` is over, of one version of a credential."""
+    return f"{canonical_json([name, version, reason])}\n".encode()
+
+
+def failures_digest(failures: Iterable[tuple[str, int, str]]) -> str:
+    """`failures_sha256` of names, versions and reasons, by name and version."""
+    digest = hashlib.sha256()
+    for failure in failures:
+        digest.update(failure_line(*failure))
+    return digest.hexdigest()
+
+
+def verify_report(note: str, keys: Sequence[str]) -> dict[str, Any]:
+    """What a report says, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
+    return said(notes.verify_note(note, keys))
+
+
+def said(note: str) -> dict[str, Any]:
+    """What a report says; who signed it is not looked at. Raises `FormatError`, `IntegrityError`."""
+    kind, _, rest = note.partition("\n")
+    if kind != REPORT:
+        raise IntegrityError("what is signed is no report of a rotation")
+    try:
+        values = json.loads(rest.partition("\n")[0])
+    except ValueError:
+        raise FormatError("the report is not one") from None
+    if not isinstance(values, dict):
+        raise FormatError("the report is not one")
+    return values

@@ -32,7 +32,7 @@ from vault.model import AuditDraft, Checkpoint, Origin, Outcome
 from vault.store import audit as store
 from vault.store import tree
 from vault.store.engine import connect
-from vault.store.ledger import Commit, Unit, commit_batch, leaf_hash, read_head
+from vault.store.ledger import Commit, Ledger, Unit, leaf_hash, read_head
 from vault.store.reach import ALL_TENANTS, declare
 from vault.store.rows import Write
 
@@ -92,12 +92,13 @@ async def make(url: str, records: int) -> None:
     database = connect(url)
     async with database.read() as connection:
         done = (await read_head(connection)).size
+    ledger = Ledger(database)
     step = max(1, min(100_000, records // 10))
     covered, frontier = 0, merkle.EMPTY
     while done < records:
         count = min(BATCH, records - done)
         units = [(writing if number % 10 == 0 else reading)(number) for number in range(done, done + count)]
-        await commit_batch(database, units, SystemClock().now())
+        await ledger.commit(units, SystemClock().now())
         done += count
         if done - covered >= step or done >= records:
             nodes: list[merkle.Node] = []

@@ -607,8 +607,7 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class AuditDraft:
+class AuditDraft(NamedTuple):
     """A record before the log gives it its place: who did what, on what, and how it ended."""
 
     tenant: str

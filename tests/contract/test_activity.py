@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ class Vault:
 
     async def record(self, identity: str, action: str, name: str, *, refused: bool = False) -> None:
         draft = AuditDraft("acme", identity, action, name, Outcome.GRANTED, Origin())
-        await self.log.record(dataclasses.replace(draft, outcome=Outcome.REFUSED) if refused else draft)
+        await self.log.record(draft._replace(outcome=Outcome.REFUSED) if refused else draft)
 
     async def told(self) -> Told:
         """By name: who last used it, and who it was last revealed to."""

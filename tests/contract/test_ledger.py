@@ -19,14 +19,17 @@ from vault.crypto.encoding import encode
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
-from vault.store.engine import Database
+from vault.store.engine import SETTING, Database, connect
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
+from vault.store.reach import declare, declared, of
 from vault.store.rows import COLUMNS, RowKey, Write, row_digest
 from vault.store.schema import current_revision, wanted_revision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -88,6 +91,56 @@ async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_n
         assert all(leaf_hash(stored) == stored["leaf_hash"] for stored in rows)
         frontier = frontier.append_many([stored["leaf_hash"] for stored in rows])
     assert frontier == head.frontier
+
+
+async def test_records_alone_from_two_logs_whose_turns_come_in_any_order_leave_neither_gap_nor_fork(
+    database: Database,
+) -> None:
+    logs = [AuditLog(database, SystemClock(), Load(), wait_seconds=30) for _ in range(2)]
+    turns = [0, 0, 0, 1, 0, 1, 1, 1, 0, 0, 0]
+    for turn in turns:
+        await logs[turn].record(draft())
+    await asyncio.gather(*(log.record(draft()) for log in logs for _ in range(50)))
+    report = await inspect(database, "strongroom/audit", [], SystemClock().now())
+    assert (report.findings, report.records) == ([], len(turns) + 100)
+
+
+async def test_a_record_alone_takes_one_statement_as_long_as_nobody_else_writes(postgres: Postgres) -> None:
+    url = postgres.create_database(f"ledger_{secrets.token_hex(6)}")
+    await (await migrated(url)).close()
+    declare(of("acme"))
+    database = connect(url, pool_size=1)
+    ours, other = (AuditLog(database, SystemClock(), Load(), wait_seconds=30) for _ in range(2))
+    statements: list[str] = []
+    async with database.single() as driver:
+        driver.add_query_logger(lambda query: statements.append(query.query.split()[0]))
+
+    async def taken(log: AuditLog) -> list[str]:
+        statements.clear()
+        await log.record(draft())
+        await asyncio.sleep(0.01)
+        return statements.copy()
+
+    whole = ["BEGIN", "SELECT", "WITH", "COMMIT"]
+    await taken(ours)
+    assert [await taken(ours) for _ in range(2)] == [whole, ["WITH"]]
+    assert await taken(other) == whole
+    # The log ends elsewhere by now: a try in vain.
+    assert await taken(ours) == ["WITH", *whole]
+    assert [await taken(ours) for _ in range(2)] == [whole, ["WITH"]]
+    async with database.single() as driver:
+        assert not await driver.fetchval(f"SELECT current_setting('{SETTING}', true)")
+    await database.close()
+
+
+async def test_a_record_alone_of_a_tenant_that_was_not_declared_is_refused(database: Database) -> None:
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
+    for _ in range(3):
+        await log.record(draft())
+    with declared(of("acme")), pytest.raises(RuntimeError):
+        await log.record(draft()._replace(tenant="globex"))
+    async with database.read() as connection:
+        assert (await read_head(connection)).size == 3
 
 
 async def test_a_unit_that_refuses_writes_nothing_and_harms_no_other(database: Database) -> None:

@@ -20,7 +20,7 @@ import hashlib
 import logging
 import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -272,7 +272,7 @@ class Archiving:
 
     def _record(self, archive: Archive, note: str) -> Unit:
         after = canonical_json({**archives.values(archive), "folder": str(self._settings.folder)})
-        draft = replace(audit.by_vault(SYSTEM_TENANT, ARCHIVE, _RESOURCE), after_state=after)
+        draft = audit.by_vault(SYSTEM_TENANT, ARCHIVE, _RESOURCE)._replace(after_state=after)
         key = RowKey("audit_archives", (archive.end,))
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:

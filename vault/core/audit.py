@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vault.core.batch import Batcher, Load
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
-from vault.store.ledger import Commit, RuleBroken, Unit, commit_batch
+from vault.store.ledger import Commit, Ledger, RuleBroken, Unit
 from vault.store.reach import current
 from vault.store.rows import canonical_json
 
@@ -66,7 +65,7 @@ class AuditLog:
         wait_seconds: float,
         watch: Watch = lambda _units, _seconds, **_: None,
     ) -> None:
-        self._database = database
+        self._ledger = Ledger(database)
         self._clock = clock
         self._wait_seconds = wait_seconds
         self._required: Required | None = None
@@ -134,7 +133,7 @@ class AuditLog:
         now = self._clock.now()
         began = self._clock.monotonic()
         try:
-            committed = await commit_batch(self._database, units, now)
+            committed = await self._ledger.commit(units, now)
         except RuleBroken as error:
             if len(units) == 1:
                 log.error("a unit broke a rule of the database", extra={"rule": error.rule})  # noqa: TRY400
@@ -185,7 +184,7 @@ def granted(
 
 def repeated(draft: AuditDraft) -> AuditDraft:
     """The record of a call that was made before by the same request id, and changes nothing now."""
-    return dataclasses.replace(draft, after_state=_REPEATED)
+    return draft._replace(after_state=_REPEATED)
 
 
 _REPEATED = canonical_json({"repeated": True})

@@ -8,7 +8,6 @@ accepts it. Which difference matters is `hsm.drift`'s to say.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -92,8 +91,7 @@ class HsmCapabilities:
         self, place: str, now: dict[str, Any], action: str, actor: str, differences: Sequence[str] = ()
     ) -> None:
         """Write what an HSM is. `RECORD` leaves a record that is there as it is. Raises `AUDIT_UNAVAILABLE`."""
-        draft = dataclasses.replace(
-            by_vault(SYSTEM_TENANT, action, f"{SYSTEM_TENANT}/{place}"),
+        draft = by_vault(SYSTEM_TENANT, action, f"{SYSTEM_TENANT}/{place}")._replace(
             identity=actor,
             after_state=canonical_json({"capabilities": now, "differences": list(differences)}),
         )
@@ -109,7 +107,7 @@ class HsmCapabilities:
                 "update_time": moment,
                 "updated_by": actor,
             }
-            return Commit((dataclasses.replace(draft, before_state=before),), (Write(_TABLE, row),))
+            return Commit((draft._replace(before_state=before),), (Write(_TABLE, row),))
 
         await self._log.commit(Unit((RowKey(_TABLE, (place,)),), decide))
 

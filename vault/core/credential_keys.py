@@ -265,7 +265,7 @@ class CredentialKeys:
             after = dataclasses.replace(before, state=CredentialKeyState.DESTROYED, destroy_time=now)
             if before.state is CredentialKeyState.DESTROYED:  # another worker was first
                 return Commit((audit.repeated(draft),))
-            record = dataclasses.replace(draft, after_state=_state(after))
+            record = draft._replace(after_state=_state(after))
             return Commit((record,), (Write("credential_keys", store.key_row(after)),))
 
         return Unit((own,), decide)
@@ -305,7 +305,7 @@ def _announce(
             return Commit((audit.repeated(record),), (), earlier)
         _check_known(request, known)
         announced = dataclasses.replace(key, create_time=now)
-        record = dataclasses.replace(record, after_state=_state(announced))
+        record = record._replace(after_state=_state(announced))
         return Commit((record,), (Write("credential_keys", store.key_row(announced)),), announced)
 
     return Unit((own, *repeat.reads), decide)

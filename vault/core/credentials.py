@@ -303,9 +303,7 @@ class Credentials:
                 update_time=now,
                 updated_by=caller.identity,
             )
-            record = dataclasses.replace(
-                record, before_state=_version_state(before), after_state=_version_state(after)
-            )
+            record = record._replace(before_state=_version_state(before), after_state=_version_state(after))
             writes = (
                 Write("credential_versions", store.version_row(after, b"")),
                 Write("credentials", store.credential_row(credential)),
@@ -352,7 +350,7 @@ class Credentials:
             after = dataclasses.replace(
                 change(before, now), etag=requests.new_etag(), update_time=now, updated_by=caller.identity
             )
-            record = dataclasses.replace(record, before_state=state_of(before), after_state=state_of(after))
+            record = record._replace(before_state=state_of(before), after_state=state_of(after))
             writes = (Write("credentials", store.credential_row(after)), *repeat.remember(after.etag, now))
             return Commit((record,), writes, after)
 

@@ -214,7 +214,7 @@ class Erasures:
     async def _send_away(self, caller: Caller, pseudonym: str) -> None:
         """End what a person has here: tokens, and with them sessions; and forget whom the pseudonym stands for."""
         self._people.forget(pseudonym)
-        draft = dataclasses.replace(audit.granted(caller, REVOKE, pseudonym), tenant=SYSTEM_TENANT)
+        draft = audit.granted(caller, REVOKE, pseudonym)._replace(tenant=SYSTEM_TENANT)
         with declared(ALL_TENANTS):
             await self._tokens.withdraw(draft, Target(Kind.IDENTITY, pseudonym, EVERY_TENANT))
 
@@ -606,4 +606,4 @@ def _destroy(caller: Caller, name: str, version: int) -> Unit:
 
 def _as_of(caller: Caller, name: str, action: str) -> AuditDraft:
     """A record in the log of the tenant that it concerns, whoever's token it was."""
-    return dataclasses.replace(audit.granted(caller, action, name), tenant=name.partition("/")[0])
+    return audit.granted(caller, action, name)._replace(tenant=name.partition("/")[0])

@@ -245,7 +245,7 @@ def _wrap_unit(caller: Caller, new: Handover, repeat: requests.Repeat) -> Unit:
             raise VaultError(Reason.TENANT_NOT_FOUND, "no such tenant")
         if tenant["kek_version"] != new.kek_version:
             raise _Moved
-        record = dataclasses.replace(record, after_state=_state(new))
+        record = record._replace(after_state=_state(new))
         remembered = repeat.remember(f"{new.handover_id} {new.expire_time.isoformat()}", now)
         return Commit((record,), (Write("handovers", store.handover_row(new)), *remembered), new)
 
@@ -258,7 +258,7 @@ def _unwrap_unit(caller: Caller, seen: Handover) -> Unit:
         before = _openable(store.handover_from(row) if row else None, caller, now)
         after = _ended(before, HandoverState.OPENED, now)
         record = audit.granted(caller, UNWRAP, seen.name)
-        record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+        record = record._replace(before_state=_state(before), after_state=_state(after))
         return Commit((record,), (Write("handovers", store.handover_row(after)),), after)
 
     return Unit((_row_key(seen),), decide)
@@ -272,7 +272,7 @@ def _expire_unit(seen: Handover) -> Unit:
             return Commit(())
         after = _ended(before, HandoverState.EXPIRED, now)
         record = audit.by_vault(seen.tenant, "handover.expire", seen.name)
-        record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+        record = record._replace(before_state=_state(before), after_state=_state(after))
         return Commit((record,), (Write("handovers", store.handover_row(after)),), after)
 
     return Unit((_row_key(seen),), decide)

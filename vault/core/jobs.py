@@ -110,7 +110,7 @@ class Jobs:
             await self._refuse_second(job)
             if validate_only:
                 dry = canonical_json({"validate_only": True, "total": job.total})
-                await self._log.record(dataclasses.replace(draft, after_state=dry))
+                await self._log.record(draft._replace(after_state=dry))
                 return JobProgress(dataclasses.replace(job, job_id=""))
             try:
                 made: str = await self._log.commit(_start_unit(draft, job, bounds, newest, repeat))
@@ -204,8 +204,8 @@ class Jobs:
                 end_time=now if change.state is JobState.CANCELLED else None,
             )
             if validate_only:
-                return Commit((dataclasses.replace(draft, after_state=_VALIDATED),), (), after)
-            record = dataclasses.replace(draft, before_state=_state(before), after_state=_state(after))
+                return Commit((draft._replace(after_state=_VALIDATED),), (), after)
+            record = draft._replace(before_state=_state(before), after_state=_state(after))
             return Commit((record,), (Write("jobs", store.job_row(after)),), after)
 
         changed: Job = await self._log.commit(Unit((RowKey("jobs", (job_id,)),), decide))
@@ -278,8 +278,7 @@ def _start_unit(
         tenant = rows.get("tenants", job.tenant)
         if tenant is None or tenant["kek_version"] != newest.version:
             raise RotatedMeanwhile
-        record = dataclasses.replace(
-            draft,
+        record = draft._replace(
             after_state=canonical_json(
                 {
                     "job": job.job_id,

@@ -52,7 +52,7 @@ class Making:
             if rows.get("keys", *key.key) is not None:
                 raise VaultError(Reason.KEY_CHANGED, "another administrator is changing this key")
             announced = self._pending(object_id, now)
-            draft = dataclasses.replace(self.draft, action="key.announce", after_state=summary(announced))
+            draft = self.draft._replace(action="key.announce", after_state=summary(announced))
             return Commit((draft,), (Write("keys", keys.key_row(announced)),), announced)
 
         reads = (key, RowKey("tenants", (self.tenant,)), *(self.repeat.reads if self.repeat else ()))
@@ -65,7 +65,7 @@ class Making:
             self._check_tenant(rows)
             imagined = self._pending(b"", now)
             said = canonical_json({**json.loads(summary(imagined)), "validate_only": True})
-            return Commit((dataclasses.replace(self.draft, after_state=said),), (), imagined)
+            return Commit((self.draft._replace(after_state=said),), (), imagined)
 
         return Unit((RowKey("tenants", (self.tenant,)),), decide)
 
@@ -94,8 +94,7 @@ class Making:
                 writes.append(Write("tenants", self._tenant_row(tenant, now)))
             if self.repeat:
                 writes.extend(self.repeat.remember(str(self.version), now))
-            draft = dataclasses.replace(
-                self.draft,
+            draft = self.draft._replace(
                 before_state=summary(self.previous) if self.previous else "",
                 after_state=summary(active),
             )

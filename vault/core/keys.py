@@ -225,7 +225,7 @@ class Keyring:
 
     async def ensure_subject_key(self, tenant: str, draft: AuditDraft) -> Key:
         """The key that wraps the keys of a tenant's data subjects, made if there is none. `draft` says who asks."""
-        making = dataclasses.replace(draft, action="key.create", resource=f"{tenant}/subject")
+        making = draft._replace(action="key.create", resource=f"{tenant}/subject")
         for attempt in range(_TRIES):
             if (key := (await self._learn(tenant, KeyPurpose.SUBJECT)).active) is not None:
                 return key
@@ -360,7 +360,7 @@ class Keyring:
             backend=backend,
             homes=homes,
             previous=previous,
-            draft=dataclasses.replace(draft, resource=draft.resource or f"{tenant}/{purpose}"),
+            draft=draft._replace(resource=draft.resource or f"{tenant}/{purpose}"),
             repeat=repeat,
         )
 
@@ -458,7 +458,7 @@ class Keyring:
         await self._log.commit(
             Unit(
                 tuple(names),
-                lambda _rows, _now: Commit((dataclasses.replace(draft, before_state=summary(key)),), emptied),
+                lambda _rows, _now: Commit((draft._replace(before_state=summary(key)),), emptied),
             )
         )
         await self.renew_root(actor)
@@ -497,7 +497,7 @@ def _destroyed_root(actor: str, root: Key) -> Unit:
     def decide(rows: Rows, _now: datetime.datetime) -> Commit:
         row = rows.get("keys", *name.key)
         assert row is not None
-        record = dataclasses.replace(draft, before_state=summary(root))
+        record = draft._replace(before_state=summary(root))
         return Commit((record,), (Write("keys", {**row, "state": KeyState.DESTROYED.value}),))
 
     return Unit((name,), decide)
@@ -517,6 +517,6 @@ def _rewrap_unit(actor: str, root: Key, before: Sequence[Key], after: Sequence[K
         )
         state = canonical_json({"root_version": root.version, "keys": len(writes)})
         draft = AuditDraft(SYSTEM_TENANT, actor, REWRAP_ROOT, "system/root", Outcome.GRANTED, Origin())
-        return Commit((dataclasses.replace(draft, after_state=state),), writes)
+        return Commit((draft._replace(after_state=state),), writes)
 
     return Unit(tuple(names), decide)

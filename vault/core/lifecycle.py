@@ -121,10 +121,10 @@ class Lifecycle:
             key = await self._step(draft, key, _Step(QUARANTINE, allowed, to), validate_only=True)
             return Quarantined(key, await self._begin(draft, order, validate_only=True))
         if key.state is KeyState.ACTIVE:
-            rotating = dataclasses.replace(draft, action="key.rotate")
+            rotating = draft._replace(action="key.rotate")
             await self._keyring.renew(tenant, KeyPurpose.KEK, rotating)
         key = await self._step(draft, key, _Step(QUARANTINE, _EMPTYING, to), validate_only=False)
-        starting = dataclasses.replace(draft, action="job.start")
+        starting = draft._replace(action="job.start")
         return Quarantined(key, await self._begin(starting, order, validate_only=False))
 
     async def _begin(self, draft: AuditDraft, order: Order, *, validate_only: bool) -> JobProgress:
@@ -235,9 +235,7 @@ class Lifecycle:
         # Intent: from here on nobody can take it back.
         try:
             await self._log.commit(
-                _end_unit(
-                    dataclasses.replace(draft, action="key.destroying"), order, KeyState.DESTROY_SCHEDULED
-                )
+                _end_unit(draft._replace(action="key.destroying"), order, KeyState.DESTROY_SCHEDULED)
             )
         except VaultError as error:
             if error.reason is Reason.KEY_STATE_UNSUITABLE:
@@ -318,7 +316,7 @@ def _end_unit(draft: AuditDraft, order: KeyDestruction, to: KeyState) -> Unit:
         before = store.key_from(row)
         _refuse_unless(before, (KeyState.DESTROY_SCHEDULED,))
         if to is not KeyState.DESTROYED:
-            return Commit((dataclasses.replace(draft, before_state=_state(before)),))
+            return Commit((draft._replace(before_state=_state(before)),))
         after = dataclasses.replace(before, state=to)
         writes = (
             Write("keys", store.key_row(after)),
@@ -339,7 +337,7 @@ def _clear_unit(key: Key) -> Unit:
         before = store.key_from(row) if row else key
         after = dataclasses.replace(before, state=KeyState.DESTROYED)
         if before.state is not KeyState.PENDING:  # another worker was first
-            return Commit((dataclasses.replace(draft, before_state=_state(before)),))
+            return Commit((draft._replace(before_state=_state(before)),))
         return Commit((_changed(draft, before, after),), (Write("keys", store.key_row(after)),))
 
     return Unit((own,), decide)
@@ -371,12 +369,12 @@ def _state(key: Key, **more: str) -> str:
 
 
 def _changed(draft: AuditDraft, before: Key, after: Key, **more: str) -> AuditDraft:
-    return dataclasses.replace(draft, before_state=_state(before), after_state=_state(after, **more))
+    return draft._replace(before_state=_state(before), after_state=_state(after, **more))
 
 
 def _validated(draft: AuditDraft, before: Key, after: Key) -> AuditDraft:
     state = canonical_json({"validate_only": True, "version": after.version, "state": after.state.value})
-    return dataclasses.replace(draft, before_state=_state(before), after_state=state)
+    return draft._replace(before_state=_state(before), after_state=state)
 
 
 def _erase(one: OneHsm, key: Key) -> None:

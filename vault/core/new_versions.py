@@ -117,8 +117,7 @@ def put_unit(caller: Caller, new: NewVersion, repeat: requests.Repeat, beside: B
             created_by=caller.identity,
             destroy_time=None,
         )
-        record = dataclasses.replace(
-            record,
+        record = record._replace(
             before_state=state_of(before) if before else "",
             after_state=state_of(after, suite=version.suite, kek_version=version.kek_version),
         )

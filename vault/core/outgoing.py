@@ -265,7 +265,7 @@ class Outgoing:
         if await places.fail(self._database, place, self._holder, problem, now):
             record = audit.by_vault(endpoint.tenant, "webhook.fail", f"{endpoint.tenant}/webhooks")
             after = canonical_json({"endpoint_id": endpoint.endpoint_id, "error": problem})
-            await self._log.record(dataclasses.replace(record, after_state=after))
+            await self._log.record(record._replace(after_state=after))
 
     async def _deliver(self, endpoint: WebhookEndpoint, record: AuditRecord) -> str:
         """Send an event. What went wrong; empty if the endpoint took it."""

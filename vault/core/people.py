@@ -364,7 +364,7 @@ def _enter_unit(
             Write("subjects", stored_subjects.subject_row(subject)),
             Write("people", store.person_row(number, subject_id, sealed)),
         )
-        record = replace(draft, after_state=canonical_json({"key_version": key.version}))
+        record = draft._replace(after_state=canonical_json({"key_version": key.version}))
         return Commit((record,), writes, urgent=True)
 
     return Unit((own, key_row), decide)

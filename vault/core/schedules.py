@@ -192,8 +192,8 @@ class Schedules:
             before = _said(store.schedule_from(row)) if row else ""
             if validate_only:
                 after = canonical_json({**json.loads(_said(new)), "validate_only": True})
-                return Commit((dataclasses.replace(draft, before_state=before, after_state=after),), (), new)
-            record = dataclasses.replace(draft, before_state=before, after_state=_said(new))
+                return Commit((draft._replace(before_state=before, after_state=after),), (), new)
+            record = draft._replace(before_state=before, after_state=_said(new))
             return Commit((record,), (Write("key_schedules", store.schedule_row(new)),), new)
 
         done: KeySchedule = await self._log.commit(Unit((own,), decide))
@@ -245,7 +245,7 @@ class Schedules:
             return
         log.info("a key was rotated as scheduled", extra={"tenant": key.tenant, "reason": reason})
         if schedule is not None and schedule.rewrap:
-            starting = dataclasses.replace(draft, action="job.start", resource=f"{key.tenant}/keys")
+            starting = draft._replace(action="job.start", resource=f"{key.tenant}/keys")
             order = Order(key.tenant, JobKind.REWRAP)
             try:
                 await self._jobs.begin(starting, order, None, validate_only=False)

@@ -262,7 +262,7 @@ class Session:
         """Make the record of a refused operation durable."""
         known = name if name in self._contents else ""
         draft = audit.granted(self.caller, action, known, session_id=self.session_id)
-        await self._log.record(dataclasses.replace(draft, outcome=Outcome.REFUSED, reason=reason.value))
+        await self._log.record(draft._replace(outcome=Outcome.REFUSED, reason=reason.value))
 
     def tick(self, settings: SessionSettings) -> float:
         """End the session if its time is over; warn before. Returns in how many seconds to look again."""

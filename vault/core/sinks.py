@@ -249,4 +249,4 @@ class Sinks:
         draft = by_vault("system", action, f"system/sinks/{outlet.name}")
         state = {"required": outlet.required, **({"error": error} if error else {})}
         with contextlib.suppress(VaultError, TimeoutError):
-            await self._log.note(dataclasses.replace(draft, after_state=canonical_json(state)))
+            await self._log.note(draft._replace(after_state=canonical_json(state)))

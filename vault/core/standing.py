@@ -261,7 +261,7 @@ def _commit(
     record: AuditDraft, before: Credential, after: Credential, by: str, now: datetime.datetime
 ) -> Commit:
     after = dataclasses.replace(after, etag=requests.new_etag(), update_time=now, updated_by=by)
-    record = dataclasses.replace(record, before_state=_state(before), after_state=_state(after))
+    record = record._replace(before_state=_state(before), after_state=_state(after))
     return Commit((record,), (Write("credentials", store.credential_row(after)),), after)
 
 

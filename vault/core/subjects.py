@@ -11,7 +11,6 @@ Erasing a subject must also take its key out of every backup. So the tenant's su
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import hmac
 import os
@@ -174,7 +173,7 @@ def _create(draft: AuditDraft, tenant: str, subject_id: str, key: Key, wrapped: 
         if active is None or active["state"] != KeyState.ACTIVE.value:
             raise _KeyMoved
         subject = new_subject(tenant, subject_id, key, wrapped, now)
-        record = dataclasses.replace(draft, after_state=canonical_json({"key_version": key.version}))
+        record = draft._replace(after_state=canonical_json({"key_version": key.version}))
         return Commit((record,), (Write("subjects", store.subject_row(subject)),), subject)
 
     return Unit((own, key_row), decide)

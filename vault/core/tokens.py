@@ -172,19 +172,18 @@ class Tokens:
             policy=in_force.policy.version,
         )
         approved = {"approval": wish.approval_id, "approvals": signed} if operation else {}
-        record = dataclasses.replace(
-            audit.granted(
-                caller,
-                "token.issue",
-                token.token_id,
-                after=_summary(
-                    token,
-                    wish,
-                    self._certificate(caller, token.thumbprint),
-                    policy=in_force.policy.version,
-                    **approved,
-                ),
+        record = audit.granted(
+            caller,
+            "token.issue",
+            token.token_id,
+            after=_summary(
+                token,
+                wish,
+                self._certificate(caller, token.thumbprint),
+                policy=in_force.policy.version,
+                **approved,
             ),
+        )._replace(
             tenant=tenant,
             token_id=token.token_id,
         )
@@ -308,8 +307,7 @@ class Tokens:
             raise invalid_field("issued_before", "must not be in the future")
         if tenant != own.tenant:
             widen(tenant)
-        draft = dataclasses.replace(
-            audit.granted(caller, REVOKE, target.subject or tenant),
+        draft = audit.granted(caller, REVOKE, target.subject or tenant)._replace(
             tenant=SYSTEM_TENANT if tenant == EVERY_TENANT else tenant,
         )
         return await self.withdraw(draft, dataclasses.replace(target, tenant=tenant))
@@ -326,7 +324,7 @@ class Tokens:
             until = (target.issued_until or now).replace(microsecond=0)
             forget_time = now + MAX_TOKEN_LIFE + SKEW
             said = Revocation(target.kind, target.tenant, target.subject, until, forget_time)
-            record = dataclasses.replace(draft, after_state=state_of(said))
+            record = draft._replace(after_state=state_of(said))
             row = rows.get(row_key.table, *row_key.key)
             if row is not None and (single or row["issued_until"] >= until):
                 return Commit((record,), (), row["revoke_time"])
@@ -357,7 +355,7 @@ class Tokens:
         token = await self._seen_by(caller, text)
         after = canonical_json({"active": token is not None})
         record = audit.granted(caller, "token.introspect", token.token_id if token else "", after=after)
-        await self._log.record(dataclasses.replace(record, tenant=own.tenant))
+        await self._log.record(record._replace(tenant=own.tenant))
         return None if token is None else (token, await self._sessions_left(token))
 
     async def _sessions_left(self, token: Token) -> int | None:

@@ -101,6 +101,19 @@ class Database:
                 raise
 
     @contextlib.asynccontextmanager
+    async def single(self) -> AsyncIterator[Any]:
+        """The driver's connection, for one statement: a transaction of its own, which itself declares its reach.
+
+        PostgreSQL only.
+        """
+        async with self._lend() as connection:
+            try:
+                yield driver_of(connection)
+            except BaseException:
+                await connection.invalidate()
+                raise
+
+    @contextlib.asynccontextmanager
     async def snapshot(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
         """A connection for look-ups that all see the database of one moment, and hold up no writer."""
         reach = current() if reach is None else reach

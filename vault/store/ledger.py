@@ -4,6 +4,9 @@ The transaction first takes the lock on the head of the log. So writers queue, o
 sees what all before it did, decides, and its record gets the next place in the log. That makes the log free
 of gaps and forks without a sequence, makes "read, decide, write" safe without serialisable isolation, and
 makes one commit carry as many units as were waiting.
+
+Units that read and write nothing need not see what was before them, only where the log ends. Who wrote last knows that:
+one statement appends their records there, and does nothing if the log ends elsewhere by now.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ from vault.crypto.encoding import encode
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
 from vault.store import lenient
-from vault.store.engine import driver_of
+from vault.store.engine import SETTING, driver_of
 from vault.store.owners import tenant_of
-from vault.store.reach import NOBODY, Reach, covers, union
+from vault.store.reach import NOBODY, Reach, as_array, covers, union
 from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
 from vault.store.tables import UtcDateTime, audit_head, audit_records
 from vault.store.wakeups import wake
@@ -106,6 +109,11 @@ class Rows:
         tenant = tenant_of(table, row)
         return tenant is None or covers(self.reach, tenant)
 
+    @property
+    def changed(self) -> bool:
+        """Whether there were any writes."""
+        return bool(self._dirty)
+
     def changes(self) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
         """What to insert and what to update, by table."""
         inserts: dict[str, list[Row]] = defaultdict(list)
@@ -161,45 +169,96 @@ class Committed(NamedTuple):
     size: int
 
 
-async def commit_batch(database: Database, units: Sequence[Unit], now: datetime.datetime) -> Committed:
-    """Run units in order in one transaction; return each one's result, or the exception it raised.
+class _Decided(NamedTuple):
+    """What the units of a batch decided."""
 
-    Returns only when everything is durable. Raises `RuleBroken` if a write broke a constraint, and the
-    driver's error if the transaction failed otherwise; then nothing of it was written, unless the connection
-    was lost while it committed.
-    """
-    try:
-        return await _commit(database, units, now)
-    except (IntegrityError, DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
-        raise RuleBroken(type(error).__name__) from None
+    rows: Rows
+    results: list[Any]
+    drafts: list[tuple[AuditDraft, str]]
+    urgent: bool
 
 
-async def _commit(database: Database, units: Sequence[Unit], now: datetime.datetime) -> Committed:
-    async with database.write(union(unit.reach for unit in units)) as connection:
-        head = await _lock_head(connection, database)
-        rows = Rows(await _load(connection, database, {key for unit in units for key in unit.reads}))
-        results: list[Any] = []
-        drafts: list[tuple[AuditDraft, str]] = []
-        urgent = False
-        for unit in units:
-            rows.reach = unit.reach
-            try:
-                commit = unit.decide(rows, now)
-                rows.check(commit)
-            except Exception as error:  # noqa: BLE001 - it is handed to the caller that it belongs to
-                results.append(error)
-                continue
-            rows.apply(commit.writes)
-            digests = _row_digests((*commit.writes, *commit.vouched))
-            drafts.extend((draft, digests) for draft in commit.records)
-            results.append(commit.result)
-            urgent |= commit.urgent
-        if drafts:
-            await _flush(connection, database, rows)
-            await _append(connection, database, head, _seal(drafts, head.size, now))
-        if urgent:
-            await wake(connection, database)
-    return Committed(results, head.size + len(drafts))
+class Ledger:
+    """Commits batches, one at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._left: Head | None = None
+        """The head as the last batch left it."""
+        self._alone = False
+        """Whether nobody else has moved it before that batch."""
+
+    async def commit(self, units: Sequence[Unit], now: datetime.datetime) -> Committed:
+        """Run units in order in one transaction; return each one's result, or the exception it raised.
+
+        Returns only when everything is durable. Raises `RuleBroken` if a write broke a constraint, and the
+        driver's error if the transaction failed otherwise; then nothing of it was written, unless the connection
+        was lost while it committed.
+        """
+        try:
+            return await self._commit(units, now)
+        except (
+            IntegrityError,
+            DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.DataError,
+        ) as error:
+            raise RuleBroken(type(error).__name__) from None
+
+    async def _commit(self, units: Sequence[Unit], now: datetime.datetime) -> Committed:
+        reach = union(unit.reach for unit in units)
+        reads = {key for unit in units for key in unit.reads}
+        decided = None if reads else _decide(Rows({}), units, now)
+        if decided is not None and (committed := await self._record(decided, reach, now)):
+            return committed
+        async with self._database.write(reach) as connection:
+            head = await _lock_head(connection, self._database)
+            if decided is None:
+                decided = _decide(Rows(await _load(connection, self._database, reads)), units, now)
+            after = head
+            if decided.drafts:
+                await _flush(connection, self._database, decided.rows)
+                after = await _append(connection, self._database, head, decided.drafts, now, reach)
+            if decided.urgent:
+                await wake(connection, self._database)
+        self._alone = head == self._left
+        self._left = after
+        return Committed(decided.results, after.size)
+
+    async def _record(self, decided: _Decided, reach: Reach, now: datetime.datetime) -> Committed | None:
+        """Append records that go with no writes, in one statement. None if it takes more, or the log ends elsewhere."""
+        head = self._left
+        if decided.rows.changed or decided.urgent or not decided.drafts:
+            return None
+        if head is None or not self._alone or not self._database.is_postgresql:
+            return None
+        self._alone = False
+        async with self._database.single() as driver:
+            sealed, after = _sealed(head, decided.drafts, now)
+            if not await _append_at(driver, head, sealed, after, reach):
+                return None
+        self._alone, self._left = True, after
+        return Committed(decided.results, after.size)
+
+
+def _decide(rows: Rows, units: Sequence[Unit], now: datetime.datetime) -> _Decided:
+    results: list[Any] = []
+    drafts: list[tuple[AuditDraft, str]] = []
+    urgent = False
+    for unit in units:
+        rows.reach = unit.reach
+        try:
+            commit = unit.decide(rows, now)
+            rows.check(commit)
+        except Exception as error:  # noqa: BLE001 - it is handed to the caller that it belongs to
+            results.append(error)
+            continue
+        rows.apply(commit.writes)
+        digests = _row_digests((*commit.writes, *commit.vouched))
+        drafts.extend((draft, digests) for draft in commit.records)
+        results.append(commit.result)
+        urgent |= commit.urgent
+    return _Decided(rows, results, drafts, urgent)
 
 
 def leaf_hash(row: Mapping[str, Any]) -> bytes:
@@ -342,17 +401,51 @@ async def _flush(connection: AsyncConnection, database: Database, rows: Rows) ->
             await connection.execute(insert(TABLES[name]), added)
 
 
-async def _append(connection: AsyncConnection, database: Database, head: Head, audit_rows: list[Row]) -> None:
-    frontier = head.frontier.append_many([row["leaf_hash"] for row in audit_rows])
-    encoded = merkle.encode_frontier(frontier)
+async def _append(
+    connection: AsyncConnection,
+    database: Database,
+    head: Head,
+    drafts: Sequence[tuple[AuditDraft, str]],
+    now: datetime.datetime,
+    reach: Reach,
+) -> Head:
+    """Append records at the head, whose lock is held; return the head after them."""
+    sealed, after = _sealed(head, drafts, now)
     if database.is_postgresql:
-        # Arrays cost a fraction of rows, and this is the statement that every answer waits for. Not COPY, which
-        # knows no row-level security.
-        arrays = [_alike([row[column] for row in audit_rows]) for column in COLUMNS[audit_records.name]]
-        await driver_of(connection).execute(_APPEND, *arrays, frontier.size, encoded)
-        return
-    await connection.execute(insert(audit_records), audit_rows)
-    await connection.execute(update(audit_head).values(size=frontier.size, frontier=encoded))
+        if not await _append_at(driver_of(connection), head, sealed, after, reach):
+            raise VaultError(Reason.STORED_DATA_DAMAGED, "the head of the log moved under its lock")
+        return after
+    await connection.execute(insert(audit_records), sealed)
+    await connection.execute(
+        update(audit_head).values(size=after.size, frontier=merkle.encode_frontier(after.frontier))
+    )
+    return after
+
+
+def _sealed(
+    head: Head, drafts: Sequence[tuple[AuditDraft, str]], now: datetime.datetime
+) -> tuple[list[Row], Head]:
+    """The rows of records that come next in the log, and its head after them."""
+    rows = _seal(drafts, head.size, now)
+    frontier = head.frontier.append_many([row["leaf_hash"] for row in rows])
+    return rows, Head(frontier.size, frontier)
+
+
+async def _append_at(driver: Any, head: Head, audit_rows: list[Row], after: Head, reach: Reach) -> bool:
+    """Append records on PostgreSQL if this is the head of the log. Returns whether it was."""
+    # Arrays cost a fraction of rows, and this is the statement that every answer waits for. Not COPY, which
+    # knows no row-level security.
+    arrays = [_alike([row[column] for row in audit_rows]) for column in COLUMNS[audit_records.name]]
+    done = await driver.execute(
+        _APPEND,
+        *arrays,
+        after.size,
+        merkle.encode_frontier(after.frontier),
+        head.size,
+        merkle.encode_frontier(head.frontier),
+        as_array(reach),
+    )
+    return bool(done != "INSERT 0 0")
 
 
 def _alike(values: list[Any]) -> list[Any]:
@@ -421,8 +514,8 @@ def _insert_statement(name: str) -> str:
 def _append_statement() -> str:
     """PostgreSQL's insert of records, given as one array a column, of all values or of the one that all have.
 
-    It also moves the head of the log. `unnest` makes the shorter arrays longer with NULL, which no column of a record
-    may be.
+    It also declares whose they are and moves the head of the log, if it is where it is said to be: if not, nothing is
+    inserted. `unnest` makes the shorter arrays longer with NULL, which no column of a record may be.
     """
     columns = list(audit_records.columns)
     assert not any(column.nullable for column in columns)
@@ -431,10 +524,13 @@ def _append_statement() -> str:
     values = ", ".join(
         f'COALESCE(new."{c.name}", ({array})[1])' for c, array in zip(columns, given, strict=True)
     )
-    size, frontier = len(columns) + 1, len(columns) + 2
+    size, frontier, old_size, old_frontier, reach = (f"${len(columns) + place}" for place in range(1, 6))
     return (
-        f"WITH moved AS (UPDATE audit_head SET size = ${size}, frontier = ${frontier} WHERE id = 1) "  # noqa: S608 - our names
-        f"INSERT INTO audit_records ({names}) SELECT {values} FROM unnest({', '.join(given)}) AS new({names})"
+        f"WITH declared AS (SELECT set_config('{SETTING}', {reach}, true)), "  # noqa: S608 - our names
+        f"moved AS (UPDATE audit_head SET size = {size}, frontier = {frontier}"
+        f" WHERE id = 1 AND size = {old_size} AND frontier = {old_frontier} RETURNING 1) "
+        f"INSERT INTO audit_records ({names}) SELECT {values}"
+        f" FROM declared, moved, unnest({', '.join(given)}) AS new({names})"
     )
 
 

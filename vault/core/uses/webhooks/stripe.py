@@ -22,19 +22,21 @@ _DIGITS = re.compile(r"[0-9]{1,12}")
 
 def verify(secrets: Sequence[Secret], headers: Mapping[str, str], body: bytes, now: float) -> Verification:
     """Verify a webhook of Stripe."""
-    items = [item.partition("=") for item in headers.get("stripe-signature", "").split(",")]
-    times = [value for name, _, value in items if name.strip() == "t"]
-    signatures = [value for name, _, value in items if name.strip() == "v1"]
+    times, signatures = [], []
+    for item in headers.get("stripe-signature", "").split(","):
+        name, _, value = item.partition("=")
+        match name.strip():
+            case "t":
+                times.append(value)
+            case "v1":
+                signatures.append(value.encode())
     if len(times) != 1 or not _DIGITS.fullmatch(times[0]) or not 0 < len(signatures) <= MAX_SIGNATURES:
         return Verification(Verdict.HEADER_INVALID)
-    payload = times[0].encode() + b"." + body
-    matched = matching(
-        (
-            (secret.field_name, hmac.digest(secret.view, payload, "sha256").hex().encode())
-            for secret in secrets
-        ),
-        (value.encode() for value in signatures),
-    )
+    payload = b"%b.%b" % (times[0].encode(), body)
+    expected = [
+        (secret.field_name, hmac.digest(secret.view, payload, "sha256").hex().encode()) for secret in secrets
+    ]
+    matched = matching(expected, signatures)
     if not matched:
         return Verification(Verdict.SIGNATURE_MISMATCH)
     return aged(matched, int(times[0]), now)

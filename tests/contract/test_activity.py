@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +21,8 @@ from vault.store.ledger import read_head
 from vault.store.tables import audit_sinks, credential_activity
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from vault.store.engine import Database
 
 __all__ = ["database", "url"]
@@ -35,7 +37,7 @@ class Vault:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.log = AuditLog(database, SystemClock(), Load(), wait_seconds=30)
-        self.watch = ActivityWatch(database, SystemClock())
+        self.watch = ActivityWatch(database)
 
     async def record(self, identity: str, action: str, name: str, *, refused: bool = False) -> None:
         draft = AuditDraft("acme", identity, action, name, Outcome.GRANTED, Origin())
@@ -83,24 +85,55 @@ async def test_what_was_taken_in_before_or_comes_late_changes_nothing(vault: Vau
         first = (await read_head(connection)).size
     await vault.record("two", "session.reveal", A)
     for begin, end in ((0, first + 1), (0, first), (0, first + 1), (first, first + 1)):
-        await activity.absorb(vault.database, begin, end)
+        async with vault.database.write() as connection:
+            await activity.absorb(connection, begin, end)
         assert await vault.told() == {A: ("", "two")}
 
 
-async def test_whoever_takes_over_goes_on_where_the_other_was(vault: Vault) -> None:
+async def test_whichever_worker_looks_goes_on_where_the_last_one_was(vault: Vault) -> None:
+    other = ActivityWatch(vault.database)
+    for number, watch in enumerate((vault.watch, other, vault.watch, vault.watch, other)):
+        await vault.record(f"user-{number}", "session.reveal", A)
+        await watch.look()
+        assert await vault.told() == {A: ("", f"user-{number}")}
+
+
+async def test_of_workers_that_look_at_once_each_record_is_taken_in_by_one(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, int]] = []
+    absorb = activity.absorb
+
+    async def noted(connection: AsyncConnection, first: int, end: int) -> None:
+        taken.append((first, end))
+        await absorb(connection, first, end)
+
+    monkeypatch.setattr("vault.store.activity.absorb", noted)
+    workers = [ActivityWatch(vault.database) for _ in range(4)]
+    for number in range(10):
+        await vault.record(f"user-{number}", "session.use.hmac", A)
+        await asyncio.gather(*(worker.look() for worker in workers))
+    async with vault.database.read() as connection:
+        size = (await read_head(connection)).size
+    assert [first for first, _ in taken] == [0, *(end for _, end in taken[:-1])]
+    assert taken[-1][1] == size
+    assert await vault.told() == {A: ("user-9", "")}
+
+
+async def test_what_fails_half_way_is_taken_in_by_the_next_look(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await vault.record("one", "session.reveal", A)
+
+    async def broken(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vault.store.activity.absorb", broken)
+        with pytest.raises(OSError):
+            await vault.watch.look()
     await vault.watch.look()
-    other = ActivityWatch(vault.database, SystemClock())
-    await vault.record("two", "session.reveal", A)
-    await other.look()
-    assert await vault.told() == {A: ("", "one")}, "the lease is the first one's"
-    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
-    async with vault.database.write() as connection:
-        await connection.execute(
-            update(audit_sinks).where(audit_sinks.c.name == PLACE).values(lease_time=past)
-        )
-    await other.look()
-    assert await vault.told() == {A: ("", "two")}
+    assert await vault.told() == {A: ("", "one")}
 
 
 async def test_it_is_made_again_from_the_log_if_it_is_lost(
@@ -116,15 +149,8 @@ async def test_it_is_made_again_from_the_log_if_it_is_lost(
     async with owner.write() as connection:
         await connection.execute(delete(credential_activity))
         await connection.execute(
-            update(audit_sinks).where(audit_sinks.c.name == PLACE).values(next_sequence=0, holder="")
+            update(audit_sinks).where(audit_sinks.c.name == PLACE).values(next_sequence=0)
         )
     await owner.close()
-    again = ActivityWatch(vault.database, SystemClock())
-    async with vault.database.write() as connection:
-        await connection.execute(
-            update(audit_sinks)
-            .where(audit_sinks.c.name == PLACE)
-            .values(lease_time=datetime.datetime.fromtimestamp(0, datetime.UTC))
-        )
-    await again.look()
+    await ActivityWatch(vault.database).look()
     assert await vault.told() == before

@@ -23,7 +23,7 @@ from vault.errors import Reason, VaultError
 from vault.store import audit, wakeups
 from vault.store import revocations as stored
 from vault.store.ledger import Head, read_head
-from vault.store.reach import ALL_TENANTS
+from vault.store.reach import ALL_TENANTS, NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class Follower:
         async with self._database.read(ALL_TENANTS) as connection:
             self._head = await read_head(connection)
             last = self._head.size - 1
-            self._last = (await audit.marks(connection, [last])).get(last)
+            self._last = (await audit.marks(connection, last, last)).get(last)
             now = self._clock.now()
             async for row in stored.revoked_ids(connection, now):
                 one = Revocation(
@@ -125,12 +125,16 @@ class Follower:
         """Take in what was committed since the last look."""
         async with self._looking:
             asked = self._clock.monotonic()
-            async with self._database.read(ALL_TENANTS) as connection:
+            async with self._database.read(NOBODY) as connection:
                 head = await read_head(connection)
-                seen = self._head.size
-                grown = head.size > seen
-                marks = await audit.marks(connection, (seen - 1, head.size - 1)) if grown else {}
-                records = await audit.granted_between(connection, seen, head.size, FOLLOWED) if grown else []
+            seen = self._head.size
+            grown = head.size > seen
+            marks: dict[int, audit.Mark] = {}
+            records: list[AuditRecord] = []
+            if grown:
+                async with self._database.read(ALL_TENANTS) as connection:
+                    marks = await audit.marks(connection, seen - 1, head.size - 1)
+                    records = await audit.granted_between(connection, seen, head.size, FOLLOWED)
             if (not grown and head != self._head) or _differ(self._last, marks.get(seen - 1)):
                 self._find_set_back(head.size)
             if grown:

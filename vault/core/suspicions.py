@@ -13,9 +13,12 @@ import hashlib
 import ipaddress
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vault.crypto.encoding import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RULES = {
     "canary": "A credential that nobody has a reason to touch was touched. Take it for a break-in.",
@@ -34,8 +37,8 @@ _DENIALS = frozenset(
 _REVEALS = ("session.reveal", "session.break_glass")
 _TOUCHES = ("session.", "credential.get", "credential.delete", "credential.destroy", "handover.")
 _MINUTE = datetime.timedelta(minutes=1)
-_CLOCK_BACK = datetime.timedelta(seconds=5)
-_CLOCK_AHEAD = datetime.timedelta(seconds=60)
+_CLOCK_BACK_SECONDS = 5
+_CLOCK_AHEAD_SECONDS = 60
 _HISTORY = 20
 _MAX_IDENTITIES = 50_000
 _MAX_KNOWN = 64
@@ -75,11 +78,21 @@ class Suspicion(NamedTuple):
     evidence: dict[str, object]
 
 
+class _Found(NamedTuple):
+    """What a rule found. `occasion`: what makes it the same finding on every worker."""
+
+    rule: str
+    evidence: dict[str, object]
+    occasion: str | int
+
+
 @dataclass
 class _Habits:
     """What is known of an identity."""
 
     records: int = 0
+    place: list[str] = field(default_factory=list)
+    """The address and device of the last record: mostly those of the next."""
     networks: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
     denied: deque[datetime.datetime] = field(default_factory=deque)
@@ -99,16 +112,35 @@ class Watcher:
         self.canaries: frozenset[str] = frozenset()
         """The credentials that nobody has a reason to touch."""
 
-    def see(self, sighting: Sighting, now: datetime.datetime) -> list[Suspicion]:
-        """What this record gives rise to."""
-        found = [*self._clock(sighting, now), *self._canary(sighting)]
-        if sighting.identity and not sighting.action.startswith("threat."):
-            habits = self._habits_of(sighting.identity)
-            found += self._firsts(sighting, habits)
-            found += self._denials(sighting, habits)
-            found += self._reveals(sighting, habits)
+    def see(self, values: Iterable[Any], now: datetime.datetime) -> list[Suspicion]:
+        """What a record gives rise to, from the values of its `Sighting`.
+
+        Every worker asks this of every record. So a rule is asked only where it may apply, and a sighting made only of
+        what is found.
+        """
+        sequence, created_at, tenant, identity, action, resource, granted, reason, *place = values
+        found: list[_Found] = []
+        before, self._last = self._last or created_at, created_at
+        if not before <= created_at <= now:
+            found += _clock(
+                sequence, (before - created_at).total_seconds(), (created_at - now).total_seconds()
+            )
+        if resource in self.canaries and action.startswith(_TOUCHES):
+            found.append(_Found("canary", {"credential": resource, "granted": granted}, sequence))
+        if identity and not action.startswith("threat."):
+            habits = self._habits_of(identity)
+            if place != habits.place:
+                found += _firsts(place, habits)
+                habits.place = place
+            if not granted:
+                found += self._denials(created_at, reason, habits)
+            elif action in _REVEALS:
+                found += self._reveals(created_at, habits)
             habits.records += 1
-        return found
+        if not found:
+            return []
+        sighting = Sighting(sequence, created_at, tenant, identity, action, resource, granted, reason, *place)
+        return [_suspicion(one, sighting) for one in found]
 
     def _habits_of(self, identity: str) -> _Habits:
         habits = self._habits.get(identity)
@@ -118,60 +150,21 @@ class Watcher:
                 self._habits.popitem(last=False)
         return habits
 
-    def _clock(self, sighting: Sighting, now: datetime.datetime) -> list[Suspicion]:
-        before, self._last = self._last, sighting.created_at
-        back = before - sighting.created_at if before else datetime.timedelta(0)
-        ahead = sighting.created_at - now
-        if back <= _CLOCK_BACK and ahead <= _CLOCK_AHEAD:
+    def _denials(self, created_at: datetime.datetime, reason: str, habits: _Habits) -> list[_Found]:
+        if reason not in _DENIALS:
             return []
-        evidence: dict[str, object] = {
-            "seconds_back": back.total_seconds(),
-            "seconds_ahead": ahead.total_seconds(),
-        }
-        return [_suspicion("clock", sighting, evidence, sighting.sequence)]
-
-    def _canary(self, sighting: Sighting) -> list[Suspicion]:
-        if sighting.resource not in self.canaries or not sighting.action.startswith(_TOUCHES):
-            return []
-        evidence: dict[str, object] = {
-            "credential": sighting.resource,
-            "granted": sighting.granted,
-        }
-        return [_suspicion("canary", sighting, evidence, sighting.sequence)]
-
-    def _firsts(self, sighting: Sighting, habits: _Habits) -> list[Suspicion]:
-        found = []
-        seen_in = network(sighting.ip_address)
-        for rule, value, known in (
-            ("new-network", seen_in, habits.networks),
-            ("new-device", sighting.device_id, habits.devices),
-        ):
-            if not value or value in known:
-                continue
-            if known and habits.records >= _HISTORY:
-                evidence: dict[str, object] = {"new": value, "known": sorted(known)[:10]}
-                found.append(_suspicion(rule, sighting, evidence, value))
-            if len(known) < _MAX_KNOWN:
-                known.add(value)
-        return found
-
-    def _denials(self, sighting: Sighting, habits: _Habits) -> list[Suspicion]:
-        if sighting.granted or sighting.reason not in _DENIALS:
-            return []
-        habits.denied.append(sighting.created_at)
-        while habits.denied and sighting.created_at - habits.denied[0] > _MINUTE:
+        habits.denied.append(created_at)
+        while habits.denied and created_at - habits.denied[0] > _MINUTE:
             habits.denied.popleft()
         if len(habits.denied) < self._thresholds.denied_per_minute:
             return []
         count = len(habits.denied)
         habits.denied.clear()
-        evidence: dict[str, object] = {"refusals_within_a_minute": count, "last_reason": sighting.reason}
-        return [_suspicion("denied-burst", sighting, evidence, _minute(sighting.created_at).isoformat())]
+        evidence: dict[str, object] = {"refusals_within_a_minute": count, "last_reason": reason}
+        return [_Found("denied-burst", evidence, _minute(created_at).isoformat())]
 
-    def _reveals(self, sighting: Sighting, habits: _Habits) -> list[Suspicion]:
-        if not sighting.granted or sighting.action not in _REVEALS:
-            return []
-        minute = _minute(sighting.created_at)
+    def _reveals(self, created_at: datetime.datetime, habits: _Habits) -> list[_Found]:
+        minute = _minute(created_at)
         if habits.minute != minute:
             if habits.minute is not None:
                 habits.rate += _SMOOTHING * (habits.reveals - habits.rate) if habits.rate else habits.reveals
@@ -183,10 +176,33 @@ class Watcher:
         evidence: dict[str, object] = {
             "reveals_this_minute": habits.reveals, "usual_a_minute": round(habits.rate, 1), "limit": int(limit),
         }  # fmt: skip
-        return [_suspicion("reveal-burst", sighting, evidence, minute.isoformat())]
+        return [_Found("reveal-burst", evidence, minute.isoformat())]
 
 
-def _suspicion(rule: str, sighting: Sighting, evidence: dict[str, object], occasion: str | int) -> Suspicion:
+def _clock(sequence: int, back: float, ahead: float) -> list[_Found]:
+    if back <= _CLOCK_BACK_SECONDS and ahead <= _CLOCK_AHEAD_SECONDS:
+        return []
+    return [_Found("clock", {"seconds_back": back, "seconds_ahead": ahead}, sequence)]
+
+
+def _firsts(place: list[str], habits: _Habits) -> list[_Found]:
+    found = []
+    address, device = place
+    for rule, value, known in (
+        ("new-network", network(address), habits.networks),
+        ("new-device", device, habits.devices),
+    ):
+        if not value or value in known:
+            continue
+        if known and habits.records >= _HISTORY:
+            found.append(_Found(rule, {"new": value, "known": sorted(known)[:10]}, value))
+        if len(known) < _MAX_KNOWN:
+            known.add(value)
+    return found
+
+
+def _suspicion(found: _Found, sighting: Sighting) -> Suspicion:
+    rule, evidence, occasion = found
     digest = hashlib.sha256(
         encode("strongroom/threat/v1", rule, sighting.tenant, sighting.identity, occasion)
     ).digest()

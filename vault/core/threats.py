@@ -15,11 +15,12 @@ import hmac
 import json
 import logging
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from vault.core import audit, requests
 from vault.core.revocations import EVERY_TENANT, REVOKE, Kind
-from vault.core.suspicions import RULES, Sighting, Watcher
+from vault.core.suspicions import RULES, Watcher
 from vault.core.tokens import Target
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import SYSTEM_TENANT, AuditDraft, Origin, Outcome, Threat, ThreatState
@@ -51,6 +52,7 @@ _PAGE = 2000
 _WARM_UP = 20_000
 _TELL_SECONDS = 5.0
 _TRIES = 3
+_LOOKING = ("credential.get", "credential.list", "credential.watch")
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -87,6 +89,8 @@ class Threats:
         self._watch = watch
         self._watcher = Watcher(settings.thresholds)
         self._next = 0
+        self._found: deque[Suspicion] = deque()
+        """What is to be recorded yet."""
         self._frozen: dict[str, set[str]] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -125,18 +129,25 @@ class Threats:
                 log.warning("cannot look for threats", extra={"reason": error.reason.value})
 
     async def look(self) -> None:
-        """Hold what was committed since the last look against the rules."""
+        """Hold what was committed since the last look against the rules.
+
+        What was found is recorded before the log is read on. If that fails, the next look begins with it: the rules,
+        which have seen the record, would not find it again.
+        """
         while True:
+            while self._found:
+                await self._find(self._found[0])
+                self._found.popleft()
             async with self._database.read() as connection:
                 page = await threats.sightings(connection, self._next, _PAGE)
-                if any(row[4].startswith("credential.") for row in page):
+                if any(_may_label(row["action_type"]) for row in page):
                     self._watcher.canaries = await threats.canaries(connection)
             now = self._clock.now()
             for row in page:
-                for suspicion in self._watcher.see(Sighting(*row), now):
-                    await self._find(suspicion)
-                self._next = row[0] + 1
-            if len(page) < _PAGE:
+                if threats.is_readable(row):
+                    self._found += self._watcher.see(row.values(), now)
+                self._next = row["sequence"] + 1
+            if not self._found and len(page) < _PAGE:
                 return
 
     async def list_threats(self, caller: Caller, *, only_open: bool, before: int, limit: int) -> list[Threat]:
@@ -296,6 +307,11 @@ class Threats:
 def explanation(threat: Threat) -> str:
     """What a finding's rule looks for."""
     return RULES[threat.rule]
+
+
+def _may_label(action: str) -> bool:
+    """Whether it may have made a canary of a credential, or no longer one."""
+    return str(action).startswith("credential.") and not action.startswith(_LOOKING)
 
 
 def _of(tenant: str) -> str:

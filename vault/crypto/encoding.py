@@ -7,6 +7,11 @@ length, so two different inputs never encode alike, and an absent part differs f
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Part = bytes | str | int | None
 
 
@@ -40,8 +45,19 @@ def append(encoded: bytes, *parts: Part) -> bytes:
     return b"".join(pieces)
 
 
+def append_texts(encoded: bytes, texts: Sequence[str]) -> bytes:
+    """The same as `append`, for texts: at half its price if all are ASCII and short, as in most records of the log."""
+    try:
+        joined = "".join([_SHORT_TEXT[len(text)] + text for text in texts])
+    except (IndexError, TypeError):
+        return append(encoded, *texts)
+    # Where each character is a byte, so are those of the heads.
+    return encoded + joined.encode() if joined.isascii() else append(encoded, *texts)
+
+
 # Most parts are short, and their heads need not be made each time: a log is verified by the million.
 _KNOWN = 1024
 _TEXT, _INTEGER, _BYTES = (
     [kind + size.to_bytes(4, "big") for size in range(_KNOWN)] for kind in (b"s", b"i", b"b")
 )
+_SHORT_TEXT = [f"s\0\0\0{chr(size)}" for size in range(128)]

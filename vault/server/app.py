@@ -351,7 +351,7 @@ class App:
             self._tls.run(lambda: self._sessions.end_where(self._refused)),
             self._handovers.run(),
             self._standings.run(),
-            ActivityWatch(self._base.database, self._base.clock).run(),
+            ActivityWatch(self._base.database).run(),
             self._credential_keys.run(),
             self._outgoing.run(),
             self._checkpoints.run(

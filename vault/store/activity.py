@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, or_, select, tuple_
+from sqlalchemy import and_, bindparam, case, func, or_, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.model import Activity, Outcome
@@ -13,59 +14,66 @@ from vault.store.tables import audit_records, credential_activity, credential_ve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Insert
+    from sqlalchemy import ColumnElement, Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.model import Credential
-    from vault.store.engine import Database
 
 _USES = "session.use."
 _REVEALS = ("session.reveal", "session.break_glass")
 
 
-async def absorb(database: Database, first: int, end: int) -> None:
+async def absorb(connection: AsyncConnection, first: int, end: int) -> None:
     """Take in what the log says from sequence `first` to before `end`. Twice, or late, it changes nothing."""
-    log = audit_records
-    revealed = log.c.action_type.in_(_REVEALS)
-    # The newest of each kind for each credential: the database picks them, a busy second is a few rows.
+    await connection.execute(_absorb(connection.dialect.name), {"first": first, "end": end})
+
+
+@functools.cache
+def _absorb(dialect: str) -> Insert:
+    """The database picks the newest of each kind for each credential: nothing of it comes here."""
+    log, known = audit_records, credential_activity
+    is_use = log.c.action_type.startswith(_USES, autoescape=True)
+    is_reveal = log.c.action_type.in_(_REVEALS)
     newest = (
-        select(func.max(log.c.sequence))
-        .where(
-            log.c.sequence >= first,
-            log.c.sequence < end,
-            log.c.outcome == Outcome.GRANTED.value,
-            or_(revealed, log.c.action_type.startswith(_USES, autoescape=True)),
+        select(
+            log.c.resource,
+            func.max(case((is_use, log.c.sequence))).label("used"),
+            func.max(case((is_reveal, log.c.sequence))).label("revealed"),
         )
-        .group_by(log.c.resource, case((revealed, 1), else_=0))
+        .where(
+            log.c.sequence >= bindparam("first"),
+            log.c.sequence < bindparam("end"),
+            log.c.outcome == Outcome.GRANTED.value,
+            or_(is_use, is_reveal),
+        )
+        .group_by(log.c.resource)
+        .subquery()
     )
-    wanted = (
-        select(log.c.resource, log.c.tenant, log.c.user_id, log.c.created_at, log.c.action_type)
-        .where(log.c.sequence >= first, log.c.sequence < end, log.c.sequence.in_(newest))
-        # In one order everywhere, so that two workers never wait for each other.
-        .order_by(log.c.resource)
+    use, reveal = log.alias("use"), log.alias("reveal")
+    rows = (
+        select(
+            newest.c.resource,
+            func.coalesce(use.c.tenant, reveal.c.tenant),
+            use.c.created_at,
+            use.c.user_id,
+            reveal.c.created_at,
+            reveal.c.user_id,
+        )
+        .select_from(newest)
+        .join(use, use.c.sequence == newest.c.used, isouter=True)
+        .join(reveal, reveal.c.sequence == newest.c.revealed, isouter=True)
+        .where(true())  # SQLite would take what follows for a condition of the join
     )
-    async with database.read() as connection:
-        found = (await connection.execute(wanted)).all()
-    for kind in ("used", "revealed"):
-        at, by = f"last_{kind}_time", f"last_{kind}_by"
-        rows = [
-            {"name": row.resource, "tenant": row.tenant, at: row.created_at, by: row.user_id}
-            for row in found
-            if (row.action_type in _REVEALS) == (kind == "revealed")
-        ]
-        if rows:
-            async with database.write() as connection:
-                await connection.execute(_upsert(database, at, by), rows)
-
-
-def _upsert(database: Database, at: str, by: str) -> Insert:
-    known = credential_activity
-    insert_ = (postgresql.insert if database.is_postgresql else sqlite.insert)(known)
-    return insert_.on_conflict_do_update(
-        index_elements=["name"],
-        set_={at: insert_.excluded[at], by: insert_.excluded[by]},
-        where=or_(known.c[at].is_(None), known.c[at] <= insert_.excluded[at]),
+    names = ["name", "tenant", "last_used_time", "last_used_by", "last_revealed_time", "last_revealed_by"]
+    insert_ = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(known).from_select(
+        names, rows
     )
+    new = insert_.excluded
+    changes: dict[str, ColumnElement[Any]] = {}
+    for at, by in (("last_used_time", "last_used_by"), ("last_revealed_time", "last_revealed_by")):
+        is_newer = and_(new[at].is_not(None), or_(known.c[at].is_(None), known.c[at] <= new[at]))
+        changes |= {name: case((is_newer, new[name]), else_=known.c[name]) for name in (at, by)}
+    return insert_.on_conflict_do_update(index_elements=["name"], set_=changes)
 
 
 async def of(connection: AsyncConnection, credentials: Sequence[Credential]) -> dict[str, Activity]:

@@ -1,9 +1,25 @@
-"""Reading the log: pages of records, what happened since, and checkpoints."""
+"""Reading the log: pages of records, what happened since, and checkpoints.
+
+Who reads what was committed, each from a place of its own, so that one which is behind holds up no other:
+
+| who | how often | what |
+|---|---|---|
+| the follower, on every worker | 0.2 s, or when it is woken | the head, and those few records that are changes |
+| the threat rules, on every worker | 0.5 s | of every record what the rules look at (`threats.py` beside this) |
+| last uses, whichever worker is first | 1 s | nothing: the database keeps each credential's newest (`activity.py`) |
+| a sink, on one worker | when there is something | whole records |
+| a checkpoint, on one worker | as configured, or asked | whole records, each hashed anew before anything is signed |
+| watches, outgoing webhooks | when something changed, or a second | those few records of one tenant that are changes |
+
+None is spared reading by what its worker remembers of its own writes: what counts is what is stored. What is asked
+again and again is `lenient.Prepared`, since every operation pays for these readers.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,12 +29,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from vault.errors import Reason, VaultError
 from vault.model import AuditRecord, Checkpoint, Outcome
 from vault.store import lenient, tree
-from vault.store.engine import driver_of
+from vault.store.lenient import Prepared, given
 from vault.store.reach import ALL_TENANTS
 from vault.store.tables import audit_head, audit_records, checkpoints, cosignatures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -124,18 +140,23 @@ async def granted_between(
     connection: AsyncConnection, first: int, end: int, actions: Sequence[str]
 ) -> list[AuditRecord]:
     """What was granted from sequence `first` to before `end`, among these actions."""
+    found = await _granted(tuple(actions)).read(connection, first=first, end=end)
+    return [record_from(row) for row in found]
+
+
+@functools.cache
+def _granted(actions: tuple[str, ...]) -> Prepared:
     table = audit_records
-    statement = (
+    return Prepared(
         select(table)
         .where(
-            table.c.sequence >= first,
-            table.c.sequence < end,
+            table.c.sequence >= given("first"),
+            table.c.sequence < given("end"),
             table.c.action_type.in_(actions),
             table.c.outcome == Outcome.GRANTED.value,
         )
         .order_by(table.c.sequence)
     )
-    return await _records(connection, statement)
 
 
 async def granted_of_tenant(
@@ -167,7 +188,7 @@ async def stream_rows(
     """
     while first < end:
         async with database.read(ALL_TENANTS) as connection:
-            rows = await _page(connection, database, first, end, page)
+            rows = await _STREAM.read(connection, first=first, end=end, most=page)
         if not rows:
             return
         last = rows[-1]["sequence"]
@@ -180,29 +201,11 @@ async def stream_rows(
         yield rows
 
 
-async def _page(
-    connection: AsyncConnection, database: Database, first: int, end: int, page: int
-) -> Sequence[Mapping[str, Any]]:
-    if database.is_postgresql:
-        try:
-            found: Sequence[Mapping[str, Any]]
-            found = await driver_of(connection).fetch(_STREAM, first, end, page)
-        except lenient.NOT_DECODED:
-            pass
-        else:
-            return found
-    statement = (
-        select(audit_records)
-        .where(audit_records.c.sequence >= first, audit_records.c.sequence < end)
-        .order_by(audit_records.c.sequence)
-        .limit(page)
-    )
-    return await lenient.read(connection, statement)
-
-
-_STREAM = (
-    f"SELECT {', '.join(column.name for column in audit_records.columns)} FROM audit_records "  # noqa: S608 - our names
-    "WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence LIMIT $3"
+_STREAM = Prepared(
+    select(audit_records)
+    .where(audit_records.c.sequence >= given("first"), audit_records.c.sequence < given("end"))
+    .order_by(audit_records.c.sequence)
+    .limit(given("most"))
 )
 
 
@@ -257,14 +260,17 @@ async def get_row(connection: AsyncConnection, sequence: int) -> Row | None:
     return rows[0] if rows else None
 
 
-async def marks(connection: AsyncConnection, sequences: Iterable[int]) -> dict[int, Mark]:
-    """What tells a record from any other that could stand in its place, of those of these that are there."""
-    columns = audit_records.c.sequence, audit_records.c.id, audit_records.c.leaf_hash
-    statement = select(*columns).where(audit_records.c.sequence.in_(list(sequences)))
-    return {
-        row["sequence"]: Mark(row["id"], row["leaf_hash"])
-        for row in await lenient.read(connection, statement)
-    }
+async def marks(connection: AsyncConnection, one: int, other: int) -> dict[int, Mark]:
+    """Of these two records, if they are there, what tells each from any other that could stand in its place."""
+    found = await _MARKS.read(connection, one=one, other=other)
+    return {row["sequence"]: Mark(row["id"], row["leaf_hash"]) for row in found}
+
+
+_MARKS = Prepared(
+    select(audit_records.c.sequence, audit_records.c.id, audit_records.c.leaf_hash).where(
+        or_(audit_records.c.sequence == given("one"), audit_records.c.sequence == given("other"))
+    )
+)
 
 
 async def get_checkpoint(connection: AsyncConnection, size: int) -> Checkpoint | None:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import os
 from collections import defaultdict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
@@ -35,11 +36,11 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from vault.clock import micros
 from vault.crypto import merkle
-from vault.crypto.encoding import encode
+from vault.crypto.encoding import append, append_texts, encode
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
-from vault.store import lenient
 from vault.store.engine import SETTING, driver_of
+from vault.store.lenient import Prepared
 from vault.store.owners import tenant_of
 from vault.store.reach import NOBODY, Reach, as_array, covers, union
 from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
@@ -263,35 +264,21 @@ def _decide(rows: Rows, units: Sequence[Unit], now: datetime.datetime) -> _Decid
 
 def leaf_hash(row: Mapping[str, Any]) -> bytes:
     """The RFC 9162 leaf hash of a record's canonical encoding (`docs/formats.md`, "Audit record")."""
-    return merkle.leaf_hash(
-        encode(
-            "strongroom/audit-record/v1",
-            row["sequence"],
-            row["id"],
-            micros(row["created_at"]),
-            row["tenant"],
-            row["user_id"],
-            row["action_type"],
-            row["resource"],
-            row["outcome"],
-            row["reason"],
-            row["ip_address"],
-            row["device_id"],
-            row["request_id"],
-            row["token_id"],
-            row["session_id"],
-            row["before_state"],
-            row["after_state"],
-            row["rows_written"],
-        )
-    )
+    head = append(_RECORD, row["sequence"], row["id"], micros(row["created_at"]))
+    return merkle.leaf_hash(append_texts(head, _HASHED_TEXTS(row)))
+
+
+_RECORD = encode("strongroom/audit-record/v1")
+_HASHED_TEXTS = itemgetter(
+    "tenant", "user_id", "action_type", "resource", "outcome", "reason", "ip_address", "device_id", "request_id",
+    "token_id", "session_id", "before_state", "after_state", "rows_written",
+)  # fmt: skip
 
 
 async def read_head(connection: AsyncConnection) -> Head:
     """The head of the log as last committed. Raises `STORED_DATA_DAMAGED`."""
-    rows = await lenient.read(connection, _HEAD)
-    match rows:
-        case [{"size": int(size), "frontier": bytes(frontier)}]:
+    match [tuple(row.values()) for row in await _READ_HEAD.read(connection)]:
+        case [(int(size), bytes(frontier))]:
             with contextlib.suppress(CryptoError):
                 return Head(size, merkle.decode_frontier(frontier))
     raise VaultError(Reason.STORED_DATA_DAMAGED, "the head of the log cannot be read")
@@ -455,6 +442,7 @@ def _alike(values: list[Any]) -> list[Any]:
 
 # Built once, as it is asked many times a second: to build a statement takes longer than to run it.
 _HEAD = select(audit_head.c.size, audit_head.c.frontier)
+_READ_HEAD = Prepared(_HEAD)
 _LOCK_HEAD = "SELECT size, frontier FROM audit_head WHERE id = 1 FOR UPDATE"
 
 

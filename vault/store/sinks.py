@@ -82,6 +82,25 @@ async def advance(
         return bool(done.rowcount)
 
 
+async def place_of(connection: AsyncConnection, name: str) -> int:
+    """The sequence that a reader without a lease takes next."""
+    found = await connection.execute(select(audit_sinks.c.next_sequence).where(audit_sinks.c.name == name))
+    return int(found.scalar_one())
+
+
+async def move(connection: AsyncConnection, name: str, begin: int, end: int) -> bool:
+    """Move on such a reader's place within a transaction that does what there is to do. False if another has done so.
+
+    Who comes second waits for the first's transaction to end.
+    """
+    done = await connection.execute(
+        update(audit_sinks)
+        .where(audit_sinks.c.name == name, audit_sinks.c.next_sequence == begin)
+        .values(next_sequence=end)
+    )
+    return bool(done.rowcount)
+
+
 async def fail(database: Database, name: str, holder: str, error: str, now: datetime.datetime) -> bool:
     """Remember what is wrong with a sink. Whether it is new that something is."""
     async with database.write() as connection:

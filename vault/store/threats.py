@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import func, or_, select
 
 from vault.model import Outcome, Threat, ThreatState
+from vault.store.lenient import Prepared, given
 from vault.store.tables import audit_records, credentials, threats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,12 +33,24 @@ def threat_row(threat: Threat) -> Row:
     return {**row, "state": threat.state.value}
 
 
-async def sightings(connection: AsyncConnection, first: int, limit: int) -> Sequence[Any]:
-    """What the rules look at, of the records from `first` on."""
-    return (await connection.execute(_SIGHTINGS, {"first": first, "most": limit})).all()
+async def sightings(connection: AsyncConnection, first: int, limit: int) -> Sequence[Mapping[str, Any]]:
+    """What the rules look at, of the records from `first` on; `lenient.Unreadable` may be in it."""
+    return await _SIGHTINGS.read(connection, first=first, most=limit)
 
 
-_SIGHTINGS = (
+def is_readable(row: Mapping[str, Any]) -> bool:
+    """Whether what `sightings` gave can be a record's. If not, it is for verification to name."""
+    if not isinstance(row, dict):
+        return True  # PostgreSQL's driver has seen to it
+    try:
+        "".join(_TEXTS(row))
+    except TypeError:
+        return False
+    return isinstance(row["created_at"], datetime.datetime)
+
+
+_TEXTS = itemgetter("tenant", "user_id", "action_type", "resource", "reason", "ip_address", "device_id")
+_SIGHTINGS = Prepared(
     select(
         audit_records.c.sequence,
         audit_records.c.created_at,
@@ -43,14 +58,14 @@ _SIGHTINGS = (
         audit_records.c.user_id,
         audit_records.c.action_type,
         audit_records.c.resource,
-        audit_records.c.outcome == Outcome.GRANTED.value,
+        (audit_records.c.outcome == Outcome.GRANTED.value).label("granted"),
         audit_records.c.reason,
         audit_records.c.ip_address,
         audit_records.c.device_id,
     )
-    .where(audit_records.c.sequence >= bindparam("first"))
+    .where(audit_records.c.sequence >= given("first"))
     .order_by(audit_records.c.sequence)
-    .limit(bindparam("most"))
+    .limit(given("most"))
 )
 
 

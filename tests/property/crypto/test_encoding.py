@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault.crypto.encoding import Part, encode
+from vault.crypto.encoding import Part, append, append_texts, encode
 
 PARTS = st.lists(
     st.one_of(
@@ -55,3 +55,8 @@ def test_more_parts_only_ever_add_bytes(domain, parts, more):
     longer = encode(domain, *parts, *more)
     assert longer.startswith(encode(domain, *parts))
     assert (len(longer) == len(encode(domain, *parts))) is (not more)
+
+
+@given(st.lists(st.one_of(TEXT, st.text(st.characters(codec="ascii"), min_size=120, max_size=136))), PARTS)
+def test_the_quick_way_for_texts_is_the_same(texts, parts):
+    assert append_texts(b"before", [*texts, *parts]) == append(b"before", *texts, *parts)

@@ -4,7 +4,7 @@ import enum
 
 import pytest
 
-from vault.crypto.encoding import append, encode
+from vault.crypto.encoding import append, append_texts, encode
 
 
 class Colour(enum.StrEnum):
@@ -61,6 +61,33 @@ def test_half_a_character_is_refused():
 def test_an_encoding_can_be_continued():
     assert append(encode("d", "a"), b"b", None, 3) == encode("d", "a", b"b", None, 3)
     assert append(encode("d")) == encode("d")
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (),
+        ("",),
+        ("a", "", "granted", "x" * 127),
+        ("a", "x" * 128, "b"),
+        ("a", "x" * 70_000),
+        ("é", "a"),
+        ("a", "\x7f", "\0"),
+        ("a", "\x80"),
+        ("a" * 127, "é" * 127),
+        ("\u20ac" * 43,),
+    ],
+    ids=len,
+)
+def test_texts_encode_the_same_the_quick_way(texts):
+    head = encode("d", 1)
+    assert append_texts(head, texts) == append(head, *texts)
+
+
+@pytest.mark.parametrize("part", [True, 1.0, bytearray(b"x"), ("x",), ["x"], {}, object()])
+def test_the_quick_way_refuses_what_the_other_does(part):
+    with pytest.raises(TypeError):
+        append_texts(b"", ["a", part])
 
 
 @pytest.mark.parametrize("size", [255, 256, 1023, 1024, 70_000])

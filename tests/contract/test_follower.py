@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from sqlalchemy import delete, update
 
@@ -15,6 +16,7 @@ from vault.core.audit import AuditLog
 from vault.core.batch import Load
 from vault.core.follower import Follower
 from vault.crypto import merkle
+from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store.engine import Database, connect
 from vault.store.ledger import Head, read_head
@@ -96,3 +98,15 @@ async def test_a_record_that_was_edited_is_for_verification_to_find(
     await grow(database)
     await follower.look()
     assert follower.fresh
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("gone"), asyncpg.InterfaceError("closed"), asyncpg.InternalClientError("unknown state")]
+)
+async def test_whatever_the_driver_says_of_a_lost_connection_it_is_storage_that_does_not_answer(
+    database: Database, error: Exception
+) -> None:
+    with pytest.raises(VaultError) as caught:
+        async with database.read():
+            raise error
+    assert caught.value.reason is Reason.STORAGE_UNAVAILABLE

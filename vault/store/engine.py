@@ -16,7 +16,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -36,7 +36,8 @@ _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5
 SETTING = "strongroom.tenants"
 """The setting of a transaction that the policies of `row_security.py` read: an array of tenants."""
-ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError)
+# The driver's "internal" errors come of a connection that was lost at an unlucky moment.
+ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError)
 
 
 class Database:

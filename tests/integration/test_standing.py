@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.integration.wire import until
+from tests.support.certificates import self_signed
 from tests.support.postgres import owner_url
 from vault.client import SessionClosedError, StrongroomError
 from vault.v1 import credential_pb2 as pb
@@ -28,6 +31,19 @@ FOLDER = "acme/standing"
 def stored(client: Client, name: str) -> str:
     full = f"{FOLDER}/{name}"
     client.put(full, {"password": "p"}, kind="bank_login")
+    return full
+
+
+def certified(client: Client, name: str, *lives: datetime.timedelta) -> str:
+    """Store a client certificate, with others behind it, each with its life."""
+    full, key = f"{FOLDER}/{name}", ec.generate_private_key(ec.SECP256R1())
+    fields = {
+        "private_key": key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+        "certificate": b"".join(self_signed(key, name, life) for life in lives),
+    }
+    client.put(full, fields, kind="tls_client")
     return full
 
 
@@ -104,6 +120,29 @@ def test_a_new_version_mends_what_it_can_mend(site: VaultSite) -> None:
             assert client.get(name).standing == expected
 
 
+def test_a_certificate_says_when_its_credential_expires(site: VaultSite) -> None:
+    year, day = datetime.timedelta(days=365), datetime.timedelta(days=1)
+    with site.client() as client:
+        for lives in ((year,), (year, day), (10 * year, year)):
+            name, now = certified(client, "chain", *lives), datetime.datetime.now(datetime.UTC)
+            ends = client.get(name).expire_time.ToDatetime(datetime.UTC) - now
+            assert abs(ends - min(lives)) < datetime.timedelta(minutes=1)
+        client.set_standing(name, "expiring", note="test")
+        certified(client, "chain", year)
+        after = client.get(name)
+        assert (after.standing, after.HasField("expire_time")) == (pb.STANDING_ACTIVE, True)
+
+
+def test_what_only_looks_like_a_certificate_is_refused(site: VaultSite) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    armour = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+    with site.client() as client, pytest.raises(StrongroomError) as refused:
+        client.put(f"{FOLDER}/looks", {"private_key": key, "certificate": armour}, kind="tls_client")
+    assert refused.value.reason == "KIND_MISMATCH"
+
+
 def test_a_suspension_ends_open_sessions_within_a_second(site: VaultSite) -> None:
     with site.client() as client:
         name = stored(client, "session")
@@ -145,12 +184,14 @@ def test_what_expires_is_said_to_in_time(fresh_site: VaultSite) -> None:
     with site.client() as client:
         for name, expires in (("soon", soon), ("week", soon + datetime.timedelta(days=5)), ("never", None)):
             client.set_standing(stored(client, name), expire_time=expires)
+        certified(client, "certified", datetime.timedelta(days=5))
     asyncio.run(asyncio.sleep(2))
     site.stop()
     site.start()
     with site.client() as client:
         until(lambda: client.get(f"{FOLDER}/soon").standing == pb.STANDING_UPDATE_REQUIRED)
         until(lambda: client.get(f"{FOLDER}/week").standing == pb.STANDING_EXPIRING)
+        until(lambda: client.get(f"{FOLDER}/certified").standing == pb.STANDING_EXPIRING)
         assert client.get(f"{FOLDER}/never").standing == pb.STANDING_ACTIVE
         assert client.get(f"{FOLDER}/week").standing_by == "strongroom"
         stored(client, "soon")

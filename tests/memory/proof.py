@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import base64
 import contextlib
-import datetime
 import itertools
 import json
 import os
@@ -37,12 +36,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
 
 from hsm.softhsm import config_file, init_token
+from tests.support.certificates import self_signed
 from tests.support.postgres import free_port
 from tests.support.scan import copies
 from tests.support.vault import TRUST_DOMAIN, VaultSite
@@ -138,22 +136,6 @@ def pem_secret(
     return pem, Secret(label, {"PEM": text.encode(), **numbers})
 
 
-def certificate(key: ec.EllipticCurvePrivateKey) -> str:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "proof")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode()
-
-
 def credentials() -> list[Credential]:
     """One of every kind, each with its own secrets."""
     made: list[Credential] = []
@@ -203,7 +185,11 @@ def credentials() -> list[Credential]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     pem, secret = pem_secret("tls_client.private_key", key)
-    made.append(Credential("tls_client", {"private_key": pem, "certificate": certificate(key)}, [secret]))
+    made.append(
+        Credential(
+            "tls_client", {"private_key": pem, "certificate": self_signed(key, "proof").decode()}, [secret]
+        )
+    )
     pem, secret = pem_secret("signing_key.private_key (P-256)", ec.generate_private_key(ec.SECP256R1()))
     made.append(Credential("signing_key", {"private_key": pem, "algorithm": "ES256"}, [secret]))
     return made

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+def self_signed(
+    key: ec.EllipticCurvePrivateKey, name: str, life: datetime.timedelta = datetime.timedelta(hours=1)
+) -> bytes:
     """A certificate (PEM) of a key by itself."""
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -24,6 +26,6 @@ def self_signed(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_after(now + life)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -157,14 +157,14 @@ class Credentials:
         repeat: requests.Repeat,
         beside: Beside | None = None,
     ) -> Credential:
-        names = fields.checked(plaintext, kind)
+        told = fields.checked(plaintext, kind)
         tenant = put.name.partition("/")[0]
         for _ in range(_TRIES):
             kek = await self._keyring.active(tenant, KeyPurpose.KEK)
             number = known.latest_version + 1 if known else 1
             subject = await self._subject(caller, tenant, put, known)
             sealed = await self._envelopes.seal(kek, put.name, number, plaintext, subject)
-            new = NewVersion(put, kind, number, kek, names, sealed, subject)
+            new = NewVersion(put, kind, number, kek, told, sealed, subject)
             try:
                 credential: Credential = await self._log.commit(put_unit(caller, new, repeat, beside))
             except Moved:

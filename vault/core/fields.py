@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography import x509
 
 from vault.crypto import bundle, kinds
 from vault.crypto.errors import FormatError
 from vault.errors import Reason, VaultError, invalid_field
 
 if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Mapping
+
     from vault.crypto.memory import LockedBuffer
 
 
-def checked(plaintext: LockedBuffer, kind: str = "") -> tuple[str, ...]:
-    """The names of the fields, if they may be stored, and are those of the kind if one is given.
+_CERTIFICATE = "certificate"
+
+
+class Checked(NamedTuple):
+    """What may be told of what was sealed."""
+
+    field_names: tuple[str, ...]
+    expire_time: datetime.datetime | None
+    """When the first of its certificates ends, UTC; None if its kind has none."""
+
+
+def checked(plaintext: LockedBuffer, kind: str = "") -> Checked:
+    """What it is, if its fields may be stored, and are those of the kind if one is given.
 
     Raises `SEALED_PAYLOAD_INVALID`, `STORING_FORBIDDEN`, `KIND_MISMATCH`, and `FIELD_INVALID` for an unknown kind.
     """
@@ -34,4 +50,16 @@ def checked(plaintext: LockedBuffer, kind: str = "") -> tuple[str, ...]:
         if error.field == "kind":
             raise invalid_field("kind", error.rule) from None
         raise VaultError(Reason.KIND_MISMATCH, str(error), field=error.field) from None
-    return tuple(fields)
+    return Checked(tuple(fields), _expire_time(kind, fields))
+
+
+def _expire_time(kind: str, fields: Mapping[str, memoryview]) -> datetime.datetime | None:
+    if not kinds.is_certificate(kind, _CERTIFICATE) or _CERTIFICATE not in fields:
+        return None
+    try:
+        chain = x509.load_pem_x509_certificates(bytes(fields[_CERTIFICATE]))
+    except ValueError:
+        raise VaultError(
+            Reason.KIND_MISMATCH, "certificate: cannot be read as X.509", field=_CERTIFICATE
+        ) from None
+    return min(one.not_valid_after_utc for one in chain)

@@ -111,7 +111,7 @@ class Handovers:
         info = contexts.wrap_info(wrap.name, wrap.recipient, wrap.ingest_key_id)
         recipient = await self._people.written(wrap.recipient)
         with await self._ingest.open(wrap.ingest_key_id, info, wrap.sealed) as plaintext:
-            names = fields.checked(plaintext)
+            names = fields.checked(plaintext).field_names
             handover_id = secrets.token_urlsafe(16)
             for _ in range(_TRIES):
                 kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)

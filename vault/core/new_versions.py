@@ -22,6 +22,7 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
+    from vault.core.fields import Checked
     from vault.model import Caller, Key, Subject
     from vault.store.ledger import Rows
     from vault.store.rows import Row
@@ -66,7 +67,7 @@ class NewVersion:
     kind: str
     number: int
     kek: Key
-    field_names: tuple[str, ...]
+    told: Checked
     envelope: bytes = dataclasses.field(repr=False)
     subject: Subject | None
 
@@ -94,7 +95,7 @@ def put_unit(caller: Caller, new: NewVersion, repeat: requests.Repeat, beside: B
             labels=new.put.labels,
             state=CredentialState.ACTIVE,
             latest_version=new.number,
-            field_names=new.field_names,
+            field_names=new.told.field_names,
             etag=requests.new_etag(),
             create_time=before.create_time if before else now,
             update_time=now,
@@ -104,6 +105,7 @@ def put_unit(caller: Caller, new: NewVersion, repeat: requests.Repeat, beside: B
             subject_id=new.subject.subject_id if new.subject else "",
             rotation_days=days,
             rotation_due_time=now + datetime.timedelta(days=days) if days else None,
+            expire_time=new.told.expire_time,
         )
         after = standing.mend(before, after, caller.identity, now)
         version = Version(
@@ -112,7 +114,7 @@ def put_unit(caller: Caller, new: NewVersion, repeat: requests.Repeat, beside: B
             state=VersionState.ENABLED,
             suite=envelope.parse(new.envelope).suite,
             kek_version=new.kek.version,
-            field_names=new.field_names,
+            field_names=new.told.field_names,
             create_time=now,
             created_by=caller.identity,
             destroy_time=None,

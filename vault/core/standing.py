@@ -91,9 +91,7 @@ def mend(before: Credential | None, after: Credential, by: str, now: datetime.da
     )
     if before.standing not in _MENDED:
         return kept
-    return dataclasses.replace(
-        change(kept, Standing.ACTIVE, "a new version was stored", by, now), expire_time=None
-    )
+    return change(kept, Standing.ACTIVE, "a new version was stored", by, now)
 
 
 def refuse_unusable(standing: Standing) -> None:

@@ -298,6 +298,12 @@ def allows(kind: str, field: str, use: str) -> bool:
     return schema is None or (field in schema.fields and use in schema.fields[field].uses)
 
 
+def is_certificate(kind: str, field: str) -> bool:
+    """Whether a field of this kind is a certificate in PEM."""
+    schema = KINDS.get(kind)
+    return schema is not None and schema.fields.get(field) is _CERTIFICATE
+
+
 def is_secret(kind: str, field: str) -> bool:
     """Whether a field must not show in a provider's answer."""
     schema = KINDS.get(kind)

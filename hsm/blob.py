@@ -16,8 +16,7 @@ in length. The padding is ours, as SoftHSM gives keys back with the padding that
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from hsm.errors import HsmIntegrityError
 
@@ -38,8 +37,7 @@ MAX_BLOB: Final = 4096
 IV_SIZES: Final = {GCM_12: 12, GCM_16: 16}
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapped:
+class Wrapped(NamedTuple):
     """A parsed blob. `iv` is empty where the scheme has none of its own."""
 
     scheme: int

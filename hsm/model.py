@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 ReadableBuffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -187,14 +187,13 @@ class WrapItem:
     aad: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UnwrapItem:
+class UnwrapItem(NamedTuple):
     """One blob to be unwrapped by `unwrap_many`; the fields are the arguments of `unwrap`."""
 
     ref: Kek
     blob: bytes
     aad: bytes
-    into: memoryview = field(repr=False)
+    into: memoryview
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import asyncio
 import datetime
 import gc
 import secrets
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from hsm import KeyAlgorithm, KeyRef, KeySpec, open_backend
+from hsm import HsmError, KeyAlgorithm, KeyRef, KeySpec, UnwrapItem, open_backend
 from vault.client import StrongroomError
 from vault.core.batch import Load
 from vault.core.envelopes import Envelopes, context_of
@@ -28,7 +29,7 @@ from vault.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from tests.support.postgres import Postgres
@@ -258,16 +259,27 @@ async def test_nothing_stays_of_the_others_when_a_subject_is_not_known(bench: Be
     await all_given_back(before)
 
 
-async def test_nothing_stays_when_the_caller_goes_while_the_hsm_works(bench: Bench) -> None:
+async def test_nothing_stays_when_the_caller_goes_while_the_hsm_works(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored = [await bench.stored(at, b"text %d" % at) for at in range(40)]
+    begun, gone = threading.Event(), threading.Event()
+    backend = bench.hsm.backend
+    unwrap_many = backend.unwrap_many
+
+    def slow(items: Sequence[UnwrapItem]) -> list[int | HsmError]:
+        begun.set()
+        assert gone.wait(10)
+        return unwrap_many(items)
+
+    monkeypatch.setattr(backend, "unwrap_many", slow)
     before = used()
     opening = asyncio.ensure_future(bench.envelopes.open_parcel(stored))
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert not opening.done()
+    assert await asyncio.to_thread(begun.wait, 10)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
     del opening
-    # The thread writes on, into memory that nobody else has meanwhile.
+    assert used() > before, "the thread is about to write there: it must not be lent to others"
+    gone.set()
     await all_given_back(before)

@@ -126,15 +126,20 @@ class Envelopes:
             except CryptoError:
                 raise damaged() from None
             # The row's columns are for queries; what is opened must agree with them.
-            tenant = item.name.partition("/")[0]
-            if (parsed.kek_version, parsed.suite, tenant) != (item.kek_version, item.suite, item.tenant):
+            if (
+                parsed.kek_version != item.kek_version
+                or parsed.suite != item.suite
+                or item.name.partition("/")[0] != item.tenant
+            ):
                 raise damaged()
-            place = (tenant, item.kek_version, item.suite)
-            if place not in under:
+            place = (item.tenant, item.kek_version, item.suite)
+            known = under.get(place)
+            if known is None:
                 key = await self._key(item)
                 suite = suites.suite(item.suite)
-                under[place] = key, envelope.bindings(suite, tenant, name_of(key), key.version)
-            key, bind = under[place]
+                bind = envelope.bindings(suite, item.tenant, name_of(key), key.version)
+                known = under[place] = (key, bind)
+            key, bind = known
             dek_aad, bound = bind(item.name, item.version)
             sealed.append(_Sealed(parsed, bound, Unwrapping(key, parsed.wrapped_dek, dek_aad)))
         return sealed

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.store.engine import Database
+    from vault.store.ledger import Head
 
 __all__ = ["database", "url"]
 
@@ -118,6 +119,22 @@ async def test_of_workers_that_look_at_once_each_record_is_taken_in_by_one(
     assert [first for first, _ in taken] == [0, *(end for _, end in taken[:-1])]
     assert taken[-1][1] == size
     assert await vault.told() == {A: ("user-9", "")}
+
+
+async def test_a_look_ends_where_the_log_ended_when_it_began(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await vault.record("one", "session.use.hmac", A)
+
+    async def busy(connection: AsyncConnection) -> Head:
+        head = await read_head(connection)
+        await vault.record("two", "session.use.hmac", A)
+        return head
+
+    monkeypatch.setattr("vault.core.activity.read_head", busy)
+    async with asyncio.timeout(20):
+        await vault.watch.look()
+    assert await vault.told() == {A: ("one", "")}
 
 
 async def test_what_fails_half_way_is_taken_in_by_the_next_look(

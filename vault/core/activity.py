@@ -50,14 +50,13 @@ class ActivityWatch:
 
     async def look(self) -> None:
         """Take in what was recorded since the last look, of whichever worker made it."""
-        while True:
-            async with self._database.read(NOBODY) as connection:
-                position = await places.place_of(connection, PLACE)
-                size = (await read_head(connection)).size
-            if position >= size:
-                return
+        async with self._database.read(NOBODY) as connection:
+            position = await places.place_of(connection, PLACE)
+            size = (await read_head(connection)).size
+        while position < size:
             end = min(position + _STEP, size)
             async with self._database.write() as connection:
                 if not await places.move(connection, PLACE, position, end):
                     return
                 await store.absorb(connection, position, end)
+            position = end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vault.store.ledger import read_head
@@ -84,8 +84,11 @@ async def advance(
 
 async def place_of(connection: AsyncConnection, name: str) -> int:
     """The sequence that a reader without a lease takes next."""
-    found = await connection.execute(select(audit_sinks.c.next_sequence).where(audit_sinks.c.name == name))
+    found = await connection.execute(_PLACE, {"place": name})
     return int(found.scalar_one())
+
+
+_PLACE = select(audit_sinks.c.next_sequence).where(audit_sinks.c.name == bindparam("place"))
 
 
 async def move(connection: AsyncConnection, name: str, begin: int, end: int) -> bool:
@@ -93,12 +96,15 @@ async def move(connection: AsyncConnection, name: str, begin: int, end: int) -> 
 
     Who comes second waits for the first's transaction to end.
     """
-    done = await connection.execute(
-        update(audit_sinks)
-        .where(audit_sinks.c.name == name, audit_sinks.c.next_sequence == begin)
-        .values(next_sequence=end)
-    )
+    done = await connection.execute(_MOVE, {"place": name, "begin": begin, "end": end})
     return bool(done.rowcount)
+
+
+_MOVE = (
+    update(audit_sinks)
+    .where(audit_sinks.c.name == bindparam("place"), audit_sinks.c.next_sequence == bindparam("begin"))
+    .values(next_sequence=bindparam("end"))
+)
 
 
 async def fail(database: Database, name: str, holder: str, error: str, now: datetime.datetime) -> bool:

@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import secrets
+import signal
+import subprocess
 import sys
 import threading
 import unittest.mock
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.postgres import Postgres
+
+
+COMMAND, PIPE = (sys.executable, "-m", "vault.cli"), subprocess.PIPE
 
 
 def strongroom(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -211,3 +216,43 @@ def test_a_backup_that_was_altered_anywhere_is_refused_without_the_hsm_and_with_
     assert (code, refused["valid"]) == (5, False)
     code, after = strongroom("restore", str(files[0]), "--config", str(target.config_file))
     assert code == 0, after
+
+
+def test_killed_in_the_middle_a_backup_is_seen_to_be_none_and_a_restore_leaves_nothing(
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str]
+) -> None:
+    site = made(softhsm, tmp_path / "vault", new_url("postgresql", tmp_path))
+    whole, part = tmp_path / "whole.backup", tmp_path / "part.backup"
+    try:
+        with site.client() as vault:
+            for number in range(20):
+                vault.put(f"acme/keys/{number}", {"key": secrets.token_hex(16_000)}, kind="generic")
+        code, written = strongroom("backup", str(whole), "--config", str(site.config_file))
+        assert code == 0, written
+        key = verifier_key(site)
+        # It writes into a pipe that nobody empties: so it is in the middle when it is killed.
+        writing = subprocess.Popen([*COMMAND, "backup", "-", "--config", str(site.config_file)], stdout=PIPE)
+        assert writing.stdout is not None
+        with writing.stdout as pipe:
+            begun = pipe.read(100_000)
+            writing.kill()
+            part.write_bytes(begun + pipe.read())
+        assert writing.wait() == -signal.SIGKILL
+    finally:
+        site.stop()
+    assert 100_000 <= part.stat().st_size < whole.stat().st_size
+    assert strongroom("restore", str(part), "--verify-only", "--key", key)[0] == 5
+
+    other = moved(site, new_url("postgresql", tmp_path))
+    assert strongroom("restore", str(part), "--config", str(other.config_file))[0] == 5
+    reading = subprocess.Popen([*COMMAND, "restore", "-", "--config", str(other.config_file)], stdin=PIPE)
+    assert reading.stdin is not None
+    # More than a pipe holds: when it is gone, most of it has been read.
+    reading.stdin.write(whole.read_bytes()[:-1000])
+    reading.kill()
+    assert reading.wait() == -signal.SIGKILL
+    with contextlib.suppress(BrokenPipeError):
+        reading.stdin.close()
+    code, restored = strongroom("restore", str(whole), "--all", "--config", str(other.config_file))
+    assert (code, restored.get("findings")) == (0, []), restored
+    assert restored["versions_opened"] == 20

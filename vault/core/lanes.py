@@ -66,8 +66,8 @@ _STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
 _PAUSES = (0.1, 0.3, 1.0)
 _NAMED_FAILURES = 10_000
-# A report must fit into an answer (4 MiB, the default of gRPC's clients), however long the names.
-_NAMED_BYTES = 2 * 1024 * 1024
+# A report must fit into what an HSM signs at once (1 MiB, `hsm.backend`) and into an answer, however long the names.
+_NAMED_BYTES = 512 * 1024
 _NAME_MARKS = 32  # what a report says around a failure beside its line
 
 
@@ -282,13 +282,13 @@ class Lanes:
                 page = await store.list_failures(connection, job_id, after=after, limit=_NAMED_FAILURES)
             for item in page:
                 digest.update(rotation_report.failure_line(item.name, item.version, item.reason))
-            named = named or _that_fit(page)
+            named = named or that_fit(page)
             if len(page) < _NAMED_FAILURES:
                 return named, digest.hexdigest()
             after = (page[-1].name, page[-1].version)
 
 
-def _that_fit(failures: Sequence[JobFailure]) -> list[JobFailure]:
+def that_fit(failures: Sequence[JobFailure]) -> list[JobFailure]:
     """The first failures, as many as a report has room for."""
     sizes = (len(rotation_report.failure_line(item.name, item.version, item.reason)) for item in failures)
     ends = itertools.accumulate(size + _NAME_MARKS for size in sizes)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from vault.core.lanes import LEASE, next_chunk
@@ -26,3 +28,21 @@ def test_even_the_slowest_hsm_gets_on_one_by_one():
 def test_small_chunks_for_other_reasons_say_nothing_against_large_ones():
     assert next_chunk(512, 16, 0.01) == 512
     assert next_chunk(256, 0, 1.0) == 256
+
+
+def test_a_report_names_no_more_failures_than_an_hsm_can_sign() -> None:
+    from hsm.backend import MAX_MESSAGE
+    from vault.core import rotation_report
+    from vault.core.lanes import that_fit
+    from vault.model import JobFailure
+
+    now = datetime.datetime.now(datetime.UTC)
+    failures = [
+        JobFailure("job", f"acme/{'x' * 500}{number:06}", 2**31 - 1, "STORED_DATA_DAMAGED", now)
+        for number in range(10_000)
+    ]
+    named = that_fit(failures)
+    assert named == failures[: len(named)]
+    items = [{"name": item.name, "reason": item.reason, "version": item.version} for item in named]
+    assert MAX_MESSAGE / 4 < len(rotation_report.text({"failures": items})) < MAX_MESSAGE
+    assert that_fit(failures[:100]) == failures[:100]

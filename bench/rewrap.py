@@ -1,8 +1,9 @@
-"""What a rewrap costs:  python -m bench.rewrap [--counts 10000 100000] [--latency-ms 1] [--reads] [--json FILE]
+"""What a rewrap costs:  python -m bench.rewrap [--counts 10000 100000] [--latency-ms 1] [--isolated] [--reads] [--json FILE]
 
 A vault of one worker on PostgreSQL (fsync on) and SoftHSM; so many credentials; `keys rotate`, `keys rewrap`. Says
 credentials a second, the worker's memory, and, with --reads, the p99 of reveals without and during a rewrap.
-With --latency-ms every call of the PKCS#11 module takes so much longer (the proxy of the fault tests).
+With --latency-ms every call of the PKCS#11 module takes so much longer (the proxy of the fault tests); with
+--isolated the module is in a process of its own (`x-isolation=process`).
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.rewrap")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000])
     parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--isolated", action="store_true")
     parser.add_argument("--kinds", nargs="+", default=["rewrap"])
     parser.add_argument("--reads", type=int, default=0, help="so many callers that read meanwhile")
     parser.add_argument("--json", type=Path)
@@ -135,6 +137,8 @@ def main() -> None:
         os.environ["SOFTHSM2_CONF"] = str(config_file(folder / "token"))
         if options.latency_ms:
             uri = shim.uri(uri)
+        if options.isolated:
+            uri += "&x-isolation=process" if "?" in uri else "?x-isolation=process"
         postgres = Postgres()
         site = VaultSite(
             folder / "vault",

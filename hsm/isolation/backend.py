@@ -11,16 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hsm.backend import HsmBackend
 from hsm.errors import HsmAuthFailed, HsmBusy, HsmError, HsmUnavailable
-from hsm.isolation import wire
+from hsm.isolation import batches, wire
 from hsm.model import Health, RewrapItem, UnwrapItem, WrapItem
 from hsm.usage import UsageCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hsm.model import (
         Capabilities,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from hsm.secretfile import SecretSource
 
+T = TypeVar("T")
 log = logging.getLogger("hsm.isolation")
 
 _FIRST_PAUSE: Final = 0.05  # seconds
@@ -223,12 +224,25 @@ class IsolatedBackend(HsmBackend):
     # -- the interface -----------------------------------------------------------------------------
 
     def _wrap_many(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
-        return self._make_blobs("wrap_many", [(item.ref, item) for item in items])
+        return self._counted([(item.ref, item) for item in items], self._wrapped)
+
+    def _wrapped(self, items: Sequence[WrapItem]) -> list[bytes | HsmError]:
+        answers, _ = self._call("wrap_many", items)
+        return [bytes(answer) if isinstance(answer, memoryview) else answer for answer in answers]
 
     def _rewrap_many(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
-        return self._make_blobs("rewrap_many", [(item.new, item) for item in items])
+        return self._counted([(item.new, item) for item in items], self._rewrapped)
 
-    def _make_blobs(self, op: str, items: Sequence[tuple[Kek, Any]]) -> list[bytes | HsmError]:
+    def _rewrapped(self, items: Sequence[RewrapItem]) -> list[bytes | HsmError]:
+        answer, _ = self._call("rewrap_many", batches.pack(items))
+        try:
+            return batches.unpack_answers(answer, len(items))
+        except (TypeError, ValueError):
+            raise HsmUnavailable("rewrap_many", "the process for the HSM's library does not speak") from None
+
+    def _counted(
+        self, items: Sequence[tuple[Kek, T]], work: Callable[[list[T]], list[bytes | HsmError]]
+    ) -> list[bytes | HsmError]:
         """Have the child wrap something for each item, by the KEK beside it, whose use is counted here."""
         results: list[bytes | HsmError | None] = []
         for kek, _ in items:
@@ -238,8 +252,7 @@ class IsolatedBackend(HsmBackend):
             except HsmError as error:
                 results.append(error)
         asked = [item for (_, item), result in zip(items, results, strict=True) if result is None]
-        answers, _ = self._call(op, asked) if asked else ([], None)
-        given = iter(bytes(answer) if isinstance(answer, memoryview) else answer for answer in answers)
+        given = iter(work(asked) if asked else [])
         return [next(given) if result is None else result for result in results]
 
     def _unwrap_many(self, items: Sequence[UnwrapItem]) -> list[int | HsmError]:

@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from hsm.errors import HsmError, HsmUnavailable
-from hsm.isolation import wire
+from hsm.isolation import batches, wire
 from hsm.model import UnwrapItem, WrapItem
 from hsm.open import open_pkcs11
 from hsm.uri import parse_pkcs11
@@ -88,7 +88,7 @@ def _perform(backend: HsmBackend, op: str, arguments: list[Any], secrets: list[b
         items = [WrapItem(item.ref, item.dek, bytes(item.aad)) for item in arguments[0]]
         return backend.wrap_many(items)
     if op == "rewrap_many":
-        return backend.rewrap_many(arguments[0])
+        return batches.pack_answers(backend.rewrap_many(batches.unpack(arguments[0])))
     if op == "unwrap_many":
         secrets += [bytearray(_ROOM) for _ in arguments[0]]
         sizes = backend.unwrap_many(

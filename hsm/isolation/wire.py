@@ -45,15 +45,14 @@ class WireError(Exception):
 
 def send(sock: socket.socket, message: Any) -> None:
     """Send one message, and wipe what it was put together in. Raises `OSError`."""
-    parts: list[Any] = []
-    text = json.dumps(_dump(message, parts)).encode()
-    size = sum(len(part) for part in parts)
-    frame = bytearray(_HEAD.size + len(text) + size)
+    rest = _Rest()
+    text = json.dumps(_dump(message, rest)).encode()
+    frame = bytearray(_HEAD.size + len(text) + rest.size)
     view = memoryview(frame)
     try:
-        _HEAD.pack_into(frame, 0, len(text), size)
+        _HEAD.pack_into(frame, 0, len(text), rest.size)
         place = _HEAD.size
-        for part in (text, *parts):
+        for part in (text, *rest.parts):
             view[place : place + len(part)] = part
             place += len(part)
         sock.sendall(view)
@@ -93,22 +92,35 @@ def _exactly(sock: socket.socket, size: int) -> bytearray:
     return buffer
 
 
-def _dump(value: Any, parts: list[Any]) -> Any:
+class _Rest:
+    """The byte strings of a message that is put together, and their size."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | bytearray | memoryview] = []
+        self.size = 0
+
+    def add(self, part: bytes | bytearray | memoryview) -> list[int]:
+        """Where it lies, and how long it is."""
+        start = self.size
+        self.parts.append(part)
+        self.size += len(part)
+        return [start, len(part)]
+
+
+def _dump(value: Any, rest: _Rest) -> Any:
+    if value is None or isinstance(value, bool | int | float) or type(value) is str:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
-        start = sum(len(part) for part in parts)
-        parts.append(value)
-        return {"b": [start, len(value)]}
+        return {"b": rest.add(value)}
     if isinstance(value, list | tuple | frozenset):
         kind = {list: "l", tuple: "t", frozenset: "s"}[type(value)]
-        return {kind: [_dump(item, parts) for item in value]}
+        return {kind: [_dump(item, rest) for item in value]}
     if isinstance(value, errors.HsmError):
         return {"x": [type(value).__name__, value.op, value.message, value.code_name]}
     if isinstance(value, enum.Enum):
         return {"c": [type(value).__name__, [value.value]]}
     if is_dataclass(value):
-        return {"c": [type(value).__name__, [_dump(getattr(value, f.name), parts) for f in fields(value)]]}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+        return {"c": [type(value).__name__, [_dump(getattr(value, f.name), rest) for f in fields(value)]]}
     raise TypeError(f"cannot send a {type(value).__name__}")
 
 

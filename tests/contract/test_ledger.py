@@ -22,7 +22,7 @@ from vault.store.audit import list_records, stream_rows
 from vault.store.engine import SETTING, Database, connect
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
 from vault.store.reach import declare, declared, of
-from vault.store.rows import COLUMNS, RowKey, Write, row_digest
+from vault.store.rows import COLUMNS, RowKey, Write, row_digest, row_digests
 from vault.store.schema import current_revision, wanted_revision
 
 if TYPE_CHECKING:
@@ -190,6 +190,19 @@ def test_a_column_that_came_later_leaves_the_digests_of_rows_without_it_as_they_
     assert row_digest("credentials", before) == expected
     for name, value in zip(later, (90, moment), strict=True):
         assert row_digest("credentials", {**before, name: value}) != expected
+
+
+def test_rows_written_together_have_the_digests_that_each_has_alone() -> None:
+    moments = [datetime.datetime(2026, 1, day, tzinfo=datetime.UTC) for day in (1, 2, 3)]
+    for table, names in COLUMNS.items():
+        alike = {name: moments[0] if name.endswith("_time") else "x" for name in names}
+        others = [
+            {**alike, names[0]: "y", names[-1]: None},
+            {**alike, names[0]: 7, names[1]: b"z"},
+            {name: moments[2] if name.endswith("_time") else None for name in names},
+        ]
+        for rows in ([alike], [alike, alike], [alike, *others], [*others, {**alike, names[0]: moments[1]}]):
+            assert row_digests(table, rows) == [row_digest(table, row) for row in rows], table
 
 
 async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database: Database) -> None:

@@ -128,14 +128,14 @@ class _Binding:
 
     def __init__(self, tenant: str) -> None:
         self._tenant = tenant
-        self._made: dict[tuple[int, int], Callable[[str, int], bytes]] = {}
+        self._made: dict[tuple[int, int], Callable[[bytes], bytes]] = {}
 
-    def __call__(self, key: Key, suite: int, name: str, version: int) -> bytes:
+    def __call__(self, key: Key, suite: int, place: bytes) -> bytes:
         aads = self._made.get((key.version, suite))
         if aads is None:
             aads = envelope.wrap_aads(suites.suite(suite), self._tenant, name_of(key), key.version)
             self._made[key.version, suite] = aads
-        return aads(name, version)
+        return aads(place)
 
 
 def _parse_row(
@@ -149,9 +149,9 @@ def _parse_row(
         return damaged()
     if (head.kek_version, head.suite) != (row["kek_version"], row["suite"]):
         return damaged()
-    name, version, suite = row["name"], row["version"], head.suite
-    unwrapping = Unwrapping(old, head.wrapped_dek, bind(old, suite, name, version))
-    return _Parsed(row, head, unwrapping, bind(kek, suite, name, version))
+    place = envelope.place(row["name"], row["version"])
+    unwrapping = Unwrapping(old, head.wrapped_dek, bind(old, head.suite, place))
+    return _Parsed(row, head, unwrapping, bind(kek, head.suite, place))
 
 
 def _context(item: _Parsed, key: Key) -> envelope.EnvelopeContext:

@@ -106,16 +106,19 @@ def new_dek() -> LockedBuffer:
 def wrap_aad(suite: suites.Suite, context: EnvelopeContext) -> bytes:
     """What the HSM binds the wrapped DEK to."""
     bind = wrap_aads(suite, context.tenant, context.kek_name, context.kek_version)
-    return bind(context.credential, context.version)
+    return bind(place(context.credential, context.version))
 
 
-def wrap_aads(
-    suite: suites.Suite, tenant: str, kek_name: str, kek_version: int
-) -> Callable[[str, int], bytes]:
-    """`wrap_aad` for many credentials and versions of a tenant under one key: what they share is encoded once."""
+def place(credential: str, version: int) -> bytes:
+    """The part of what a wrapped DEK is bound to that no key and no suite changes."""
+    return append(b"", credential, version)
+
+
+def wrap_aads(suite: suites.Suite, tenant: str, kek_name: str, kek_version: int) -> Callable[[bytes], bytes]:
+    """`wrap_aad` for many places of a tenant under one key: what they share is encoded once."""
     head = encode(_DEK_DOMAIN, FORMAT, suite.number, tenant)
     tail = append(b"", kek_name, kek_version)
-    return lambda credential, version: append(head, credential, version) + tail
+    return lambda place: b"".join((head, place, tail))
 
 
 def bindings(
@@ -130,7 +133,7 @@ def bindings(
     content_head = encode(_CONTENT_DOMAIN, FORMAT, suite.number, tenant)
 
     def bind(credential: str, version: int) -> Binding:
-        row = append(b"", credential, version)
+        row = place(credential, version)
         return Binding(dek_head + row + dek_tail, content_head + row)
 
     return bind

@@ -43,7 +43,7 @@ from vault.store.engine import SETTING, driver_of
 from vault.store.lenient import Prepared
 from vault.store.owners import tenant_of
 from vault.store.reach import NOBODY, Reach, as_array, covers, union
-from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digest
+from vault.store.rows import COLUMNS, KEY_COLUMNS, TABLES, Row, RowKey, Write, canonical_json, row_digests
 from vault.store.tables import UtcDateTime, audit_head, audit_records
 from vault.store.wakeups import wake
 
@@ -89,12 +89,11 @@ class Rows:
     def changed_columns(self, table: str, rows: Sequence[Row]) -> tuple[str, ...]:
         """The key of a table, and those columns in which any of these rows differs from what was loaded."""
         keys = KEY_COLUMNS[table]
-        befores = [self._before[RowKey(table, tuple(row[column] for column in keys))] or {} for row in rows]
+        befores = [self._before[RowKey(table, tuple([row[column] for column in keys]))] or {} for row in rows]
         return tuple(
             column
             for column in COLUMNS[table]
-            if column in keys
-            or any(before.get(column) != row[column] for before, row in zip(befores, rows, strict=True))
+            if column in keys or [before.get(column) for before in befores] != [row[column] for row in rows]
         )
 
     def check(self, commit: Commit) -> None:
@@ -287,7 +286,14 @@ async def read_head(connection: AsyncConnection) -> Head:
 def _row_digests(writes: Sequence[Write]) -> str:
     if not writes:
         return ""
-    return canonical_json({str(write.row_key): row_digest(write.table, write.row).hex() for write in writes})
+    tables: dict[str, list[Write]] = defaultdict(list)
+    for write in writes:
+        tables[write.table].append(write)
+    digests: dict[str, str] = {}
+    for name, written in tables.items():
+        for write, digest in zip(written, row_digests(name, [write.row for write in written]), strict=True):
+            digests[str(write.row_key)] = digest.hex()
+    return canonical_json(digests)
 
 
 def _seal(drafts: Sequence[tuple[AuditDraft, str]], first: int, now: datetime.datetime) -> list[Row]:

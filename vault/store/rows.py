@@ -13,7 +13,7 @@ from vault.crypto.encoding import append, encode
 from vault.store.tables import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Table
 
@@ -71,6 +71,26 @@ def row_digest(table: str, row: Row) -> bytes:
     # Whatever is neither a time nor a part of an encoding is refused there.
     parts = [micros(value) if type(value) is datetime.datetime else value for value in values]
     return hashlib.sha256(append(_HEADS[table], *parts)).digest()
+
+
+def row_digests(table: str, rows: Sequence[Row]) -> list[bytes]:
+    """`row_digest` of each of some rows: where all have the same in a column, it is encoded once."""
+    if len(rows) == 1 or COLUMNS[table][-1] in _LATER[table]:
+        return [row_digest(table, row) for row in rows]
+    columns = [_encoded([row[name] for row in rows]) for name in COLUMNS[table]]
+    head = _HEADS[table]
+    return [hashlib.sha256(b"".join((head, *parts))).digest() for parts in zip(*columns, strict=True)]
+
+
+def _encoded(values: Sequence[Any]) -> list[bytes]:
+    """What one column adds to the encoding of each row."""
+    if values.count(values[0]) == len(values):
+        return [_part(values[0])] * len(values)
+    return [_part(value) for value in values]
+
+
+def _part(value: Any) -> bytes:
+    return append(b"", micros(value) if type(value) is datetime.datetime else value)
 
 
 def canonical_json(value: object) -> str:

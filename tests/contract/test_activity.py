@@ -14,6 +14,7 @@ from vault.clock import SystemClock
 from vault.core.activity import PLACE, ActivityWatch
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
+from vault.errors import VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store import activity, sinks
 from vault.store.engine import connect
@@ -147,7 +148,7 @@ async def test_what_fails_half_way_is_taken_in_by_the_next_look(
 
     with monkeypatch.context() as patched:
         patched.setattr("vault.store.activity.absorb", broken)
-        with pytest.raises(OSError):
+        with pytest.raises(VaultError):
             await vault.watch.look()
     await vault.watch.look()
     assert await vault.told() == {A: ("", "one")}

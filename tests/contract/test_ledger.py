@@ -19,7 +19,7 @@ from vault.crypto.encoding import encode
 from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Origin, Outcome
 from vault.store.audit import list_records, stream_rows
-from vault.store.engine import SETTING, Database, connect
+from vault.store.engine import SETTING, Database, connect, driver_of
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
 from vault.store.reach import declare, declared, of
 from vault.store.rows import COLUMNS, RowKey, Write, row_digest, row_digests
@@ -130,6 +130,19 @@ async def test_a_record_alone_takes_one_statement_as_long_as_nobody_else_writes(
     assert [await taken(ours) for _ in range(2)] == [whole, ["WITH"]]
     async with database.single() as driver:
         assert not await driver.fetchval(f"SELECT current_setting('{SETTING}', true)")
+    await database.close()
+
+
+@pytest.mark.parametrize("way", ["write", "single"])
+async def test_a_write_whose_connection_is_lost_says_that_the_database_does_not_answer(
+    postgres: Postgres, way: str
+) -> None:
+    database = await migrated(postgres.create_database(f"ledger_{secrets.token_hex(6)}"))
+    with pytest.raises(VaultError) as caught:
+        async with getattr(database, way)() as connection:
+            driver = driver_of(connection) if way == "write" else connection
+            await driver.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
     await database.close()
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from vault.errors import VaultError
 from vault.store import activity as store
 from vault.store import sinks as places
-from vault.store.engine import ERRORS
 from vault.store.ledger import read_head
 from vault.store.reach import NOBODY
 
@@ -44,8 +43,8 @@ class ActivityWatch:
                     await places.enrol(self._database, PLACE, begin=0)
                     enrolled = True
                 await self.look()
-            except (VaultError, *ERRORS) as error:
-                log.warning("cannot note what was used", extra={"error": type(error).__name__})
+            except VaultError as error:
+                log.warning("cannot note what was used", extra={"reason": error.reason.value})
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def look(self) -> None:

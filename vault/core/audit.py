@@ -141,7 +141,8 @@ class AuditLog:
             # One bad unit must not take the others with it: each on its own.
             return [result for unit in units for result in await self._commit([unit])]
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be answered without its record
-            log.error("the audit log cannot be written", extra={"error": type(error).__name__})  # noqa: TRY400
+            said = error.message if isinstance(error, VaultError) else type(error).__name__
+            log.error("the audit log cannot be written", extra={"error": said})  # noqa: TRY400
             self.works = False
             self._watch(len(units), self._clock.monotonic() - began, ok=False)
             failure = VaultError(Reason.AUDIT_UNAVAILABLE, "the audit record could not be written")

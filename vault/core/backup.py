@@ -100,8 +100,11 @@ class _Digesting:
     def read(self, size: int) -> bytes:
         """Exactly so many bytes. Raises `FormatError`."""
         data = b""
-        while len(data) < size and (part := self._file.read(size - len(data))):
-            data += part
+        try:
+            while len(data) < size and (part := self._file.read(size - len(data))):
+                data += part
+        except OSError as error:
+            raise FormatError(f"the backup cannot be read: {error.strerror}") from None
         if len(data) < size:
             raise FormatError("the backup is cut short")
         self._hash.update(data)

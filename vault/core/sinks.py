@@ -23,7 +23,6 @@ from vault.core.audit import by_vault
 from vault.errors import VaultError
 from vault.store import audit
 from vault.store import sinks as store
-from vault.store.engine import ERRORS
 from vault.store.ledger import read_head
 from vault.store.rows import canonical_json
 
@@ -148,7 +147,7 @@ class Sinks:
                     await self._failed(outlet, str(error))
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
-                except (VaultError, TimeoutError, *ERRORS) as error:
+                except (VaultError, TimeoutError) as error:
                     log.warning(
                         "cannot serve a sink", extra={"sink": outlet.name, "error": type(error).__name__}
                     )
@@ -239,7 +238,7 @@ class Sinks:
                 self._moved.notify_all()
 
     async def _failed(self, outlet: Outlet, error: str) -> None:
-        with contextlib.suppress(VaultError, *ERRORS):
+        with contextlib.suppress(VaultError):
             now = self._clock.now()
             if await store.fail(self._database, outlet.name, self._holder, error, now):
                 log.error("a sink of the audit log fails", extra={"sink": outlet.name, "error": error})

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy import event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from vault.errors import Reason, StartError, VaultError
 from vault.store.reach import as_array, current
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -38,6 +38,9 @@ SETTING = "strongroom.tenants"
 """The setting of a transaction that the policies of `row_security.py` read: an array of tenants."""
 # The driver's "internal" errors come of a connection that was lost at an unlucky moment.
 ERRORS = (SQLAlchemyError, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError)
+
+RULES = (IntegrityError, DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+"""Those of them that say: what was to be written broke a rule of the database."""
 
 
 class Database:
@@ -85,34 +88,37 @@ class Database:
     async def write(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed when the block ends, undone when it raises. `reach` as for `read`.
 
-        On PostgreSQL it is the driver's, so that `driver_of` may be used within it.
+        On PostgreSQL it is the driver's, so that `driver_of` may be used within it. A rule that was broken is the
+        writer's to judge: that error is one of `RULES`.
         """
-        if not self.is_postgresql:
-            async with self._engine.begin() as connection:
-                yield connection
-            return
-        async with self._lend() as connection:
-            driver = driver_of(connection)
-            try:
-                await driver.execute(_begin(current() if reach is None else reach))
-                yield connection
-                await driver.execute("COMMIT")
-            except BaseException:
-                await connection.invalidate()
-                raise
+        with _but_rules():
+            if not self.is_postgresql:
+                async with self._engine.begin() as connection:
+                    yield connection
+                return
+            async with self._lend() as connection:
+                driver = driver_of(connection)
+                try:
+                    await driver.execute(_begin(current() if reach is None else reach))
+                    yield connection
+                    await driver.execute("COMMIT")
+                except BaseException:
+                    await connection.invalidate()
+                    raise
 
     @contextlib.asynccontextmanager
     async def single(self) -> AsyncIterator[Any]:
         """The driver's connection, for one statement: a transaction of its own, which itself declares its reach.
 
-        PostgreSQL only.
+        PostgreSQL only. Errors as for `write`.
         """
-        async with self._lend() as connection:
-            try:
-                yield driver_of(connection)
-            except BaseException:
-                await connection.invalidate()
-                raise
+        with _but_rules():
+            async with self._lend() as connection:
+                try:
+                    yield driver_of(connection)
+                except BaseException:
+                    await connection.invalidate()
+                    raise
 
     @contextlib.asynccontextmanager
     async def snapshot(self, reach: Reach | None = None) -> AsyncIterator[AsyncConnection]:
@@ -181,6 +187,17 @@ def driver_of(connection: AsyncConnection) -> Any:
     """The asyncpg connection beneath: for the few statements that every call waits for, at a fraction of the cost."""
     assert connection.sync_connection is not None
     return connection.sync_connection.connection.driver_connection
+
+
+@contextlib.contextmanager
+def _but_rules() -> Iterator[None]:
+    """A database that does not answer, as callers are told of it; a broken rule as it is."""
+    try:
+        yield
+    except RULES:
+        raise
+    except ERRORS as error:
+        raise unavailable(error) from None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -19,7 +19,6 @@ from collections import defaultdict
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import asyncpg
 from sqlalchemy import (
     BigInteger,
     Integer,
@@ -32,14 +31,13 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import DataError, IntegrityError
 
 from vault.clock import micros
 from vault.crypto import merkle
 from vault.crypto.encoding import append, append_texts, encode
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError
-from vault.store.engine import SETTING, driver_of
+from vault.store.engine import RULES, SETTING, driver_of
 from vault.store.lenient import Prepared
 from vault.store.owners import tenant_of
 from vault.store.reach import NOBODY, Reach, as_array, covers, union
@@ -191,18 +189,13 @@ class Ledger:
     async def commit(self, units: Sequence[Unit], now: datetime.datetime) -> Committed:
         """Run units in order in one transaction; return each one's result, or the exception it raised.
 
-        Returns only when everything is durable. Raises `RuleBroken` if a write broke a constraint, and the
-        driver's error if the transaction failed otherwise; then nothing of it was written, unless the connection
-        was lost while it committed.
+        Returns only when everything is durable. Raises `RuleBroken` if a write broke a constraint, and
+        `STORAGE_UNAVAILABLE` if the transaction failed otherwise; then nothing of it was written, unless the
+        connection was lost while it committed.
         """
         try:
             return await self._commit(units, now)
-        except (
-            IntegrityError,
-            DataError,
-            asyncpg.IntegrityConstraintViolationError,
-            asyncpg.DataError,
-        ) as error:
+        except RULES as error:
             raise RuleBroken(type(error).__name__) from None
 
     async def _commit(self, units: Sequence[Unit], now: datetime.datetime) -> Committed:

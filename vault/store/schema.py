@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import column, inspect, select, table
 
-from vault.errors import StartError
-from vault.store.engine import ERRORS, unavailable
+from vault.errors import StartError, VaultError
+from vault.store.engine import RULES, unavailable
 from vault.store.row_security import protect
 
 if TYPE_CHECKING:
@@ -77,5 +77,7 @@ async def migrate(database: Database, revision: str = "head", *, server_role: st
             await connection.run_sync(upgrade)
             if database.is_postgresql and revision == "head":
                 await protect(connection, server_role)
-    except ERRORS as error:
+    except RULES as error:
         raise StartError(f"database: {unavailable(error).message}") from None
+    except VaultError as error:
+        raise StartError(f"database: {error.message}") from None

@@ -7,7 +7,6 @@ scope learns nothing, not even whether the rest was well formed or the thing exi
 from __future__ import annotations
 
 import datetime
-import functools
 import re
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
@@ -133,7 +132,6 @@ def rotation_days(value: datetime.timedelta) -> int:
     return value.days
 
 
-@functools.lru_cache(maxsize=256)
 def field_names(value: tuple[str, ...]) -> tuple[str, ...]:
     """Names of wanted fields, sorted. Raises `FIELD_INVALID`."""
     if len(value) > MAX_FIELDS or len(set(value)) != len(value):

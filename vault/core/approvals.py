@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-import secrets
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -91,7 +90,7 @@ class Approvals:
         token = requests.require(caller, operation.action, operation.resource)
         requests.printable("purpose", purpose, required=True)
         repeat = requests.repeat(caller, "approval.request", request_id, operation.digest, purpose)
-        approval_id = secrets.token_urlsafe(16)
+        approval_id = requests.new_id()
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
             if (earlier := repeat.earlier(rows)) is not None:

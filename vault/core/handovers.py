@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import logging
 import re
-import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import audit, fields, requests
@@ -112,7 +111,7 @@ class Handovers:
         recipient = await self._people.written(wrap.recipient)
         with await self._ingest.open(wrap.ingest_key_id, info, wrap.sealed) as plaintext:
             names = fields.checked(plaintext).field_names
-            handover_id = secrets.token_urlsafe(16)
+            handover_id = requests.new_id()
             for _ in range(_TRIES):
                 kek = await self._keyring.active(token.tenant, KeyPurpose.KEK)
                 sealed = await self._envelopes.seal(kek, _bound_name(wrap.name, handover_id), 1, plaintext)

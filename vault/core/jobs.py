@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import audit, requests
@@ -224,7 +223,7 @@ class Jobs:
                 raise invalid_field("source_version", "is the newest; there is nothing newer to rewrap to")
         now = self._clock.now()
         job = Job(
-            job_id=secrets.token_urlsafe(16),
+            job_id=requests.new_id(),
             tenant=order.tenant,
             kind=kind,
             state=JobState.RUNNING,

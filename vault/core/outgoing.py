@@ -119,7 +119,7 @@ class Outgoing:
         repeat = requests.repeat(caller, MANAGE, request_id, url, canonical_json(events), credential)
         new = WebhookEndpoint(
             tenant=tenant,
-            endpoint_id=secrets.token_urlsafe(16),
+            endpoint_id=requests.new_id(),
             url=url,
             events=tuple(sorted(events)),
             credential=credential,

@@ -13,7 +13,6 @@ import base64
 import binascii
 import datetime
 import json
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vault.clock import micros
+from vault.core import requests
 from vault.core.approvals import RECOVER_DATABASE
 from vault.crypto import approvals, notes
 from vault.crypto.errors import CryptoError
@@ -134,7 +134,7 @@ async def lost_heads(database: Database, held: Sequence[Held], keys: Iterable[st
 def statement(head: Head, lost: Sequence[Lost], now: datetime.datetime) -> dict[str, Any]:
     """What is to be signed: which database is accepted, and what is lost by it. Without signatures yet."""
     return {
-        "approval_id": secrets.token_urlsafe(16),
+        "approval_id": requests.new_id(),
         "database_size": head.size,
         "database_root": head.frontier.root().hex(),
         "lost": [{"name": item.name, "size": item.size, "root": item.root.hex()} for item in lost],

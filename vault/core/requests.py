@@ -6,6 +6,7 @@ scope learns nothing, not even whether the rest was well formed or the thing exi
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
 import secrets
@@ -185,6 +186,20 @@ def check_etag(wanted: str, current: str) -> None:
 def etag_mismatch() -> VaultError:
     """The error for a change of what has changed since the caller looked."""
     return VaultError(Reason.ETAG_MISMATCH, "the etag is not the current one")
+
+
+def new_id() -> str:
+    """An id that never was."""
+    return id_of(secrets.token_bytes(16))
+
+
+def id_of(digest: bytes) -> str:
+    """16 bytes as an id: 22 characters of base64url.
+
+    Their first bit is left out: an id that began with `-` would be an option on a command line.
+    """
+    first = bytes((digest[0] & 0x7F,))
+    return base64.urlsafe_b64encode(first + digest[1:16]).rstrip(b"=").decode()
 
 
 def new_etag() -> str:

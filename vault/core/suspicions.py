@@ -6,7 +6,6 @@ made once, whoever is first.
 
 from __future__ import annotations
 
-import base64
 import datetime
 import functools
 import hashlib
@@ -15,6 +14,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vault.core import requests
 from vault.crypto.encoding import encode
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _suspicion(found: _Found, sighting: Sighting) -> Suspicion:
     digest = hashlib.sha256(
         encode("strongroom/threat/v1", rule, sighting.tenant, sighting.identity, occasion)
     ).digest()
-    threat_id = base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
+    threat_id = requests.id_of(digest)
     told = {"ip_address": sighting.ip_address, "device_id": sighting.device_id, "action": sighting.action}
     return Suspicion(threat_id, rule, sighting, {**told, **evidence})
 

@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import hmac
 import json
-import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +19,7 @@ from vault.clock import UTC
 from vault.core import audit, requests
 from vault.core.policy import Circumstances
 from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
-from vault.core.signing import b64, invalid_token
+from vault.core.signing import invalid_token
 from vault.crypto import narrowing, scopes
 from vault.crypto.approvals import issue_token
 from vault.crypto.errors import CryptoError
@@ -160,7 +159,7 @@ class Tokens:
         # Without a token it is the policy that says whose rows the caller may see.
         declare(of(tenant))
         token = Token(
-            token_id=_new_id(),
+            token_id=requests.new_id(),
             identity=caller.identity,
             tenant=tenant,
             scopes=granted,
@@ -204,7 +203,7 @@ class Tokens:
         now = self._clock.now().replace(microsecond=0)
         life = self._life(wish, parent.expire_time - now)
         token = Token(
-            token_id=_new_id(),
+            token_id=requests.new_id(),
             identity=parent.identity,
             tenant=parent.tenant,
             scopes=granted,
@@ -576,10 +575,6 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value <= MAX_SESSIONS:
         raise ValueError("not a number of sessions")
     return value
-
-
-def _new_id() -> str:
-    return b64(secrets.token_bytes(16))
 
 
 def _summary(token: Token, wish: Wish, certificate: str, **more: object) -> str:

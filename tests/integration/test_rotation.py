@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
     from vault.client import Client
 
+EXIT_USAGE = 2
 COUNT = 1200
 MANY = 12_000
 MOST_MORE = 128 * 1024 * 1024
@@ -216,6 +217,9 @@ def test_the_report_binds_every_failure_and_each_can_be_listed(
     assert offline(*audited) == 0
     failures.write_text(listed.stdout.replace(damaged[2], damaged[2].replace("29", "28")))
     assert offline(*audited) == EXIT_NOT_VALID
+    for garbage in ("no list", "[1]", '{"a":1}'):
+        failures.write_text(garbage)
+        assert offline(*audited) == EXIT_USAGE
     kept.write_text(job.report.replace('"failed":3', '"failed":0'))
     assert offline(*audited[:-2]) == EXIT_NOT_VALID
 

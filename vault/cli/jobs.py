@@ -237,9 +237,13 @@ def verify_report(
         raise typer.Exit(EXIT_NOT_VALID) from None
     valid = True
     if failures is not None:
-        listed = json.loads(read_text(failures))
-        digest = failures_digest((item["name"], item["version"], item["reason"]) for item in listed)
-        valid = values["failures_sha256"] == digest
+        try:
+            listed = [
+                (item["name"], item["version"], item["reason"]) for item in json.loads(read_text(failures))
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise typer.BadParameter("--failures: not what `keys failures --output json` gives") from None
+        valid = values["failures_sha256"] == failures_digest(listed)
     show_dict(output, {"valid": valid, **values})
     if not valid:
         raise typer.Exit(EXIT_NOT_VALID)

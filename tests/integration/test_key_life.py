@@ -79,6 +79,21 @@ def approval(site: VaultSite, operator: Client, version: int) -> str:
     return found.approval_id
 
 
+def test_the_status_tells_how_long_it_takes_until_nothing_is_under_an_old_version(operator: Client) -> None:
+    def remaining() -> float | None:
+        found = operator.key_status("acme")
+        return found.remaining.ToTimedelta().total_seconds() if found.HasField("remaining") else None
+
+    assert remaining() == 0
+    operator.rotate_key("acme")
+    assert remaining() is None, "no job has shown yet how fast they are"
+    ended(operator, operator.start_job("acme", "rewrap"))
+    assert remaining() == 0
+    operator.rotate_key("acme")
+    assert 0 < (remaining() or 0) < 600
+    ended(operator, operator.start_job("acme", "rewrap"))
+
+
 def test_a_quarantined_version_is_emptied_first_and_its_reads_can_be_refused(
     vault: VaultSite, operator: Client
 ) -> None:

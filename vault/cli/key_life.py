@@ -203,8 +203,10 @@ def _print(found: key_pb2.KeyServiceGetStatusResponse) -> None:
     Console(soft_wrap=True).print(table)
     for job in found.jobs:
         print(f"{jobs.in_words(job)}: {job.done} of {job.total}, {job.failed} failed ({job.job_id})")
-    if found.HasField("remaining"):
-        show_dict(Format.TABLE, {"still takes": f"{found.remaining.seconds} s"})
+    told = (
+        f"{found.remaining.seconds} s" if found.HasField("remaining") else "cannot be told before a first job"
+    )
+    show_dict(Format.TABLE, {"until nothing is under an old version": told})
 
 
 def _day(message: key_pb2.KeyStatus | key_pb2.Key, field: str) -> str:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vault.core.jobs import Jobs
     from vault.core.keys import Keyring
     from vault.core.lifecycle import Lifecycle
-    from vault.model import Caller, JobProgress
+    from vault.model import Caller, Job, JobProgress
     from vault.store.engine import Database
     from vault.store.jobs import KeyUse
     from vault.store.ledger import Rows
@@ -82,7 +82,7 @@ class KeyStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How a tenant's keys stand. `remaining`: how long its jobs still take, if that can be told."""
+    """How a tenant's keys stand. `remaining`: how long until nothing is under an old one, if that can be told."""
 
     versions: list[KeyStatus]
     jobs: list[JobProgress]
@@ -232,7 +232,13 @@ class Schedules:
             for key in found
         ]
         running = [job for job in recent if job.job.state in (JobState.RUNNING, JobState.PAUSED)]
-        return Status(versions, running, _remaining(running, recent, now), schedules)
+        old = sum(
+            use.versions
+            for version in versions
+            for use in version.uses
+            if version.key.state is not KeyState.ACTIVE
+        )
+        return Status(versions, running, _remaining(running, recent, old, now), schedules)
 
     async def _rotate(self, key: Key, schedule: KeySchedule | None, reason: str) -> None:
         draft = AuditDraft(key.tenant, ACTOR, "key.rotate", "", Outcome.GRANTED, Origin())
@@ -275,20 +281,29 @@ def due_time(key: Key, schedule: KeySchedule | None) -> datetime.datetime | None
 
 
 def _remaining(
-    running: Sequence[JobProgress], recent: Sequence[JobProgress], now: datetime.datetime
+    running: Sequence[JobProgress], recent: Sequence[JobProgress], old: int, now: datetime.datetime
 ) -> datetime.timedelta | None:
-    """How long running jobs take: each at its own pace so far, or, if it has none yet, at that of the last one."""
-    total = datetime.timedelta(0)
+    """How long it takes until nothing is under an old key; None if that cannot be told.
+
+    Jobs that run go on at their own pace so far; what has not begun, be there a job for it or not, at that of the
+    last one that ended.
+    """
+    ended = (job for job in recent if job.job.end_time is not None and job.done)
+    usual = next((_pace(job.done, job.job, job.job.end_time or now) for job in ended), 0.0)
+    left: list[tuple[int, float]] = []
     for progress in running:
         done = progress.done + progress.skipped + progress.failed
-        pace = done / max((now - progress.job.create_time).total_seconds(), 0.001)
-        ended = (job for job in recent if job.job.end_time is not None and job.done)
-        if not done and (last := next(ended, None)) is not None and last.job.end_time is not None:
-            pace = last.done / max((last.job.end_time - last.job.create_time).total_seconds(), 0.001)
-        if not pace:
-            return None
-        total += datetime.timedelta(seconds=max(progress.job.total - done, 0) / pace)
-    return total
+        left.append((max(progress.job.total - done, 0), _pace(done, progress.job, now) if done else usual))
+    if not running:
+        left.append((old, usual))
+    if any(count and not pace for count, pace in left):
+        return None
+    return datetime.timedelta(seconds=sum(count / pace for count, pace in left if count))
+
+
+def _pace(done: int, job: Job, until: datetime.datetime) -> float:
+    """How many a second a job did until then."""
+    return done / max((until - job.create_time).total_seconds(), 0.001)
 
 
 def _said(schedule: KeySchedule) -> str:

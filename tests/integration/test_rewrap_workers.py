@@ -37,6 +37,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self.shown = ""
         command = [sys.executable, "-m", "vault.cli", "keys", *words, "--profile", str(profile)]
+        # A shell that runs tests in the background has them ignore Ctrl-C, and so would the command.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*command, "--output", "json"],
             stdout=subprocess.PIPE,
@@ -44,6 +46,7 @@ class Terminal:
             text=True,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "160"},
         )
+        signal.signal(signal.SIGINT, before)
         os.close(theirs)
 
     def until(self, pattern: str) -> None:

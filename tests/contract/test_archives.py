@@ -419,6 +419,7 @@ async def test_one_worker_does_it_by_itself(embedded: Site, monkeypatch: pytest.
                 await asyncio.sleep(0.05)
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     assert (await embedded.inspect(folder=embedded.folder)).findings == []
 
 

@@ -142,11 +142,11 @@ def test_nothing_of_an_import_lies_on_a_disk_or_in_its_report(
     canary = f"canary-{secrets.token_hex(16)}"
     double.secrets = {f"deep/{n}": {"key": canary} for n in range(5)}
     code, report, errors = run(profile, "kv", kv_uri(double, tmp_path), "--prefix", "deep")
-    assert (code, report["counts"]) == (0, {"imported": 5})
+    assert (code, report.get("counts")) == (0, {"imported": 5}), errors
     code, second, more = run(
         profile, "env", "--path", f"e{secrets.token_hex(4)}", stdin=f"KEY={canary}\n".encode()
     )
-    assert (code, second["counts"]) == (0, {"imported": 1})
+    assert (code, second.get("counts")) == (0, {"imported": 1}), more
     shown = json.dumps([report, second]) + errors + more
     for folder in (tmp_path, site.folder):
         for file in folder.rglob("*"):

@@ -158,7 +158,7 @@ class Database:
             if self.is_postgresql:
                 self._kept.append(connection)
             else:
-                await connection.close()
+                await asyncio.shield(connection.close())
         finally:
             self._room.release()
 

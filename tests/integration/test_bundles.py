@@ -187,6 +187,16 @@ async def all_given_back(before: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def refuses_and_keeps_nothing(bench: Bench, stored: list[StoredVersion], *, together: bool) -> None:
+    before = used()
+    opening = bench.envelopes.open_parcel if together else bench.envelopes.open_all
+    with pytest.raises(VaultError) as refused:
+        await opening(stored)
+    assert refused.value.reason is Reason.STORED_DATA_DAMAGED
+    del refused
+    await all_given_back(before)
+
+
 async def test_what_is_opened_together_lies_in_one_buffer_as_what_is_opened_apart_lies_in_several(
     bench: Bench,
 ) -> None:
@@ -235,13 +245,7 @@ async def test_nothing_stays_in_locked_memory_when_one_of_them_does_not_open(
 ) -> None:
     stored = [await bench.stored(at, b"text %d" % at) for at in range(6)]
     stored[2] = damage(stored[2], stored[4])
-    before = used()
-    opening = bench.envelopes.open_parcel if together else bench.envelopes.open_all
-    with pytest.raises(VaultError) as refused:
-        await opening(stored)
-    assert refused.value.reason is Reason.STORED_DATA_DAMAGED
-    del refused
-    await all_given_back(before)
+    await refuses_and_keeps_nothing(bench, stored, together=together)
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -250,13 +254,7 @@ async def test_nothing_stays_of_the_others_when_a_subject_is_not_known(bench: Be
         inner = subject_data.seal(suites.current(), "A" * 22, key, "acme/b/1", 1, memoryview(b"text"))
         with inner:
             stored = [await bench.stored(0, b"text"), await bench.stored(1, bytes(inner.view))]
-    before = used()
-    opening = bench.envelopes.open_parcel if together else bench.envelopes.open_all
-    with pytest.raises(VaultError) as refused:
-        await opening(stored)
-    assert refused.value.reason is Reason.STORED_DATA_DAMAGED
-    del refused
-    await all_given_back(before)
+    await refuses_and_keeps_nothing(bench, stored, together=together)
 
 
 async def test_nothing_stays_when_the_caller_goes_while_the_hsm_works(

@@ -125,8 +125,7 @@ def _import(
     finally:
         # Also of a source that broke off: what was done is done.
         progress.end()
-        _report(source.name, lines, dry_run=dry_run, output=output)
-    counts = Counter(line.status for line in lines)
+        counts = _report(source.name, lines, dry_run=dry_run, output=output)
     if counts["failed"] or counts["unmapped"]:
         raise typer.Exit(EXIT_NOT_ALL)
 
@@ -155,7 +154,8 @@ class _Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _report(source: str, lines: list[Line], *, dry_run: bool, output: Format) -> None:
+def _report(source: str, lines: list[Line], *, dry_run: bool, output: Format) -> Counter[str]:
+    """Say what was done; returns how often each status stands in it."""
     counts = Counter(line.status for line in lines)
     if output is Format.JSON:
         document = {"source": source, "dry_run": dry_run, "counts": counts, "items": [*map(asdict, lines)]}
@@ -164,6 +164,7 @@ def _report(source: str, lines: list[Line], *, dry_run: bool, output: Format) ->
         for line in _worth_a_look(lines, dry_run=dry_run):
             print(f"{line.status:<12}  {line.path} -> {line.name or '-'}  {line.reason}".rstrip())
         print("  ".join(f"{status}: {count}" for status, count in sorted(counts.items())) or "nothing there")
+    return counts
 
 
 def _worth_a_look(lines: list[Line], *, dry_run: bool) -> Iterator[Line]:

@@ -186,13 +186,11 @@ def _open_together(sealed: Sequence[_Sealed], deks: LockedBuffer) -> LockedBuffe
 
 def _open(sealed: Sequence[_Sealed], deks: LockedBuffer, places: Sequence[memoryview]) -> None:
     """Decrypt each into its place. The key of each content lies in the one buffer, which is wiped at the end."""
-    at, size = 0, envelope.DEK_BYTES
     with memory.allocate(envelope.KEY_BYTES) as key:
-        dek_views, key_view = deks.view, key.view
+        key_view = key.view
         try:
-            for item, place in zip(sealed, places, strict=True):
-                envelope.open_into(item.envelope, item.bound, dek_views[at : at + size], key_view, place)
-                at += size
+            for item, dek, place in zip(sealed, envelope.dek_places(deks.view), places, strict=True):
+                envelope.open_into(item.envelope, item.bound, dek, key_view, place)
         except CryptoError:
             raise damaged() from None
 

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-import itertools
 import json
 import logging
 import secrets
@@ -66,9 +65,6 @@ _STEP_BACK, _MOST_STEP_BACK = 4.0, 0.1
 _LOOK_SECONDS = 1.0
 _PAUSES = (0.1, 0.3, 1.0)
 _NAMED_FAILURES = 10_000
-# A report must fit into what an HSM signs at once (1 MiB, `hsm.backend`) and into an answer, however long the names.
-_NAMED_BYTES = 512 * 1024
-_NAME_MARKS = 32  # what a report says around a failure beside its line
 
 
 class _NotMine(Exception):  # noqa: N818 - not an error: the world moved on
@@ -282,17 +278,10 @@ class Lanes:
                 page = await store.list_failures(connection, job_id, after=after, limit=_NAMED_FAILURES)
             for item in page:
                 digest.update(rotation_report.failure_line(item.name, item.version, item.reason))
-            named = named or that_fit(page)
+            named = named or rotation_report.that_fit(page)
             if len(page) < _NAMED_FAILURES:
                 return named, digest.hexdigest()
             after = (page[-1].name, page[-1].version)
-
-
-def that_fit(failures: Sequence[JobFailure]) -> list[JobFailure]:
-    """The first failures, as many as a report has room for."""
-    sizes = (len(rotation_report.failure_line(item.name, item.version, item.reason)) for item in failures)
-    ends = itertools.accumulate(size + _NAME_MARKS for size in sizes)
-    return [item for item, end in zip(failures, ends, strict=True) if end <= _NAMED_BYTES]
 
 
 def _claim_unit(job: Job, part: JobRange, holder: str) -> Unit:

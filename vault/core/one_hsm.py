@@ -31,7 +31,7 @@ from hsm import (
 )
 from vault.core.batch import Batcher, Load
 from vault.crypto import memory
-from vault.crypto.envelope import DEK_BYTES
+from vault.crypto.envelope import DEK_BYTES, dek_places
 from vault.crypto.memory import LockedBuffer
 from vault.errors import Reason, VaultError
 
@@ -316,7 +316,7 @@ class OneHsm:
     def _unwrap_all_in_thread(self, batch: Sequence[Unwrapping]) -> LockedBuffer:
         whole = memory.allocate(DEK_BYTES * len(batch))  # here: see above
         try:
-            results = self._unwrap_into(_cut(whole.view), batch)
+            results = self._unwrap_into(dek_places(whole.view), batch)
             wrong = next((result for result in results if result != DEK_BYTES), None)
             if wrong is None:
                 return whole
@@ -342,11 +342,6 @@ class OneHsm:
     def _keks(self, keys: Iterable[Key]) -> dict[int, Kek]:
         """The keys as this HSM knows them, by identity: there are few of them in a batch."""
         return {number: self.kek(key) for number, key in {id(key): key for key in keys}.items()}
-
-
-def _cut(view: memoryview) -> list[memoryview]:
-    """The places of the data keys in a buffer."""
-    return [view[at : at + DEK_BYTES] for at in range(0, len(view), DEK_BYTES)]
 
 
 class _Hop(Generic[T]):

@@ -7,6 +7,7 @@ SHA-256 in hex over a line for each, by name and version.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,12 @@ from vault.store.rows import canonical_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vault.model import JobFailure
+
 REPORT = "strongroom/rotation-report/v1"
+# A report must fit into what an HSM signs at once (1 MiB, `hsm.backend`) and into an answer, however long the names.
+_NAMED_BYTES = 512 * 1024
+_NAME_MARKS = 32  # what a report says around a failure beside its line
 
 
 def text(values: dict[str, object]) -> str:
@@ -28,6 +34,13 @@ def text(values: dict[str, object]) -> str:
 def failure_line(name: str, version: int, reason: str) -> bytes:
     """What `failures_sha256` is over, of one version of a credential."""
     return f"{canonical_json([name, version, reason])}\n".encode()
+
+
+def that_fit(failures: Sequence[JobFailure]) -> list[JobFailure]:
+    """The first failures, as many as a report has room for."""
+    sizes = (len(failure_line(item.name, item.version, item.reason)) for item in failures)
+    ends = itertools.accumulate(size + _NAME_MARKS for size in sizes)
+    return [item for item, end in zip(failures, ends, strict=True) if end <= _NAMED_BYTES]
 
 
 def failures_digest(failures: Iterable[tuple[str, int, str]]) -> str:

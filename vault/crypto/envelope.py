@@ -54,7 +54,6 @@ COMMITMENT_BYTES = 32
 _HEAD = 7
 _MAX_WRAPPED = 1024
 _MAX_KEK_VERSION = 2**32 - 1
-_DEK_DOMAIN, _CONTENT_DOMAIN = "strongroom/dek/v1", "strongroom/envelope/v1"
 _SHA256 = hashes.SHA256()
 
 
@@ -103,6 +102,11 @@ def new_dek() -> LockedBuffer:
     return absorb(os.urandom(DEK_BYTES))
 
 
+def dek_places(view: memoryview) -> list[memoryview]:
+    """The place of each data key in a buffer of several, one behind the other."""
+    return [view[at : at + DEK_BYTES] for at in range(0, len(view), DEK_BYTES)]
+
+
 def wrap_aad(suite: suites.Suite, context: EnvelopeContext) -> bytes:
     """What the HSM binds the wrapped DEK to."""
     bind = wrap_aads(suite, context.tenant, context.kek_name, context.kek_version)
@@ -110,13 +114,13 @@ def wrap_aad(suite: suites.Suite, context: EnvelopeContext) -> bytes:
 
 
 def place(credential: str, version: int) -> bytes:
-    """The part of what a wrapped DEK is bound to that no key and no suite changes."""
+    """The part of what an envelope is bound to that no key and no suite changes."""
     return append(b"", credential, version)
 
 
 def wrap_aads(suite: suites.Suite, tenant: str, kek_name: str, kek_version: int) -> Callable[[bytes], bytes]:
     """`wrap_aad` for many places of a tenant under one key: what they share is encoded once."""
-    head = encode(_DEK_DOMAIN, FORMAT, suite.number, tenant)
+    head = encode("strongroom/dek/v1", FORMAT, suite.number, tenant)
     tail = append(b"", kek_name, kek_version)
     return lambda place: b"".join((head, place, tail))
 
@@ -128,13 +132,12 @@ def bindings(
 
     What they share is encoded once.
     """
-    dek_head = encode(_DEK_DOMAIN, FORMAT, suite.number, tenant)
-    dek_tail = append(b"", kek_name, kek_version)
-    content_head = encode(_CONTENT_DOMAIN, FORMAT, suite.number, tenant)
+    bind_dek = wrap_aads(suite, tenant, kek_name, kek_version)
+    content_head = _content_head(suite, tenant)
 
     def bind(credential: str, version: int) -> Binding:
-        row = place(credential, version)
-        return Binding(dek_head + row + dek_tail, content_head + row)
+        where = place(credential, version)
+        return Binding(bind_dek(where), content_head + where)
 
     return bind
 
@@ -264,7 +267,11 @@ def _head(suite: int, kek_version: int, wrapped_dek: bytes) -> bytes:
 
 
 def _bound(suite: suites.Suite, context: EnvelopeContext) -> bytes:
-    return encode(_CONTENT_DOMAIN, FORMAT, suite.number, context.tenant, context.credential, context.version)
+    return _content_head(suite, context.tenant) + place(context.credential, context.version)
+
+
+def _content_head(suite: suites.Suite, tenant: str) -> bytes:
+    return encode("strongroom/envelope/v1", FORMAT, suite.number, tenant)
 
 
 def _derive_content_key(dek: memoryview, bound: bytes, into: memoryview) -> None:

@@ -33,7 +33,7 @@ def test_small_chunks_for_other_reasons_say_nothing_against_large_ones():
 def test_a_report_names_no_more_failures_than_an_hsm_can_sign() -> None:
     from hsm.backend import MAX_MESSAGE
     from vault.core import rotation_report
-    from vault.core.lanes import that_fit
+    from vault.core.rotation_report import that_fit
     from vault.model import JobFailure
 
     now = datetime.datetime.now(datetime.UTC)

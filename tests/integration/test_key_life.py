@@ -115,20 +115,30 @@ def test_a_quarantined_version_is_emptied_first_and_its_reads_can_be_refused(
 
 
 def test_reads_under_a_sealed_off_version_are_refused_on_every_worker_until_it_is_emptied(
-    vault: VaultSite, operator: Client
+    vault: VaultSite, operator: Client, postgres: Postgres
 ) -> None:
+    def turn_a_bit() -> None:
+        # The last of the tag: the version is read and its key found, but it does not open, so it stays behind.
+        last = "length(envelope) - 1"
+        postgres.sql(
+            vault.database_url.rpartition("/")[2],
+            f"UPDATE credential_versions SET envelope = set_byte(envelope, {last}, get_byte(envelope, {last}) # 1) "
+            f"WHERE name = 'acme/seed/{COUNT - 1:07}'",
+        )
+
     suspect = operator.describe_key("acme").key.version
-    # A job that goes slowly holds the place until the reads were seen to be refused.
-    operator.rotate_key("acme")
+    turn_a_bit()
     found = operator.quarantine_key("acme", suspect, refuse_reads=True)
-    operator.update_job("acme", found.job.job_id, command="pause")
-    left = operator.key_uses("acme", suspect)
-    if left:
-        number = int(left[-1].name.rpartition("/")[2]) if "/seed/" in left[-1].name else 0
-        reasons = {refused(lambda: opens(vault, number)) for _ in range(8)}
-        assert reasons == {"KEY_QUARANTINED"}
-        operator.update_job("acme", found.job.job_id, command="resume")
-    assert ended(operator, operator.get_job("acme", found.job.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+    assert ended(operator, found.job).state == job_pb2.JOB_STATE_FAILED
+    (left,) = operator.key_uses("acme", suspect)
+    assert left.name == f"acme/seed/{COUNT - 1:07}"
+    # Which worker answers is the kernel's choice at each connection; a worker that has not heard yet calls it damaged.
+    until(lambda: {refused(lambda: opens(vault, COUNT - 1)) for _ in range(8)} == {"KEY_QUARANTINED"}, 5)
+
+    turn_a_bit()
+    again = operator.quarantine_key("acme", suspect, refuse_reads=True)
+    assert ended(operator, again.job).state == job_pb2.JOB_STATE_SUCCEEDED
+    assert operator.key_uses("acme", suspect) == []
     assert opens(vault, COUNT - 1)
 
 

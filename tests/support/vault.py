@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import json
 import os
 import signal
@@ -45,6 +46,8 @@ ALL_SCOPES = (
     "session.use.link_token",
 )  # fmt: skip
 
+_DEPLOYMENTS = itertools.count()
+
 
 @dataclass
 class VaultSite:
@@ -57,6 +60,8 @@ class VaultSite:
     settings: dict[str, dict[str, object]] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    deployment: str = field(default_factory=lambda: f"t{next(_DEPLOYMENTS)}")
+    """Sets its keys apart from those of the other vaults in the same HSM token."""
     environment: dict[str, str] = field(default_factory=dict)
     """What the server's environment has beside the tests' own."""
 
@@ -97,7 +102,7 @@ class VaultSite:
             "hsm": {
                 "uri": self.hsm_uri,
                 "softhsm_config_file": str(self.softhsm_config),
-                "deployment": f"t{self.port}"[:6],
+                "deployment": self.deployment,
             },
             "database": {
                 "url": self.database_url,

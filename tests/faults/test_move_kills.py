@@ -16,6 +16,7 @@ import pytest
 from tests.faults.test_rotation_kills import Crowd, check, kill
 from tests.integration.test_key_homes import TwoTokens
 from tests.integration.test_policy import profile_file
+from tests.integration.wire import until
 from tests.support import seeding
 
 if TYPE_CHECKING:
@@ -53,9 +54,14 @@ def test_a_vault_killed_in_the_middle_of_moves_between_hsms_converges(
         where = f"tenant = 'acme' AND backend = 'pkcs11:{serials[(cycle + 1) % 2]}'"
         return int(postgres.sql(DATABASE, f"SELECT count(*) FROM keys WHERE {where}"))
 
+    def under_way() -> int:
+        """How many jobs there are that a move would be refused beside."""
+        return int(postgres.sql(DATABASE, "SELECT count(*) FROM jobs WHERE state IN ('running', 'paused')"))
+
     try:
         with Crowd(site, COUNT) as crowd:
             for cycle in range(CYCLES):
+                until(lambda: not under_way(), 60)
                 keys = there(cycle)
                 moving = move(("second", "first")[cycle % 2], "--max-per-second", str(RATE))
                 # From the moment that the new key is announced, and not yet made, to somewhere in the job.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from vault.v1 import key_pb2
+
 POLICY = 'permit (principal, action, resource) when { ["operator", "payments"].contains(principal.path) };'
 ACTIONS = ("rotate", "read", "rewrap", "retire", "schedule", "destroy")
 SUITE = "CHACHA20-POLY1305-HKDF-SHA256-COMMIT"
@@ -202,6 +204,9 @@ EXITS = {
     "watch acme no-such-job": REFUSED,
     "pause acme {ended}": REFUSED,
     "rewrap globex --dry-run": REFUSED,
+    "move globex --to second --dry-run": REFUSED,
+    "move globex --to second": REFUSED,
+    "mirror globex": REFUSED,
     "report globex {job}": NOT_ALL,
     "list acme --profile {folder}/nowhere.toml": UNREACHABLE,
     "init --config {folder}/broken.toml": CONFIG,
@@ -220,3 +225,35 @@ def test_an_exit_code_can_be_trusted(standing: Standing, words: str, code: int) 
     before = standing.everything()
     assert standing(words, tenant)[0] == code
     assert standing.everything() == before
+
+
+def test_a_move_beside_a_job_is_refused_before_there_is_a_key_and_says_what_to_do(standing: Standing) -> None:
+    before = standing.everything()
+    code, said = standing("move globex --to second", "globex")
+    assert (code, "JOB_RUNNING" in said["error"], "keys watch" in said["error"]) == (REFUSED, True, True)
+    assert standing.everything() == before
+
+
+def test_a_move_that_a_job_overtakes_says_that_the_key_is_there_and_how_to_go_on(
+    standing: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotate = Client.rotate_key
+    others: list[str] = []
+
+    def overtaken(self: Client, tenant: str, **more: Any) -> key_pb2.Key:
+        made = rotate(self, tenant, **more)
+        others.append(self.start_job(tenant, "rewrap", max_per_second=1).job_id)
+        self.update_job(tenant, others[0], command="pause")
+        return made
+
+    monkeypatch.setattr(Client, "rotate_key", overtaken)
+    code, said = standing("move acme --to second")
+    assert (code, "JOB_RUNNING" in said["error"]) == (REFUSED, True)
+    assert "version 6 of the key is there" in said["error"]
+    assert "strongroom keys rewrap acme" in said["error"]
+    assert standing(f"cancel acme {others[0]}")[0] == 0
+    code, job = standing("rewrap acme")
+    assert (code, job["state"]) == (0, "JOB_STATE_SUCCEEDED")
+    (second,) = [uri.partition("serial=")[2].partition("?")[0] for uri in standing.two.uris[1:]]
+    _, keys = standing("list acme")
+    assert second in str(keys[0]["backends"])

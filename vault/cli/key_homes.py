@@ -57,7 +57,10 @@ def move(
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Move a tenant to another HSM: a new key there, and a job that brings everything under it."""
+    """Move a tenant to another HSM: a new key there, and a job that brings everything under it.
+
+    While another rewrap job of the tenant is running or paused it is refused, and there is no new key.
+    """
     _relocate(tenant, [to], max_per_second, profile, token_file, output, dry_run=dry_run, detach=detach)
 
 
@@ -71,7 +74,10 @@ def mirror(
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Mirror a tenant in both HSMs: a new key in each, and a job that brings everything under both."""
+    """Mirror a tenant in both HSMs: a new key in each, and a job that brings everything under both.
+
+    While another rewrap job of the tenant is running or paused it is refused, and there is no new key.
+    """
     _relocate(
         tenant,
         ["first", "second"],
@@ -95,15 +101,27 @@ def _relocate(
     dry_run: bool,
     detach: bool,
 ) -> None:
+    from vault.client import StrongroomError  # noqa: PLC0415 - gRPC is slow to import
+
     with client(profile, token_file) as vault:
+        # What would refuse the job refuses here, while there is no new key: above all another job that runs.
+        vault.start_job(tenant, "rewrap", max_per_second=max_per_second, validate_only=True)
         if dry_run:
             key = vault.rotate_key(tenant, validate_only=True, homes=homes(None, backends))
             # All that there is: whatever wraps it now will be older than the new key.
             total = sum(item.credential_versions for item in vault.key_status(tenant).versions)
             show_dict(output, {"key": as_dict(key), "total": total})
             return
-        vault.rotate_key(tenant, homes=homes(None, backends))
-        job = vault.start_job(tenant, "rewrap", max_per_second=max_per_second)
+        made = vault.rotate_key(tenant, homes=homes(None, backends))
+        try:
+            job = vault.start_job(tenant, "rewrap", max_per_second=max_per_second)
+        except StrongroomError:
+            typer.echo(
+                f"strongroom: version {made.version} of the key is there and in use, but nothing was moved to it; "
+                f"when what refuses the job is over: strongroom keys rewrap {tenant}",
+                err=True,
+            )
+            raise
         follow(vault, job, output, leave=detach)
 
 

@@ -85,6 +85,7 @@ _NEXT = {
     "ETAG_MISMATCH": "somebody changed it: read it again, then decide again",
     "CREDENTIAL_DELETED": "bring it back first: `strongroom credential undelete`",
     "APPROVAL_REQUIRED": "ask others: `strongroom approval request`, then let them `strongroom approval approve`",
+    "JOB_RUNNING": "`strongroom keys jobs` names it: let it end (`keys watch`), or end it (`keys cancel`)",
     "TENANT_NOT_FOUND": "make it first: `strongroom keys create-tenant`",
 }
 

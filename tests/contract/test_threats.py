@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, insert, text
 
 from tests.contract.test_follower import database
 from vault.clock import SystemClock
@@ -17,6 +17,8 @@ from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, Origin, Outcome
 from vault.store import threats as store
 from vault.store.reach import ALL_TENANTS, declared
+from vault.store.rows import COLUMNS, canonical_json
+from vault.store.tables import credentials
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,3 +110,38 @@ async def test_a_record_that_nobody_can_read_does_not_end_the_watch(vault: Vault
     await vault.record(address=AWAY)
     await vault.threats.look()
     assert await vault.found() == vault.told == ["new-network"]
+
+
+async def test_canaries_are_found_without_a_look_at_the_credentials_that_are_none(vault: Vault) -> None:
+    moment = SystemClock().now()
+    labels = [{"canary": "true", "team": "x"}, {"canary": "false"}, {"team": "canary"}, {"my-canary": "true"}]
+    rows = [
+        {
+            **dict.fromkeys(COLUMNS["credentials"]),
+            **dict.fromkeys(("kind", "etag", "created_by", "updated_by"), "x"),
+            "name": f"acme/{number}",
+            "tenant": "acme",
+            "labels": canonical_json(labels[number] if number < len(labels) else {}),
+            "state": "active",
+            "latest_version": 1,
+            "field_names": "[]",
+            "create_time": moment,
+            "update_time": moment,
+        }
+        for number in range(2000)
+    ]
+    asked = ""
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        nonlocal asked
+        assert not parameters, "a database plans for parameters that it does not know"
+        asked = statement
+
+    async with vault.database.write() as connection:
+        await connection.execute(insert(credentials), rows)
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        assert await store.canaries(connection) == {"acme/0"}
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+        explain = "EXPLAIN" if vault.database.is_postgresql else "EXPLAIN QUERY PLAN"
+        plan = (await connection.exec_driver_sql(f"{explain} {asked}")).all()
+    assert "credentials_canary" in str(plan), plan

@@ -6,11 +6,11 @@ import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 
 from vault.model import Outcome, Threat, ThreatState
 from vault.store.lenient import Prepared, given
-from vault.store.tables import audit_records, credentials, threats
+from vault.store.tables import IS_CANARY, audit_records, credentials, threats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,9 +70,9 @@ _SIGHTINGS = Prepared(
 
 
 async def canaries(connection: AsyncConnection) -> frozenset[str]:
-    """The credentials that are labelled `canary=true`."""
-    marked = credentials.c.labels.contains('"canary":"true"', autoescape=True)
-    return frozenset(row.name for row in await connection.execute(select(credentials.c.name).where(marked)))
+    """The credentials that are labelled `canary=true`. They have an index: what it costs grows with them alone."""
+    statement = select(credentials.c.name).where(text(IS_CANARY))
+    return frozenset((await connection.execute(statement)).scalars())
 
 
 async def frozen(connection: AsyncConnection) -> dict[str, set[str]]:

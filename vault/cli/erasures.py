@@ -159,7 +159,7 @@ def verify(
     output: Output = Format.TABLE,
 ) -> None:
     """Verify a certificate without the vault, and if given that the log holds it. Exit code 5 if it does not verify."""
-    from vault.core.erasures import verify_certificate  # noqa: PLC0415 - slow to import
+    from vault.core.erasure_certificate import verify_certificate  # noqa: PLC0415 - slow to import
     from vault.core.evidence import verify_text  # noqa: PLC0415
     from vault.crypto.errors import CryptoError  # noqa: PLC0415
 

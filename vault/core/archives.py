@@ -9,16 +9,14 @@ the rest. `docs/formats.md`, "Archive".
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from vault.core import evidence, export
+from vault.core import evidence, export, statements
 from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError, FormatError
 from vault.store.audit import BENEATH
 from vault.store.engine import in_network
-from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -68,7 +66,7 @@ def values(archive: Archive) -> dict[str, Any]:
 
 def text(archive: Archive) -> str:
     """The text that is signed."""
-    return f"{FORMAT}\n{canonical_json(values(archive))}\n"
+    return statements.text(FORMAT, values(archive))
 
 
 def verify(note: str, keys: Iterable[str]) -> Archive:
@@ -82,15 +80,12 @@ def claims(note: str) -> Archive:
 
 
 def _parse(body: str) -> Archive:
-    first, _, rest = body.partition("\n")
-    if first != FORMAT:
-        raise FormatError("not a statement about an archive")
+    found = statements.values(FORMAT, body)
     try:
-        found = json.loads(rest)
         found["frontier"] = merkle.decode_frontier(bytes.fromhex(found["frontier"]))
         found["keys"] = tuple(found["keys"])
         archive = Archive(**found)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise FormatError("not a statement about an archive") from None
     if archive.frontier.size != archive.end or archive.file != file_name(archive.first, archive.end):
         raise FormatError("not a statement about an archive")

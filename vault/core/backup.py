@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from hsm import KeyRef
 from vault.clock import UTC, micros
+from vault.core import statements
 from vault.core.hsm import Unwrapping, Wrapping
 from vault.crypto import notes, suites
 from vault.crypto.chunks import CHUNK_BYTES, Chunks
@@ -160,7 +161,7 @@ async def create(
         "log_root": head.frontier.root().hex(),
         "checkpoint": checkpoint.note if checkpoint else "",
     }
-    body = f"{_SIGNED_AS}\n{canonical_json(values)}\n"
+    body = statements.text(_SIGNED_AS, values)
     note = await attest(body)
     encoded = note.encode()
     out.write(len(encoded).to_bytes(4, "big") + encoded)
@@ -380,12 +381,9 @@ def _vouched(note: str, digest: str, keys: Iterable[str]) -> Manifest:
 
 
 def _manifest(note: str, body: str) -> Manifest:
-    kind, _, rest = body.partition("\n")
-    if kind != _SIGNED_AS:
-        raise IntegrityError("what is signed is no backup's manifest")
     try:
-        return Manifest(note=note, **json.loads(rest))
-    except (ValueError, TypeError):
+        return Manifest(note=note, **statements.values(_SIGNED_AS, body))
+    except TypeError:
         raise FormatError("the manifest is not one") from None
 
 

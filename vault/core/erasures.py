@@ -21,23 +21,18 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hsm import HsmIntegrityError, KeyNotFound
+from hsm import KeyNotFound
 from vault.core import approvals as approving
-from vault.core import audit, requests
+from vault.core import audit, erasure_certificate, requests
+from vault.core.erasure_proof import ErasureProof
 from vault.core.hsm import ref
 from vault.core.people import ERASE, is_pseudonym
 from vault.core.people import RESOURCE as PEOPLE
 from vault.core.revocations import EVERY_TENANT, REVOKE, Kind
-from vault.core.subjects import wrap_aad
 from vault.core.tokens import Target
-from vault.crypto import copies, envelope, memory, notes, suites
 from vault.crypto.approvals import Operation
-from vault.crypto.envelope import DEK_BYTES
-from vault.crypto.errors import FormatError, IntegrityError
 from vault.crypto.people import PREFIX
 from vault.errors import Reason, VaultError, invalid_field
 from vault.model import (
@@ -48,12 +43,10 @@ from vault.model import (
     KeyPurpose,
     KeyState,
     Placement,
-    StoredVersion,
     Subject,
     SubjectState,
     VersionState,
 )
-from vault.store import credentials as stored_credentials
 from vault.store import erasures as store
 from vault.store import keys as stored_keys
 from vault.store import people as stored_people
@@ -72,6 +65,7 @@ if TYPE_CHECKING:
     from vault.core.checkpoints import Checkpoints
     from vault.core.credential_keys import CredentialKeys
     from vault.core.envelopes import Envelopes
+    from vault.core.erasure_proof import Tried
     from vault.core.hsm import Hsm, OneHsm
     from vault.core.keys import Keyring
     from vault.core.people import People
@@ -81,7 +75,6 @@ if TYPE_CHECKING:
     from vault.store.engine import Database
     from vault.store.ledger import Rows
 
-SIGNED_AS = "strongroom/erasure/v1"
 _PAGE = 100
 
 
@@ -104,15 +97,6 @@ class Description(NamedTuple):
     operation: Operation
     credentials: int
     versions: int
-
-
-@dataclass
-class _Proof:
-    """What was found, and tried, and did not open."""
-
-    credentials: int = 0
-    versions: int = 0
-    tried: int = 0
 
 
 class Erasures:
@@ -140,7 +124,7 @@ class Erasures:
         self._log = log
         self._keyring = keyring
         self._subjects = subjects
-        self._envelopes = envelopes
+        self._proof = ErasureProof(database, hsm, subjects, envelopes)
         self._checkpoints = checkpoints
         self._approvals = approvals
         self._credential_keys = credential_keys
@@ -180,17 +164,17 @@ class Erasures:
             await self._send_away(caller, PREFIX + subject_id)
         if subject_id:
             await self._move_others(caller, erasure)
-        proof = _Proof()
+        credentials = 0
         async for names in self._names(erasure):
-            proof.credentials += len(names)
+            credentials += len(names)
             await asyncio.gather(*(self._log.commit(_delete(caller, name)) for name in names))
         destroyed = await self._destroy_keys(caller, erasure)
-        await self._prove(erasure, destroyed, proof)
+        tried = await self._proof.attempt(erasure, destroyed, self._names(erasure))
         async for names in self._names(erasure):
             await self._empty(caller, names)
         if not subject_id:
             await self._credential_keys.sweep(tenant)
-        return await self._certify(caller, erasure, destroyed, proof)
+        return await self._certify(caller, erasure, destroyed, credentials, tried)
 
     async def _operation(self, caller: Caller, whom: Whom) -> Operation:
         # The scope first: who may not erase learns no pseudonym.
@@ -346,64 +330,13 @@ class Erasures:
         self._keyring.forget_tenant(erasure.tenant)
         return gone
 
-    async def _prove(self, erasure: Erasure, destroyed: Sequence[Key], proof: _Proof) -> None:
-        """Try to open everything that was erased. Raises if anything does."""
-        subject = await self._subjects.get(erasure.tenant, erasure.subject_id) if erasure.subject_id else None
-        if subject is not None and subject.wrapped_key:
-            async with self._database.read(with_system()) as connection:
-                versions = await stored_keys.list_keys(connection, erasure.tenant, KeyPurpose.SUBJECT)
-            for key in versions:
-                aad = wrap_aad(subject.tenant, subject.subject_id, key.version)
-                await self._hsm.call(_must_not_open, self._hsm, key, subject.wrapped_key, aad)
-                proof.tried += 1
-        by_version = {key.version: key for key in destroyed if key.purpose is KeyPurpose.KEK}
-        async for names in self._names(erasure):
-            async with self._database.read() as connection:
-                wanted = await store.holding_versions(connection, names)
-                found = await stored_credentials.get_stored(connection, wanted)
-            for item in found:
-                assert isinstance(item, StoredVersion)
-                proof.versions += 1
-                if subject is not None:
-                    await self._must_be_erased(item)
-                else:
-                    await self._must_not_unwrap(item, by_version)
-                proof.tried += 1
-
-    async def _must_be_erased(self, item: StoredVersion) -> None:
-        """Open the data of a subject as any reveal would: it must be refused for the reason that its key is gone."""
-        try:
-            opened = await self._envelopes.open_all([item])
-        except VaultError as error:
-            if error.reason is Reason.VERSION_DESTROYED:
-                return
-            raise
-        for buffer in opened:
-            buffer.close()
-        raise VaultError(
-            Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate"
-        )
-
-    async def _must_not_unwrap(self, item: StoredVersion, keys: dict[int, Key]) -> None:
-        parsed = envelope.parse(item.envelope)
-        key = keys[item.kek_version]
-        context = envelope.EnvelopeContext(
-            tenant=item.tenant,
-            credential=item.name,
-            version=item.version,
-            kek_name=key.label.rpartition("/")[0],
-            kek_version=key.version,
-        )
-        aad = envelope.wrap_aad(suites.suite(parsed.suite), context)
-        await self._hsm.call(_must_not_open, self._hsm, key, parsed.wrapped_dek, aad)
-
     async def _empty(self, caller: Caller, names: Sequence[str]) -> None:
         async with self._database.read() as connection:
             wanted = await store.holding_versions(connection, names)
         await asyncio.gather(*(self._log.commit(_destroy(caller, *item)) for item in wanted))
 
     async def _certify(
-        self, caller: Caller, erasure: Erasure, destroyed: Sequence[Key], proof: _Proof
+        self, caller: Caller, erasure: Erasure, destroyed: Sequence[Key], credentials: int, tried: Tried
     ) -> Erasure:
         signing = [] if erasure.subject_id else await self._credential_keys.of_tenant(erasure.tenant)
         async with self._database.read() as connection:
@@ -413,41 +346,17 @@ class Erasures:
                 if erasure.tenant == SYSTEM_TENANT
                 else None
             )
-        values: dict[str, Any] = {
-            "erased": _action(erasure.tenant, erasure.subject_id).partition(".")[0],
-            "tenant": erasure.tenant,
-            "subject_id": erasure.subject_id,
-            "credentials": proof.credentials,
-            "versions": proof.versions,
-            "tried": proof.tried,
-            "opened": 0,
-            "keys_destroyed": [
-                {
-                    "backend": key.backend,
-                    "label": key.label,
-                    "object_id": key.object_id.hex(),
-                    "purpose": key.purpose.value,
-                    "version": key.version,
-                }
-                for key in destroyed
-            ]
-            + [
-                {
-                    "backend": key.backend,
-                    "label": key.label,
-                    "object_id": key.key_id,
-                    "purpose": "signing",
-                    "version": key.version,
-                }
-                for key in signing
-            ],
-            "requested_by": erasure.requested_by,
-            "approved_by": list(erasure.approved_by),
-            "begin_time": erasure.create_time.isoformat(),
-            "log_size": head.size,
-            "log_root": head.frontier.root().hex(),
-        }
-        note = await self._checkpoints.attest(f"{SIGNED_AS}\n{canonical_json(values)}\n")
+        note = await self._checkpoints.attest(
+            erasure_certificate.text(
+                _action(erasure.tenant, erasure.subject_id).partition(".")[0],
+                erasure,
+                tried,
+                credentials=credentials,
+                keys=destroyed,
+                signing_keys=signing,
+                head=head,
+            )
+        )
         own = RowKey("erasures", (erasure.tenant, erasure.subject_id))
         subject_key = RowKey("subjects", (erasure.tenant, erasure.subject_id))
 
@@ -479,20 +388,6 @@ class Erasures:
         done: Erasure = await self._log.commit(Unit(tuple(reads), decide))
         await self._checkpoints.sign()
         return done
-
-
-def verify_certificate(note: str, keys: Sequence[str]) -> dict[str, Any]:
-    """What a certificate says, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
-    kind, _, rest = notes.verify_note(note, keys).partition("\n")
-    if kind != SIGNED_AS:
-        raise IntegrityError("what is signed is no certificate of an erasure")
-    try:
-        values = json.loads(rest)
-    except ValueError:
-        raise FormatError("the certificate is not one") from None
-    if not isinstance(values, dict):
-        raise FormatError("the certificate is not one")
-    return values
 
 
 def not_found() -> VaultError:
@@ -533,21 +428,6 @@ def _destroy_in_thread(hsm: OneHsm, key: Key) -> None:
     except KeyNotFound:
         return
     raise VaultError(Reason.HSM_UNAVAILABLE, "the HSM still has a key that it was told to destroy")
-
-
-def _must_not_open(hsm: Hsm, key: Key, wrapped: bytes, aad: bytes) -> None:
-    """Try to unwrap, wherever the key lay. Only that the HSM has no such key, or that it is another's, is proof."""
-    blobs = copies.split(wrapped) if len(key.backends) > 1 else (wrapped,)
-    for name, blob in zip(key.backends, blobs, strict=True):
-        one = hsm.one(name)
-        with memory.allocate(DEK_BYTES * 2) as buffer:
-            try:
-                one.backend.unwrap(one.kek(key), blob, aad, buffer.view)
-            except (KeyNotFound, HsmIntegrityError):
-                continue
-        raise VaultError(
-            Reason.STORED_DATA_DAMAGED, "something of what was erased still opens; no certificate"
-        )
 
 
 def _destroyed(caller: Caller, key: Key) -> Unit:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
-from vault.crypto import notes
-from vault.crypto.errors import FormatError, IntegrityError
+from vault.core import statements
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ _NAME_MARKS = 32  # what a report says around a failure beside its line
 
 def text(values: dict[str, object]) -> str:
     """The text of a report, to be signed."""
-    return f"{REPORT}\n{canonical_json(values)}\n"
+    return statements.text(REPORT, values)
 
 
 def failure_line(name: str, version: int, reason: str) -> bytes:
@@ -53,18 +51,9 @@ def failures_digest(failures: Iterable[tuple[str, int, str]]) -> str:
 
 def verify_report(note: str, keys: Sequence[str]) -> dict[str, Any]:
     """What a report says, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
-    return said(notes.verify_note(note, keys))
+    return statements.verify(REPORT, note, keys)
 
 
 def said(note: str) -> dict[str, Any]:
-    """What a report says; who signed it is not looked at. Raises `FormatError`, `IntegrityError`."""
-    kind, _, rest = note.partition("\n")
-    if kind != REPORT:
-        raise IntegrityError("what is signed is no report of a rotation")
-    try:
-        values = json.loads(rest.partition("\n")[0])
-    except ValueError:
-        raise FormatError("the report is not one") from None
-    if not isinstance(values, dict):
-        raise FormatError("the report is not one")
-    return values
+    """What a report says; who signed it is not looked at. Raises `FormatError`."""
+    return statements.values(REPORT, note)

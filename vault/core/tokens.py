@@ -11,20 +11,17 @@ import dataclasses
 import datetime
 import hashlib
 import hmac
-import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vault.clock import UTC
-from vault.core import audit, requests
+from vault.core import audit, requests, token_claims
 from vault.core.policy import Circumstances
 from vault.core.revocations import EVERY_TENANT, MAX_TOKEN_LIFE, REVOKE, SKEW, Kind, Revocation, state_of
 from vault.core.signing import invalid_token
 from vault.crypto import narrowing, scopes
 from vault.crypto.approvals import issue_token
-from vault.crypto.errors import CryptoError
 from vault.errors import Reason, VaultError, invalid_field
-from vault.model import SYSTEM_TENANT, Ancestor, Token
+from vault.model import SYSTEM_TENANT, Token
 from vault.store import revocations
 from vault.store.ledger import Commit, Unit
 from vault.store.reach import declare, of, widen
@@ -39,18 +36,12 @@ if TYPE_CHECKING:
     from vault.core.policies import InForce, Policies
     from vault.core.signing import SigningKeys
     from vault.crypto.approvals import Operation
-    from vault.crypto.scopes import Scope
     from vault.model import AuditDraft, Caller, Certificate
     from vault.store.engine import Database
     from vault.store.ledger import Rows
 
 MAX_TOKEN_CHARS = 4096
-MAX_SCOPES = 32
-MAX_SCOPE_CHARS = 256
 _CACHED = 10_000
-MAX_SESSIONS = 1_000_000
-MAX_DEPTH = 8
-"""How many tokens a token may come from, one by one."""
 _SECOND = datetime.timedelta(seconds=1)
 
 
@@ -135,7 +126,7 @@ class Tokens:
         Raises `FIELD_INVALID`, `POLICY_DENIED`, `APPROVAL_*`, `HSM_UNAVAILABLE`, `AUDIT_UNAVAILABLE`.
         """
         requests.tenant_name(tenant)
-        granted = _parse_scopes(tenant, wish.scopes)
+        granted = token_claims.parse_scopes(tenant, wish.scopes)
         life = self._life(wish, self._settings.max_life)
         now = self._clock.now().replace(microsecond=0)
         operation, signed = None, 0
@@ -199,7 +190,7 @@ class Tokens:
         if thumbprint != caller.certificate.thumbprint:
             requests.require(caller, "token.delegate", f"{parent.tenant}/tokens")
             requests.thumbprint(thumbprint)
-        granted = _weaker_scopes(parent, wish.scopes)
+        granted = token_claims.weaker_scopes(parent, wish.scopes)
         now = self._clock.now().replace(microsecond=0)
         life = self._life(wish, parent.expire_time - now)
         token = Token(
@@ -211,7 +202,7 @@ class Tokens:
             issue_time=now,
             expire_time=min(now + life, parent.expire_time),
             max_sessions=wish.max_sessions,
-            ancestors=_line(parent),
+            ancestors=token_claims.ancestry(parent),
             policy=parent.policy,
         )
         bound_to = self._certificate(caller, thumbprint)
@@ -228,8 +219,8 @@ class Tokens:
     def _life(self, wish: Wish, longest: datetime.timedelta) -> datetime.timedelta:
         """What is common to every wish, checked; and the life."""
         requests.printable("purpose", wish.purpose)
-        if not 0 <= wish.max_sessions <= MAX_SESSIONS:
-            raise invalid_field("max_sessions", f"1 to {MAX_SESSIONS}")
+        if not 0 <= wish.max_sessions <= token_claims.MAX_SESSIONS:
+            raise invalid_field("max_sessions", f"1 to {token_claims.MAX_SESSIONS}")
         life = min(self._settings.default_life, longest) if wish.life is None else wish.life
         if not _SECOND <= life <= longest:
             raise invalid_field("ttl", f"1 to {int(longest.total_seconds())} seconds")
@@ -241,7 +232,9 @@ class Tokens:
         seed = narrowing.new_seed() if wish.narrowable else None
         if seed is not None:
             token = dataclasses.replace(token, narrowing_key=narrowing.public_key(seed))
-        text = await self._keys.sign("at+jwt", self._claims(token))
+        text = await self._keys.sign(
+            "at+jwt", token_claims.claims(token, self._settings.issuer, self._settings.audience)
+        )
         if seed is not None:
             text = narrowing.with_seed(text, seed)
         if len(text) > MAX_TOKEN_CHARS:
@@ -409,89 +402,14 @@ class Tokens:
 
     def _parse(self, text: str) -> Token:
         jwt, tilde, _ = text.partition("~")
-        token = self._parse_jwt(jwt)
+        payload = self._keys.open(jwt)
+        token = token_claims.parse(payload, self._settings.issuer, self._settings.audience)
+        if token.issue_time > self._clock.now() + SKEW:
+            raise invalid_token()
         if bool(tilde) != bool(token.narrowing_key):
             # Without its seed a token that can be narrowed is not whole: it may have been cut out of a weaker one.
             raise invalid_token()
-        if not tilde:
-            return token
-        try:
-            blocks = narrowing.open_chain(text, token.narrowing_key)
-            for block in blocks:
-                token = _narrowed(token, block)
-        except (CryptoError, VaultError, ValueError, OverflowError):
-            raise invalid_token() from None
-        return token
-
-    def _parse_jwt(self, text: str) -> Token:
-        payload = self._keys.open(text)
-        try:
-            claims = json.loads(payload)
-            token = Token(
-                token_id=requests.token_id(claims["jti"]),
-                identity=claims["sub"],
-                tenant=claims["tenant"],
-                scopes=_parse_scopes(claims["tenant"], tuple(claims["scope"].split(" "))),
-                thumbprint=claims["cnf"]["x5t#S256"],
-                issue_time=datetime.datetime.fromtimestamp(claims["iat"], UTC),
-                expire_time=datetime.datetime.fromtimestamp(claims["exp"], UTC),
-                max_sessions=_count(claims.get("max_sessions", 0)),
-                narrowing_key=str(claims.get("narrowing_key", "")),
-                ancestors=tuple(
-                    Ancestor(
-                        requests.token_id(token_id),
-                        datetime.datetime.fromtimestamp(issued, UTC),
-                        _count(most),
-                    )
-                    for token_id, issued, most in claims.get("ancestors", ())
-                ),
-                policy=claims["policy"],
-            )
-            texts = (token.identity, token.tenant, token.thumbprint, token.policy)
-            same = (
-                all(isinstance(text, str) for text in texts)
-                and canonical_json(self._claims(token)).encode() == payload
-            )
-        except (
-            VaultError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            OverflowError,
-            RecursionError,
-        ):
-            raise invalid_token() from None
-        # No claim more, none twice, none of another type: exactly what this code writes for such a token.
-        if not same or not datetime.timedelta(0) < token.expire_time - token.issue_time <= MAX_TOKEN_LIFE:
-            raise invalid_token()
-        if token.issue_time > self._clock.now() + SKEW:
-            raise invalid_token()
-        return token
-
-    def _claims(self, token: Token) -> dict[str, Any]:
-        claims = {
-            "iss": self._settings.issuer,
-            "sub": token.identity,
-            "client_id": token.identity,
-            "aud": self._settings.audience,
-            "iat": int(token.issue_time.timestamp()),
-            "exp": int(token.expire_time.timestamp()),
-            "jti": token.token_id,
-            "tenant": token.tenant,
-            "policy": token.policy,
-            "scope": " ".join(str(scope) for scope in token.scopes),
-            "cnf": {"x5t#S256": token.thumbprint},
-        }
-        if token.max_sessions:
-            claims["max_sessions"] = token.max_sessions
-        if token.narrowing_key:
-            claims["narrowing_key"] = token.narrowing_key
-        if token.ancestors:
-            claims["ancestors"] = [
-                [a.token_id, int(a.issue_time.timestamp()), a.max_sessions] for a in token.ancestors
-            ]
-        return claims
+        return token_claims.narrow(token, text) if tilde else token
 
 
 class _Checks(NamedTuple):
@@ -518,65 +436,6 @@ def _operation(certificate: str, tenant: str, wish: Wish, life: datetime.timedel
         raise invalid_field("scopes", str(error)) from None
 
 
-def _parse_scopes(tenant: str, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
-    if not 0 < len(wanted) <= MAX_SCOPES or len(set(wanted)) != len(wanted):
-        raise invalid_field("scopes", f"1 to {MAX_SCOPES}, each at most once")
-    try:
-        parsed = tuple(scopes.parse(text) if len(text) <= MAX_SCOPE_CHARS else _too_long() for text in wanted)
-    except scopes.ScopeError:
-        raise invalid_field(
-            "scopes", "each must be action:tenant/segment/..., with * or ** for segments"
-        ) from None
-    if any(scope.resource.partition("/")[0] != tenant for scope in parsed):
-        raise invalid_field("scopes", "each must lie in the token's tenant")
-    return parsed
-
-
-def _weaker_scopes(parent: Token, wanted: tuple[str, ...]) -> tuple[Scope, ...]:
-    """Scopes, each within one of the parent's. Raises `FIELD_INVALID`, `SCOPE_DENIED`."""
-    granted = _parse_scopes(parent.tenant, wanted)
-    for scope in granted:
-        if not any(scopes.subsumes(own, scope) for own in parent.scopes):
-            raise VaultError(Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=scope.action)
-    return granted
-
-
-def _line(parent: Token) -> tuple[Ancestor, ...]:
-    """What a child of this token comes from. Raises `LIMIT_REACHED`."""
-    if len(parent.ancestors) >= MAX_DEPTH:
-        raise VaultError(
-            Reason.LIMIT_REACHED, f"made from a token {MAX_DEPTH} times already", limit="token_depth"
-        )
-    return (*parent.ancestors, Ancestor(parent.token_id, parent.issue_time, parent.max_sessions))
-
-
-def _narrowed(parent: Token, block: narrowing.Block) -> Token:
-    """A token as a block leaves it: held to what the vault itself holds an exchange to. Raises `VaultError`."""
-    expire_time = datetime.datetime.fromtimestamp(block.expire_seconds, UTC)
-    if expire_time > parent.expire_time:
-        raise invalid_token()
-    if block.thumbprint and block.thumbprint != parent.thumbprint:
-        requests.thumbprint(block.thumbprint)
-        if not any(scopes.covers(own, "token.delegate", f"{parent.tenant}/tokens") for own in parent.scopes):
-            raise invalid_token()
-    return dataclasses.replace(
-        parent,
-        token_id=block.token_id,
-        scopes=_weaker_scopes(parent, block.scopes),
-        thumbprint=block.thumbprint or parent.thumbprint,
-        expire_time=expire_time,
-        max_sessions=_count(block.max_sessions),
-        ancestors=_line(parent),
-        narrowed=parent.narrowed + 1,
-    )
-
-
-def _count(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_SESSIONS:
-        raise ValueError("not a number of sessions")
-    return value
-
-
 def _summary(token: Token, wish: Wish, certificate: str, **more: object) -> str:
     """What the record of a new token says of it."""
     if token.max_sessions:
@@ -590,7 +449,3 @@ def _summary(token: Token, wish: Wish, certificate: str, **more: object) -> str:
             **more,
         }
     )
-
-
-def _too_long() -> Scope:
-    raise invalid_field("scopes", f"at most {MAX_SCOPE_CHARS} characters each")

@@ -133,16 +133,6 @@ def test_a_certificate_says_when_its_credential_expires(site: VaultSite) -> None
         assert (after.standing, after.HasField("expire_time")) == (pb.STANDING_ACTIVE, True)
 
 
-def test_what_only_looks_like_a_certificate_is_refused(site: VaultSite) -> None:
-    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    armour = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
-    with site.client() as client, pytest.raises(StrongroomError) as refused:
-        client.put(f"{FOLDER}/looks", {"private_key": key, "certificate": armour}, kind="tls_client")
-    assert refused.value.reason == "KIND_MISMATCH"
-
-
 def test_a_suspension_ends_open_sessions_within_a_second(site: VaultSite) -> None:
     with site.client() as client:
         name = stored(client, "session")

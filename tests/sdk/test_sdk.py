@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from tests.support.vault import VaultSite
 
 
+NO_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+
+
+def pem_key() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def unique(prefix: str = "acme/sdk") -> str:
     return f"{prefix}/{secrets.token_hex(6)}"
 
@@ -123,6 +131,7 @@ def test_what_does_not_fit_its_kind_or_may_never_be_stored_is_refused_here_and_i
     bad = (
         ({"api_key": "k", "colour": "red"}, "stripe_account", "KIND_MISMATCH"),
         ({"private_key": "no key"}, "signing_key", "KIND_MISMATCH"),
+        ({"private_key": pem_key(), "certificate": NO_CERTIFICATE}, "tls_client", "KIND_MISMATCH"),
         ({"cvv": "123"}, "generic", "STORING_FORBIDDEN"),
         ({"note": ";4111111111111111=29121010000?"}, "generic", "STORING_FORBIDDEN"),
         ({"value": "x"}, "teapot", "FIELD_INVALID"),
@@ -142,9 +151,7 @@ def test_what_does_not_fit_its_kind_or_may_never_be_stored_is_refused_here_and_i
 def test_each_use_needs_its_own_scope_and_verifying_never_gives_the_power_to_sign(site: VaultSite) -> None:
     name = unique()
     with site.client() as client:
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        client.put(name, {"key": "k" * 32, "private_key": pem, "public_key": "pub"}, kind="generic")
+        client.put(name, {"key": "k" * 32, "private_key": pem_key(), "public_key": "pub"}, kind="generic")
     uses = {
         "hmac": lambda session: session.hmac("key", b""),
         "hmac_raw": lambda session: session.hmac("key", b"", raw=True),

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cryptography import x509
-
 from vault.crypto import bundle, kinds
 from vault.crypto.errors import FormatError
-from vault.crypto.memory import wipe
 from vault.errors import Reason, VaultError, invalid_field
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
 
     from vault.crypto.memory import LockedBuffer
-
-
-_CERTIFICATE = "certificate"
 
 
 class Checked(NamedTuple):
@@ -51,20 +44,4 @@ def checked(plaintext: LockedBuffer, kind: str = "") -> Checked:
         if error.field == "kind":
             raise invalid_field("kind", error.rule) from None
         raise VaultError(Reason.KIND_MISMATCH, str(error), field=error.field) from None
-    return Checked(tuple(fields), _expire_time(kind, fields))
-
-
-def _expire_time(kind: str, fields: Mapping[str, memoryview]) -> datetime.datetime | None:
-    if not kinds.is_certificate(kind, _CERTIFICATE) or _CERTIFICATE not in fields:
-        return None
-    # It is no secret, but somebody may have left a private key among the certificates.
-    pem = bytes(fields[_CERTIFICATE])
-    try:
-        chain = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise VaultError(
-            Reason.KIND_MISMATCH, "certificate: cannot be read as X.509", field=_CERTIFICATE
-        ) from None
-    finally:
-        wipe(pem)
-    return min(one.not_valid_after_utc for one in chain)
+    return Checked(tuple(fields), kinds.expire_time(kind, fields))

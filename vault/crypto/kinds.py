@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from vault.crypto.errors import CryptoError
+from vault.crypto import certificates
+from vault.crypto.errors import CryptoError, FormatError
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Mapping
 
 GENERIC = "generic"
@@ -276,6 +278,8 @@ def check(kind: str, fields: Mapping[str, bytes | bytearray | memoryview]) -> No
             raise KindError(name, f"is no field of this kind: it has {', '.join(schema.fields)}")
         if not rule.form.fullmatch(value):
             raise KindError(name, rule.rule)
+        if rule is _CERTIFICATE:
+            _expire_time(name, value)
     for names in schema.needs:
         if not any(name in fields for name in names):
             raise KindError(
@@ -298,10 +302,22 @@ def allows(kind: str, field: str, use: str) -> bool:
     return schema is None or (field in schema.fields and use in schema.fields[field].uses)
 
 
-def is_certificate(kind: str, field: str) -> bool:
-    """Whether a field of this kind is a certificate in PEM."""
+def expire_time(kind: str, fields: Mapping[str, bytes | bytearray | memoryview]) -> datetime.datetime | None:
+    """When the first certificate among the fields ends, UTC; None if the kind has none, or none is there.
+
+    Raises `KindError`, as `check` does, for what cannot be read.
+    """
     schema = KINDS.get(kind)
-    return schema is not None and schema.fields.get(field) is _CERTIFICATE
+    known = schema.fields if schema else {}
+    ends = [_expire_time(name, value) for name, value in fields.items() if known.get(name) is _CERTIFICATE]
+    return min(ends, default=None)
+
+
+def _expire_time(name: str, value: bytes | bytearray | memoryview) -> datetime.datetime:
+    try:
+        return certificates.expire_time(value)
+    except FormatError as error:
+        raise KindError(name, str(error)) from None
 
 
 def is_secret(kind: str, field: str) -> bool:

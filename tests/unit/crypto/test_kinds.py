@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import datetime
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.certificates import self_signed
 from vault.crypto import kinds
+
+CERTIFICATE = self_signed(ec.generate_private_key(ec.SECP256R1()), "acme")
 
 GOOD: dict[str, dict[str, bytes]] = {
     "plaid_app": {"client_id": b"id", "secret": b"s"},
@@ -21,7 +27,7 @@ GOOD: dict[str, dict[str, bytes]] = {
     "api_key": {"api_key": b"k"},
     "tls_client": {
         "private_key": b"-----BEGIN PRIVATE KEY-----\nAA\n-----END PRIVATE KEY-----\n",
-        "certificate": b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n",
+        "certificate": CERTIFICATE,
     },
     "hsm_signing_key": {
         "private_key": b'{"backend":"pkcs11:1","label":"sr/sign/a","object_id":"00"}',
@@ -64,6 +70,8 @@ def test_a_kind_needs_its_fields_knows_no_other_and_takes_no_empty_value(kind: s
         ("signing_key", "formats", b"jws,raw"),
         ("signing_key", "kid", b'a"b'),
         ("oauth_grant", "expires_at", b"tomorrow"),
+        ("tls_client", "certificate", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"),
+        ("signing_key", "certificate", CERTIFICATE.replace(b"\nMII", b"\nMIJ", 1)),
     ],
 )
 def test_a_value_has_the_form_of_its_field_and_is_not_repeated(kind: str, field: str, value: bytes) -> None:
@@ -71,6 +79,16 @@ def test_a_value_has_the_form_of_its_field_and_is_not_repeated(kind: str, field:
         kinds.check(kind, {**GOOD[kind], field: value})
     assert caught.value.field == field
     assert value.decode() not in str(caught.value)
+
+
+def test_a_kind_with_certificates_ends_with_the_first_of_them_and_any_other_never() -> None:
+    year = self_signed(ec.generate_private_key(ec.SECP256R1()), "acme", datetime.timedelta(days=365))
+    ends = kinds.expire_time("tls_client", {**GOOD["tls_client"], "certificate": year + CERTIFICATE})
+    assert ends == kinds.expire_time("tls_client", GOOD["tls_client"])
+    assert ends is not None
+    assert ends < datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    assert kinds.expire_time("signing_key", GOOD["signing_key"]) is None
+    assert kinds.expire_time("generic", {"certificate": CERTIFICATE}) is None
 
 
 def test_an_unknown_kind_is_told() -> None:

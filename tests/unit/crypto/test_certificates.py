@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 
 import pytest
@@ -44,3 +45,24 @@ def test_a_chain_ends_with_the_first_of_its_certificates() -> None:
 def test_what_is_no_certificate_is_refused(chain: bytes) -> None:
     with pytest.raises(FormatError):
         certificates.expire_time(chain)
+
+
+@pytest.mark.parametrize("chain", [PEM, PEM + armoured(b"\x00")])
+def test_the_copy_that_is_read_is_wiped_and_the_callers_is_not(
+    chain: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may have left a private key among the certificates."""
+    kept = bytearray(chain)
+    read: list[bytes] = []
+    load = x509.load_pem_x509_certificates
+
+    def loaded(pem: bytes) -> list[x509.Certificate]:
+        assert pem == kept
+        read.append(pem)
+        return load(pem)
+
+    monkeypatch.setattr(x509, "load_pem_x509_certificates", loaded)
+    with contextlib.suppress(FormatError):
+        certificates.expire_time(chain)
+    assert read == [bytes(len(kept))]
+    assert chain == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import datetime
 import json
 from typing import Any
@@ -132,6 +133,41 @@ def test_the_claims_of_a_token_are_not_signed_as_a_payload(encoding: str) -> Non
     assert refused(sign.jws, KEYS["ES256"], sign.SignJws("private_key", claims)) is Reason.FIELD_INVALID
 
 
+CLAIMS = json.dumps({"iss": "me", "sub": "me", "aud": "https://bank.example", "exp": NOW}).encode()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        CLAIMS[:-1] + b', "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        CLAIMS[:-1] + b', "x": ' + b"1" * 5000 + b"}",
+        CLAIMS[:-1] + b', "x": "\xff"}',
+        CLAIMS[:-1] + b', "x": "\t"}',
+        b"\n" + CLAIMS[:-1] + b", }",
+        CLAIMS.replace(b'"aud"', b'"Aud"').replace(b'"exp"', b'"EXP"'),
+    ],
+    ids=["deep", "a long number", "no UTF-8", "a control character", "a comma too many", "another case"],
+)
+def test_nor_claims_that_others_read_where_python_does_not(payload: bytes) -> None:
+    assert refused(sign.jws, KEYS["ES256"], sign.SignJws("private_key", payload)) is Reason.FIELD_INVALID
+
+
+@pytest.mark.parametrize("padding", [b"", b"=="])
+def test_nor_as_an_unencoded_payload_that_a_verifier_without_rfc_7797_would_decode(padding: bytes) -> None:
+    request = sign.SignJws("private_key", base64.urlsafe_b64encode(CLAIMS).rstrip(b"=") + padding)
+    run(sign.jws, KEYS["ES256"], request)
+    unencoded = dataclasses.replace(request, unencoded=True)
+    assert refused(sign.jws, KEYS["ES256"], unencoded) is Reason.FIELD_INVALID
+
+
+@pytest.mark.parametrize(
+    "payload", [b"{", b"{}", b"{x: 1}", b"[" * 5000, b"example", b"\xff\x00", b'{"Data": {"exp": 1}}']
+)
+@pytest.mark.parametrize("unencoded", [True, False])
+def test_what_are_no_claims_is_signed_whatever_it_is(payload: bytes, unencoded: bool) -> None:
+    assert run(sign.jws, KEYS["ES256"], sign.SignJws("private_key", payload, unencoded=unencoded)).signature
+
+
 @pytest.mark.parametrize("algorithm", KEYS)
 def test_a_client_assertion_is_what_fapi_asks_for(algorithm: str) -> None:
     request = sign.ClientAssertion("private_key", "https://bank.example")
@@ -238,7 +274,8 @@ def test_the_ed25519_signature_of_rfc_9421_appendix_b_2_6_is_reproduced() -> Non
     "changes",
     [
         {"method": "post"}, {"method": "GET\n"}, {"target_uri": "/path"}, {"target_uri": "https://x/a b"},
-        {"target_uri": "https://x/#f"}, {"components": ()}, {"components": ("@method", "@method")},
+        {"target_uri": "https://x/#f"}, {"target_uri": "https://[/"}, {"target_uri": "https://[::1/"},
+        {"components": ()}, {"components": ("@method", "@method")},
         {"components": ("@status",)}, {"components": ("missing",)}, {"components": ('x";y="',)},
         {"headers": {"date": "a\nb: c"}}, {"headers": {"Date": "a", "date": "b"}}, {"headers": {"a b": "c"}},
         {"label": 'x="'}, {"tag": 'x"'}, {"headers": {"date": "\u00e9"}},

@@ -30,6 +30,7 @@ from vault.errors import invalid_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
     from vault.core.uses.material import Material, Surroundings, Told
 
@@ -44,6 +45,7 @@ _MAX_FIELDS = 32
 _RESERVED = frozenset({"alg", "kid", "b64", "jwk", "jku", "x5u", "x5c", "x5t"})
 _TOKEN_TYPE = re.compile(r"(?i)(?:application/)?(?:.*\+)?jwt")
 _CLAIMS = frozenset({"aud", "exp"})
+_OBJECT = re.compile(rb"[\xef\xbb\xbf\xfe\xff\0\s]*\{[\0\s]*\"")
 _DERIVED = frozenset(
     {"@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query"}
 )
@@ -139,7 +141,8 @@ async def jws(material: Material, request: SignJws, surroundings: Surroundings) 
     """Sign a payload that travels elsewhere (RFC 7515, appendix F; `unencoded`: RFC 7797)."""
     key, algorithm, kid = _key(material, request.field_name, "jws", surroundings)
     payload = message("payload", request.payload, least=1)
-    if _holds_claims(payload):
+    # Whoever does not know `b64` decodes what was not encoded.
+    if _holds_claims(payload) or (request.unencoded and _holds_claims(_decoded(payload))):
         raise invalid_field(
             "payload", "must not be the claims of a JWT: that is what a client assertion is for"
         )
@@ -210,8 +213,6 @@ def signature_base(
     """What RFC 9421, 2.5 signs, and the signature's parameters."""
     if not _METHOD.fullmatch(request.method):
         raise invalid_field("method", "must be an HTTP method in capitals")
-    if not _URI.fullmatch(request.target_uri):
-        raise invalid_field("target_uri", "must be an http or https URI without a fragment")
     if not _LABEL.fullmatch(request.label) or not _TAG.fullmatch(request.tag):
         raise invalid_field(
             "label", "must be a key of a structured field, and tag plain ASCII without quotes"
@@ -219,7 +220,7 @@ def signature_base(
     components = request.components
     if not 0 < len(components) <= _MAX_FIELDS or len(set(components)) != len(components):
         raise invalid_field("components", f"1 to {_MAX_FIELDS}, each at most once")
-    uri = urlsplit(request.target_uri)
+    uri = _split(request.target_uri)
     target = (uri.path or "/") + (f"?{uri.query}" if uri.query else "")
     derived = {
         "@method": request.method,
@@ -246,6 +247,15 @@ def signature_base(
         parameters += f';tag="{request.tag}"'
     lines.append(f'"@signature-params": {parameters}')
     return "\n".join(lines).encode("ascii"), parameters
+
+
+def _split(target_uri: str) -> SplitResult:
+    try:
+        if _URI.fullmatch(target_uri):
+            return urlsplit(target_uri)
+    except ValueError:
+        pass  # brackets, and no address of IPv6 between them
+    raise invalid_field("target_uri", "must be an http or https URI without a fragment")
 
 
 def _authority(scheme: str, netloc: str) -> str:
@@ -292,11 +302,23 @@ def _header(text: str, algorithm: _Algorithm, kid: str, *, unencoded: bool) -> d
 
 
 def _holds_claims(payload: bytes) -> bool:
+    """Whether somebody could read the claims of a JWT in this.
+
+    An object that cannot be read here may be read elsewhere: one that is nested deeper, or holds what is no UTF-8. And
+    there are readers that take names of any case.
+    """
     try:
-        document = json.loads(payload)
+        document = json.loads(payload, parse_int=str)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and set(document) >= _CLAIMS
+        return _OBJECT.match(payload) is not None
+    return isinstance(document, dict) and {name.casefold() for name in document} >= _CLAIMS
+
+
+def _decoded(payload: bytes) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(payload + b"==")
+    except ValueError:
+        return b""
 
 
 def _key(

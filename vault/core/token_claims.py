@@ -106,7 +106,7 @@ def narrow(token: Token, text: str) -> Token:
     try:
         for block in narrowing.open_chain(text, token.narrowing_key):
             token = _narrowed(token, block)
-    except (CryptoError, VaultError, ValueError, OverflowError):
+    except (CryptoError, VaultError, ValueError, OverflowError, OSError):
         raise invalid_token() from None
     return token
 

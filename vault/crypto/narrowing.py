@@ -99,7 +99,7 @@ def open_chain(text: str, key: str) -> list[Block]:
         )
         prefix = f"{prefix}.{signature}"
     seed = _unb64(last)
-    if len(seed) != _KEY_BYTES or not hmac.compare_digest(public_key(seed), key):
+    if len(seed) != _KEY_BYTES or not hmac.compare_digest(public_key(seed).encode(), key.encode()):
         raise FormatError("the seed at the end is not of the last key")
     return opened
 

@@ -66,6 +66,7 @@ class Command:
 def command(site: VaultSite, tmp_path: Path) -> Command:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "no-token").write_text("nothing\n")
+    (tmp_path / "table").write_text("token     abc\ntoken id  def\n")
     (tmp_path / "expect.toml").write_text("expect = 5\n")
     (tmp_path / "types.toml").write_text(
         '[[expect]]\nidentity = "spiffe://a/b"\nscope = "credential.read:acme/**"\nallow = "yes"\n'
@@ -109,7 +110,15 @@ WRONG: dict[str, tuple[list[str], bytes, int, str]] = {
         b'{"value": "' + b"x" * 65_536 + b'"}', HERE, "at most 65536 bytes",
     ),
     "a credential that is not there": (["credential", "get", f"{NAME}s"], b"", REFUSED, "CREDENTIAL_NOT_FOUND"),
-    "another tenant's credential": (["credential", "get", "globex/x"], b"", REFUSED, "SCOPE_DENIED"),
+    "another tenant's credential": (
+        ["credential", "get", "globex/x"], b"", REFUSED, "do not cover this (action credential.read)",
+    ),
+    "a use that the profile has no scope for": (
+        ["session", "totp", NAME], b"", REFUSED, "(action session.use.totp)",
+    ),
+    "a token as it is shown to people": (
+        ["credential", "get", NAME, "--token-file", "FOLDER/table"], b"", USAGE, "token issue --save",
+    ),
     "a table of expectations that is none": (
         ["policy", "test", "FOLDER/expect.toml", "FOLDER/broken.cedar"], b"", CONFIG, "must be tables",
     ),

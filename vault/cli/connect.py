@@ -33,5 +33,10 @@ def client(profile: Path, token_file: Path | None = None, *, timeout: float = 15
 
     made = Client(Profile.load(profile), timeout=timeout)
     if token_file is not None:
-        made.use_token(read_text(token_file).strip())
+        text = read_text(token_file).strip()
+        if len(text.split()) != 1:
+            raise typer.BadParameter(
+                f"{token_file} does not hold a token alone: `strongroom token issue --save FILE` writes it"
+            )
+        made.use_token(text)
     return made

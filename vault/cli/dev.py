@@ -95,6 +95,7 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             f"credential.write:{TENANT}/**",
             f"credential.read:{TENANT}/**",
+            f"credential.set_standing:{TENANT}/**",
             f"session.reveal:{TENANT}/**",
             f"handover.wrap:{TENANT}/**",
             f"handover.unwrap:{TENANT}/**",
@@ -217,7 +218,8 @@ def refuse_taken(listen: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host.strip("[]"), int(port)))
     except (OSError, ValueError, OverflowError) as error:
-        raise StartError(f"cannot listen on {listen}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartError(f"cannot listen on {listen}: {reason}; --listen names another address") from None
 
 
 def prepare(data: Path, listen: str) -> None:

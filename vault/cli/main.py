@@ -7,9 +7,10 @@ operation of a session failed), 78 configuration, database or HSM are not as the
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
@@ -36,9 +37,6 @@ from vault.cli import (
 from vault.cli.dev import dev
 from vault.errors import EX_CONFIG, StartError, VaultError
 
-if TYPE_CHECKING:
-    from vault.v1.session_pb2 import SessionClosed
-
 EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
 
 app = typer.Typer(
@@ -48,6 +46,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"strongroom {importlib.metadata.version('strongroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(dev)
 app.command()(server.serve)
 app.command()(server.migrate)
@@ -75,18 +91,25 @@ app.add_typer(erasures.person_app, name="person")
 app.add_typer(erasures.app, name="erasure")
 
 _NEXT = {
-    "UNREACHABLE": "is the vault running at the profile's `server`, and does its CA fit",
+    "UNREACHABLE": "is a vault running at the profile's `server`, is its certificate by the profile's `ca_file`, and "
+    "is the profile's own certificate in its time and by a CA that the vault accepts",
     "CERTIFICATE_REJECTED": "the certificate of the profile does not meet the vault's profile (docs/threat-model.md)",
     "TOKEN_EXPIRED": "issue another: `strongroom token issue`",
     "TOKEN_REVOKED": "issue another: `strongroom token issue`",
     "TOKEN_CERTIFICATE_MISMATCH": "use the profile that the token was issued to",
-    "SCOPE_DENIED": "add the scope to the profile, or issue a token that has it",
-    "POLICY_DENIED": "ask for a policy that grants this identity the scope",
+    "SCOPE_DENIED": "add a scope with this action to the profile, or use a profile that has it",
+    "POLICY_DENIED": "ask for less (a shorter life, too), or for a policy that grants it: `strongroom policy explain`",
     "ETAG_MISMATCH": "somebody changed it: read it again, then decide again",
     "CREDENTIAL_DELETED": "bring it back first: `strongroom credential undelete`",
     "APPROVAL_REQUIRED": "ask others: `strongroom approval request`, then let them `strongroom approval approve`",
     "JOB_RUNNING": "`strongroom keys jobs` names it: let it end (`keys watch`), or end it (`keys cancel`)",
     "TENANT_NOT_FOUND": "make it first: `strongroom keys create-tenant`",
+    "HSM_UNAVAILABLE": "`strongroom health` says what is wrong",
+    "STORAGE_UNAVAILABLE": "`strongroom health` says what is wrong",
+    "AUDIT_UNAVAILABLE": "`strongroom health` says what is wrong",
+    "REVOCATIONS_UNKNOWN": "`strongroom health` says what is wrong",
+    "STORED_DATA_DAMAGED": "docs/operations.md, When something does not verify",
+    "INTERNAL": "report it; the server's log has the error_id",
 }
 
 
@@ -123,20 +146,13 @@ def _fail_remotely(error: Exception) -> None:
         _fail(
             EXIT_HERE,
             str(error),
-            "name one with --profile or STRONGROOM_PROFILE; `strongroom dev` makes some",
+            "name a profile with --profile or STRONGROOM_PROFILE; docs/configuration.md says what it holds",
         )
     if isinstance(error, StrongroomError):
         unreachable = error.code.name == "UNAVAILABLE"
         _fail(EXIT_UNREACHABLE if unreachable else EXIT_REFUSED, str(error), _NEXT.get(error.reason, ""))
     if isinstance(error, SessionClosedError):
-        _fail(EXIT_REFUSED, f"the vault ended the session: {_why(error.closed)}")
-
-
-def _why(closed: SessionClosed) -> str:
-    from vault.v1.session_pb2 import CloseReason  # noqa: PLC0415
-
-    name: str = CloseReason.Name(closed.reason)
-    return name.removeprefix("CLOSE_REASON_").lower().replace("_", " ")
+        _fail(EXIT_REFUSED, str(error))
 
 
 def _fail(code: int, text: str, next_step: str = "") -> None:

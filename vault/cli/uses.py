@@ -145,6 +145,9 @@ def sign(
     form: Annotated[str, typer.Option("--format", help="jws, client-assertion, http or raw.")],
     message: Annotated[Path | None, typer.Option(help="The message, payload or body; - for stdin.")] = None,
     audience: Annotated[str, typer.Option(help="client-assertion: the server's issuer.")] = "",
+    client_id: Annotated[
+        str, typer.Option(help="client-assertion: the client's id, if the credential does not hold it.")
+    ] = "",
     method: Annotated[str, typer.Option(help="http: the method.")] = "POST",
     uri: Annotated[str, typer.Option(help="http: the whole URI.")] = "",
     header: Annotated[list[str], typer.Option(help="http: NAME: VALUE. Repeat it.")] = [],  # noqa: B006
@@ -163,7 +166,9 @@ def sign(
         if form == "jws":
             shown = {"jws": session.sign_jws(data or b"", field_name=field)}
         elif form == "client-assertion":
-            shown = {"client_assertion": session.client_assertion(audience, field_name=field)}
+            shown = {
+                "client_assertion": session.client_assertion(audience, client_id=client_id, field_name=field)
+            }
         elif form == "http":
             headers = read_pairs(header, ":", "--header")
             shown = session.sign_http(method, uri, headers, components=component, body=data, field_name=field)

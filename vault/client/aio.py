@@ -801,6 +801,7 @@ class AsyncSession:
     ) -> session_pb2.VerifyWebhookResult:
         """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault.
 
+        It is genuine only if the result's `verdict` is `WEBHOOK_VERDICT_VALID`.
         `apply_to`: a credential whose standing a genuine webhook may set. `connector`: fetches Plaid's public key
         with the credential's client_id and secret, instead of `field_names`.
         """

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from vault.v1 import session_pb2
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from vault.v1.session_pb2 import SessionClosed
 
 _DETAILS = "grpc-status-details-bin"
 _UNREACHABLE = "UNREACHABLE"
@@ -20,11 +20,14 @@ class StrongroomError(Exception):
     """A call failed.
 
     `code` is gRPC's; `reason` is stable (`protos/vault/v1/errors.proto`), or `UNREACHABLE` if no vault
-    answered; `metadata` may name the field or the limit. None of them holds a secret.
+    answered; `metadata` may name the action, the limit or the field. None of them holds a secret, nor does the text,
+    which has all of them.
     """
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str, metadata: dict[str, str]) -> None:
-        super().__init__(f"{reason}: {message}" if reason else message)
+        # The message itself begins with the field.
+        more = ", ".join(f"{key} {value}" for key, value in sorted(metadata.items()) if key != "field")
+        super().__init__(f"{reason}: {message}{f' ({more})' if more else ''}")
         self.code = code
         self.reason = reason
         self.message = message
@@ -32,10 +35,13 @@ class StrongroomError(Exception):
 
 
 class SessionClosedError(Exception):
-    """The vault ended the session. `closed` says why, and holds its receipt."""
+    """The session has ended. `closed` says why, and holds its receipt."""
 
-    def __init__(self, closed: SessionClosed) -> None:
-        super().__init__("the vault ended the session")
+    def __init__(self, closed: session_pb2.SessionClosed) -> None:
+        reason: str = session_pb2.CloseReason.Name(closed.reason)
+        super().__init__(
+            f"the session has ended: {reason.removeprefix('CLOSE_REASON_').lower().replace('_', ' ')}"
+        )
         self.closed = closed
 
 

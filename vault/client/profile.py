@@ -55,7 +55,9 @@ class Profile:
         path = Path(file)
         try:
             values = tomllib.loads(path.read_text())
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise ProfileError(f"cannot read the profile {path}: {error.strerror}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ProfileError(f"cannot read the profile {path}: {error}") from None
         known = {field.name for field in fields(cls)}
         if unknown := set(values) - known:
@@ -87,15 +89,16 @@ class Profile:
 
         Raises `ProfileError`.
         """
-        try:
-            return thumbprint(self.certificate_file.read_bytes())
-        except OSError as error:
-            raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
-        except ValueError:
-            raise ProfileError(f"{self.certificate_file}: not a PEM certificate") from None
+        return _thumbprint(_certificate(self.certificate_file))
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Mutual TLS with this profile's certificate. Raises `ProfileError`."""
+        """Mutual TLS with this profile's certificate. Raises `ProfileError`.
+
+        What gRPC would only call a failed handshake is found here: files that are no PEM, a key of another certificate.
+        """
+        _certificate(self.ca_file)
+        if self.private_key().public_key() != _certificate(self.certificate_file).public_key():
+            raise ProfileError(f"{self.private_key_file}: not the key of {self.certificate_file}")
         try:
             return grpc.ssl_channel_credentials(
                 root_certificates=self.ca_file.read_bytes(),
@@ -106,7 +109,19 @@ class Profile:
             raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
+def _certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except OSError as error:
+        raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
+    except ValueError:
+        raise ProfileError(f"{file}: not a PEM certificate") from None
+
+
 def thumbprint(pem: bytes) -> str:
     """The SHA-256 thumbprint of a certificate, base64url without padding. Raises `ValueError`."""
-    digest = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return _thumbprint(x509.load_pem_x509_certificate(pem))
+
+
+def _thumbprint(certificate: x509.Certificate) -> str:
+    return base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).rstrip(b"=").decode()

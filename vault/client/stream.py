@@ -141,7 +141,7 @@ class SessionState:
             return False
         if kind == "error":
             error = message.error
-            raise StrongroomError(_CODES[error.code], error.reason, error.message, {})
+            raise StrongroomError(_CODES[error.code], error.reason, error.message, dict(error.metadata))
         return True
 
     def open(self, result: pb.RevealResult) -> Secrets:

@@ -239,7 +239,10 @@ class _Stream:
         except VaultError as unavailable:
             failure = unavailable
         return pb.OperationError(
-            code=status.code(failure).value[0], reason=failure.reason.value, message=failure.message
+            code=status.code(failure).value[0],
+            reason=failure.reason.value,
+            message=failure.message,
+            metadata=failure.metadata,
         )
 
     async def _tell(self) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.certificates import self_signed
 from vault.client.profile import Profile, ProfileError
 
 if TYPE_CHECKING:
@@ -56,3 +59,24 @@ def test_what_is_no_text_is_no_profile(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(b"\xff\xfe")
     with pytest.raises(ProfileError, match="cannot read the profile"):
         Profile.load(tmp_path / "p")
+
+
+def test_files_that_no_handshake_could_use_are_named_before_there_is_one(tmp_path: Path) -> None:
+    key, another = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "ca.pem").write_bytes(self_signed(another, "ca"))
+    (tmp_path / "c.pem").write_bytes(self_signed(key, "client"))
+    (tmp_path / "k.pem").write_bytes(key.private_bytes(*form))
+    profile = load(tmp_path)
+    profile.channel_credentials()
+    for name, data, said in (
+        ("k.pem", another.private_bytes(*form), "k.pem: not the key of .*c.pem"),
+        ("k.pem", b"nothing", "k.pem: not an unencrypted PEM private key"),
+        ("c.pem", b"nothing", "c.pem: not a PEM certificate"),
+        ("ca.pem", b"nothing", "ca.pem: not a PEM certificate"),
+    ):
+        good = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ProfileError, match=said):
+            profile.channel_credentials()
+        (tmp_path / name).write_bytes(good)

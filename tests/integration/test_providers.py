@@ -360,7 +360,7 @@ def put_known_item(client: Client) -> tuple[str, str, dict[str, str]]:
     app, item = put_item(client)
     with client.reveal(item, purpose="test")[0] as revealed:
         fields = {name: revealed.text(name) for name in revealed}
-    client.put(item, fields, kind="plaid_item", labels={"provider_id": fields["item_id"]})
+    assert dict(client.get(item).labels) == {"provider_id": fields["item_id"]}, "captured with it"
     return app, item, fields
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vault.core import audit, fields, requests, standing
@@ -123,12 +124,14 @@ class Credentials:
         kind: str,
         values: Mapping[str, memoryview],
         *,
+        labels: Mapping[str, str] = MappingProxyType({}),
         expected: int | None = None,
         beside: Beside | None = None,
     ) -> Credential:
         """Store what a provider gave as a version of its own. The vault made the call, so it needs no ingest key.
 
-        `expected`: only if this is still the newest version; `beside`: what to write in the same transaction.
+        `labels`: beside those that it has; `expected`: only if this is still the newest version; `beside`: what to
+        write in the same transaction.
         Raises `ETAG_MISMATCH`, `KIND_MISMATCH`, and as `put`.
         """
         known = await self.metadata(name)
@@ -137,7 +140,7 @@ class Credentials:
         put = Put(
             name=name,
             kind=kind,
-            labels=known.labels if known else {},
+            labels={**(known.labels if known else {}), **labels},
             sealed=b"",
             ingest_key_id="",
             etag=known.etag if known and expected is not None else "",

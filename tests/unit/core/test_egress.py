@@ -169,6 +169,10 @@ def test_a_route_fits_by_whole_segments() -> None:
         ("api.example.com", "API.example.com"),
         ("api.example.com", "api.example.com/x"),
         ('inject = ["key"]', 'inject = ["other"]'),
+        (
+            'inject = ["key"]',
+            'inject = ["key"]\ncapture = { into = "version", fields = { api_key = "/a" }, provider_id = "account_id" }',
+        ),
         ('place = "bearer"', 'place = "path"'),
         ('place = "bearer"', 'place = "header"'),
         ('place = "bearer"', 'place = "header"\nname = "Host"'),

@@ -78,11 +78,14 @@ class Capture(_Section):
     fields: dict[FieldName, Pointer]
     shown: dict[FieldName, Pointer] = {}
     optional: tuple[FieldName, ...] = ()
+    provider_id: FieldName | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Capture:
         if not self.fields or (self.into == "new") != (self.kind in kinds.KINDS):
             raise ValueError("fields are required, and a kind for what is new")
+        if self.provider_id is not None and self.provider_id not in self.shown:
+            raise ValueError("provider_id must be one of the fields that are shown")
         return self
 
 

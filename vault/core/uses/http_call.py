@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vault.core import requests
 from vault.core.egress import connectors, leaks
 from vault.core.egress.calls import Capture, Injection, Request
+from vault.core.standing import PROVIDER_ID
 from vault.core.uses.material import Done, unknown_field, unsuitable
 from vault.core.uses.outside import OwnCopy
 from vault.crypto import bundle, kinds
@@ -149,7 +150,21 @@ async def _keep(
         if len(buffer):
             values[name] = buffer.view
     kind = material.kind if capture.into == "version" else capture.kind
-    return await surroundings.outside().credentials.keep(material.caller, target, kind, values)
+    labels = _labels(capture, values)
+    return await surroundings.outside().credentials.keep(material.caller, target, kind, values, labels=labels)
+
+
+def _labels(capture: connectors.Capture, values: Mapping[str, memoryview]) -> dict[str, str]:
+    """The label by which the provider's webhooks find the credential (`core/standing.py`).
+
+    An id that cannot be one is left out: what was captured exists nowhere else, and is stored all the same.
+    """
+    if capture.provider_id is None or capture.provider_id not in values:
+        return {}
+    try:
+        return requests.labels({PROVIDER_ID: bytes(values[capture.provider_id]).decode("ascii")})
+    except (UnicodeDecodeError, VaultError):
+        return {}
 
 
 def _request(

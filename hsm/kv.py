@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KvSecret:
-    """The current version of a secret. What is not text there is given as JSON."""
+    """The current version of a secret. What is not text there is JSON here; `null`, which is no value, is None."""
 
     version: int
-    fields: dict[str, bytearray] = field(repr=False)
+    fields: dict[str, bytearray | None] = field(repr=False)
 
 
 class KvReader:
@@ -58,13 +58,9 @@ class KvReader:
         found = self._get("get", f"data/{path}")
         if not found or not isinstance(found.get("data"), dict):
             return None
-        values = found["data"].items()
         return KvSecret(
             version=int(found.get("metadata", {}).get("version", 0)),
-            fields={
-                str(name): bytearray((value if isinstance(value, str) else json.dumps(value)).encode())
-                for name, value in values
-            },
+            fields={str(name): _bytes_of(value) for name, value in found["data"].items()},
         )
 
     def close(self) -> None:
@@ -86,3 +82,9 @@ class KvReader:
             return None
         except VaultError as error:
             raise unavailable("read_kv", error) from None
+
+
+def _bytes_of(value: object) -> bytearray | None:
+    if value is None:
+        return None
+    return bytearray((value if isinstance(value, str) else json.dumps(value)).encode())

@@ -136,6 +136,35 @@ def test_a_whole_kv_engine_arrives_as_the_mapping_says_and_again_changes_nothing
 
 
 @on_sqlite
+def test_what_has_no_value_at_the_source_fails_unless_the_mapping_leaves_it_out(
+    site: VaultSite, double: Double, profile: Path, tmp_path: Path
+) -> None:
+    top = f"null{secrets.token_hex(4)}"
+    double.secrets = {
+        f"{top}/none": {"key": "hush-hush", "old": None},
+        f"{top}/some": {"key": "a", "port": 0, "on": False, "deep": {"x": None}, "text": "null"},
+    }
+    uri = kv_uri(double, tmp_path)
+    for more in (("--dry-run",), ()):
+        code, report, errors = run(profile, "kv", uri, "--kind", "generic", *more)
+        assert (code, report["counts"]["failed"]) == (1, 1)
+        (failed,) = [item for item in report["items"] if item["status"] == "failed"]
+        assert failed["path"] == f"{top}/none"
+        assert "the field old is null at the source" in failed["reason"]
+        assert "hush" not in json.dumps(report) + errors
+    assert revealed(site, f"acme/{top}/some") == {
+        "key": "a", "port": "0", "on": "false", "deep": '{"x": null}', "text": "null",
+    }  # fmt: skip
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text(
+        f'[[rule]]\npath = "{top}/none"\nname = "acme/{top}/none"\nfields = {{ key = "key" }}\n'
+    )
+    code, report, _ = run(profile, "kv", uri, "--prefix", top, "--mapping", str(mapping))
+    assert report["counts"] == {"imported": 1, "unmapped": 1}
+    assert revealed(site, f"acme/{top}/none") == {"key": "hush-hush"}
+
+
+@on_sqlite
 def test_nothing_of_an_import_lies_on_a_disk_or_in_its_report(
     site: VaultSite, double: Double, profile: Path, tmp_path: Path
 ) -> None:

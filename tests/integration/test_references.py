@@ -44,7 +44,7 @@ def site(
     uri, config = softhsm
     head, _, file = uri.partition("pin-source=file:")
     secrets_server.write_secret("strongroom/hsm", {"pin": Path(file.partition("&")[0]).read_text()})
-    secrets_server.write_secret("strongroom/db", {"password": "db-password-51f0"})
+    secrets_server.write_secret("strongroom/db", {"password": "db-password-51f0", "null": None})
     role, text = secrets_server.approle()
     folder = tmp_path_factory.mktemp("references")
     secret = folder / "secret-id"
@@ -85,6 +85,7 @@ def test_the_databases_password_is_fetched(site: VaultSite) -> None:
     ("changes", "says"),
     [
         ({"database": {"password_source": "vault:strongroom/db#none"}}, "vault:strongroom/db#none"),
+        ({"database": {"password_source": "vault:strongroom/db#null"}}, "vault:strongroom/db#null"),
         ({"database": {"password_source": "vault:strongroom/none#password"}}, "vault:strongroom/none"),
         ({"database": {"password_source": "vault:no-field"}}, "vault:PATH#FIELD"),
         (

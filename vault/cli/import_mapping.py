@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9_-]+")
@@ -63,16 +64,21 @@ class Rule(BaseModel):
         parts = {str(place): clean(text) for place, text in enumerate(captures, 1)}
         return re.sub(r"\{([0-9]+)\}", lambda found: parts.get(found[1], ""), self.name)
 
-    def select(self, fields: dict[str, bytearray]) -> dict[str, bytearray]:
-        """The fields of the credential, by our names. Raises `MappingError` if one is missing or two become one."""
-        if not self.fields:
-            chosen = {field_name(name): value for name, value in fields.items()}
-            if len(chosen) != len(fields):
-                raise MappingError("two fields become one by their names; name each in the mapping")
-            return chosen
-        if missing := set(self.fields.values()) - set(fields):
+    def select(self, fields: Mapping[str, bytearray | None]) -> dict[str, bytearray]:
+        """The fields of the credential, by our names.
+
+        Raises `MappingError` if one is missing or has no value, or two become one.
+        """
+        theirs = self.fields or {field_name(name): name for name in fields}
+        if not self.fields and len(theirs) != len(fields):
+            raise MappingError("two fields become one by their names; name each in the mapping")
+        if missing := set(theirs.values()) - set(fields):
             raise MappingError(f"the field {min(missing)} is missing at the source")
-        return {ours: fields[theirs] for ours, theirs in self.fields.items()}
+        if none := [name for name in theirs.values() if fields[name] is None]:
+            raise MappingError(
+                f"the field {min(none)} is null at the source; name those that count in the mapping"
+            )
+        return {ours: value for ours, name in theirs.items() if (value := fields[name]) is not None}
 
 
 class _Document(BaseModel):

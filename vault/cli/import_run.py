@@ -14,7 +14,7 @@ from vault.crypto.encoding import encode
 from vault.crypto.errors import CryptoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vault.cli.import_mapping import Rule
     from vault.cli.import_sources import Item
@@ -57,7 +57,9 @@ class Run:
         finally:
             item.close()
 
-    def _apply(self, item: Item, source_fields: dict[str, bytearray], rule: Rule, name: str) -> Line:
+    def _apply(
+        self, item: Item, source_fields: Mapping[str, bytearray | None], rule: Rule, name: str
+    ) -> Line:
         if rule.skip:
             return Line(item.path, "", "skipped")
         # One operation of the interpreter, so the first of two threads wins.

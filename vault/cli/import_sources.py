@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vault.crypto.memory import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from hsm.kv import KvReader
 
@@ -35,15 +35,15 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to import. `fields` are the caller's to wipe; None: it is gone at the source."""
+    """One thing to import. `fields` are the caller's to wipe; None: gone at the source, or no value there."""
 
     path: str
     version: str
-    fields: dict[str, bytearray] | None = field(repr=False)
+    fields: Mapping[str, bytearray | None] | None = field(repr=False)
 
     def close(self) -> None:
         """Wipe the fields."""
-        for value in (self.fields or {}).values():
+        for value in filter(None, (self.fields or {}).values()):
             wipe(value)
 
 

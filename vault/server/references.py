@@ -53,7 +53,7 @@ def _fetch(config: Config, reference: str, key: str) -> bytearray:
         raise StartError(f"secrets: {error}") from None
     fields = found.fields if found else {}
     secret = fields.pop(match["field"], None)
-    for other in fields.values():
+    for other in filter(None, fields.values()):
         other[:] = bytes(len(other))
     if not secret:
         raise StartError(f"{key}: there is no text at {reference}")

@@ -173,7 +173,7 @@ class Double:
     def forged_service_account(self) -> tuple[str, str]:
         return self.logins["kubernetes"][0], "another-jwt"
 
-    def write_secret(self, path: str, fields: dict[str, str]) -> None:
+    def write_secret(self, path: str, fields: dict[str, str | None]) -> None:
         self.secrets[path] = fields
 
     def delete_secret(self, path: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tests.integration.test_token_lineage import thumbprint
 from tests.integration.wire import Books, Wire
 from tests.support.postgres import owner_url
 from tests.support.vault import client_extensions, issue_certificate
@@ -193,6 +194,50 @@ def test_one_persons_signature_does_not_speak_for_another(site: VaultSite, peopl
             "/vault.v1.ApprovalService/Approve", approval_id=found.approval_id, signature=signed
         )
         assert answer.reason == "SIGNATURE_INVALID"
+
+
+def delegated(site: VaultSite, giver: str, taker: str, *scopes: str) -> str:
+    """A token of one identity for the certificate of another, to whom policy grants nothing."""
+    with Wire(site.profile(giver), "acme", (*SCOPES, "token.delegate:acme/tokens")) as wire:
+        answer = wire.call(
+            "/vault.v1.TokenService/Exchange", scopes=scopes, certificate_thumbprint=thumbprint(site, taker)
+        )
+        assert answer.ok, answer
+        return str(answer.response.token)
+
+
+def test_who_asks_does_not_sign_by_a_token_for_another_certificate_of_its_own(
+    site: VaultSite, people: dict[str, Client]
+) -> None:
+    found = ask(people)
+    token = delegated(site, "payments", "stranger", "approval.approve:acme/**")
+    profile = site.profile("stranger")
+    operation = found.operation
+    message = approvals.statement(
+        found.approval_id,
+        Operation(operation.action, operation.resource, dict(operation.arguments)),
+        found.requested_by,
+        found.expire_time.ToMicroseconds(),
+    )
+    with Wire(profile) as wire:
+        answer = wire.call(
+            "/vault.v1.ApprovalService/Approve",
+            bearer=token,
+            approval_id=found.approval_id,
+            signature=approvals.sign(profile.private_key(), message),
+        )
+    assert answer.reason == "APPROVER_UNSUITABLE"
+    assert not ask_again(people, found).signatures
+
+
+def test_nobody_has_another_certificate_ask_for_what_they_then_sign(site: VaultSite) -> None:
+    token = delegated(site, "ledger", "stranger", "session.break_glass:acme/**")
+    asked = {"action": GLASS.action, "resource": GLASS.resource, "arguments": dict(GLASS.arguments)}
+    with Wire(site.profile("stranger")) as wire:
+        answer = wire.call(
+            "/vault.v1.ApprovalService/Request", bearer=token, operation=asked, purpose="the door is stuck"
+        )
+    assert answer.reason == "SCOPE_DENIED"
 
 
 def test_the_evidence_can_be_checked_without_the_vault(site: VaultSite, people: dict[str, Client]) -> None:

@@ -127,6 +127,17 @@ def test_nobody_releases_what_was_found_of_themselves_and_no_tenant_sees_another
     with Client(site.profile("ledger", "acme", OFFICER)) as ledger:
         found = until(lambda: [item for item in ledger.list_threats() if item.identity == LEDGER])[0]
         refused("SCOPE_DENIED", lambda: ledger.release_threat(found.threat_id, purpose="x"))
+    with Wire(site.profile("ledger"), "acme", (*OFFICER, "token.delegate:acme/tokens")) as ledger:
+        handed = ledger.call(
+            "/vault.v1.TokenService/Exchange",
+            scopes=["threat.release:acme/threats"],
+            certificate_thumbprint=issued_thumbprint(site.profile("stranger")),
+        ).response.token
+    with Wire(site.profile("stranger")) as other:
+        answer = other.call(
+            "/vault.v1.ThreatService/Release", bearer=handed, threat_id=found.threat_id, purpose="x"
+        )
+        assert answer.reason == "SCOPE_DENIED", "nor through another certificate"
     scopes = tuple(scope.replace("acme", "globex") for scope in OFFICER)
     with Client(site.profile("globex", "globex", scopes)) as globex:
         assert found.threat_id not in [item.threat_id for item in globex.list_threats()]

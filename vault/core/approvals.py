@@ -5,7 +5,8 @@ What holds, whatever the order of calls:
 - An approval is for one operation with all its arguments (`Operation.digest`) and for the identity that asked.
 - Each signature is by the private key of the certificate that made the call, over a statement that names the
   approval, the operation, who asked and the end; so it proves the same to whoever reads it later.
-- Distinct people: one identity counts once, one key counts once, who asked never counts.
+- Distinct people: one identity counts once, one key counts once, who asked never counts. Who asks and who signs does so
+  by a token of its own: with one that was delegated, one person could be two.
 - It is good once: the unit that does the operation consumes it, in the same transaction.
 - How many are needed is configuration without a default; the greater of then and now counts.
 """
@@ -88,6 +89,10 @@ class Approvals:
         """Ask for an approval. Raises `FIELD_INVALID`, `SCOPE_DENIED`, `REQUEST_ID_REUSED`."""
         operation = self._as_written(caller, operation)
         token = requests.require(caller, operation.action, operation.resource)
+        if token.identity != caller.identity:
+            raise VaultError(
+                Reason.SCOPE_DENIED, "a token of somebody else asks for no approval", action=operation.action
+            )
         requests.printable("purpose", purpose, required=True)
         repeat = requests.repeat(caller, "approval.request", request_id, operation.digest, purpose)
         approval_id = requests.new_id()
@@ -122,6 +127,8 @@ class Approvals:
             raise invalid_field("signature", f"1 to {_MAX_SIGNATURE} bytes")
         if caller.identity == found.requested_by:
             raise VaultError(Reason.APPROVER_UNSUITABLE, "who asks cannot approve")
+        if requests.token_of(caller).identity != caller.identity:
+            raise VaultError(Reason.APPROVER_UNSUITABLE, "nobody approves by a token of somebody else")
         if not _signed(found, caller.certificate.der, signature):
             raise VaultError(Reason.SIGNATURE_INVALID, "not by this certificate over this approval")
 

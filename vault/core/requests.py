@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import functools
 import re
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
@@ -133,8 +134,12 @@ def rotation_days(value: datetime.timedelta) -> int:
     return value.days
 
 
+@functools.lru_cache(maxsize=1024)
 def field_names(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of wanted fields, sorted. Raises `FIELD_INVALID`."""
+    """Names of wanted fields, sorted. Raises `FIELD_INVALID`.
+
+    Those that were found good are remembered: on a session the same are asked for again and again.
+    """
     if len(value) > MAX_FIELDS or len(set(value)) != len(value):
         raise invalid_field("field_names", f"at most {MAX_FIELDS}, each at most once")
     if not all(_FIELD.fullmatch(name) for name in value):

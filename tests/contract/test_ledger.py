@@ -17,8 +17,8 @@ from vault.core.batch import Load
 from vault.core.inspection import inspect
 from vault.crypto.encoding import encode
 from vault.errors import Reason, VaultError
-from vault.model import AuditDraft, AuditQuery, Origin, Outcome
-from vault.store.audit import list_records, stream_rows
+from vault.model import AuditDraft, AuditQuery, Checkpoint, Origin, Outcome
+from vault.store.audit import insert_checkpoint, latest_checkpoint, list_records, stream_rows
 from vault.store.engine import SETTING, Database, connect, driver_of
 from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
 from vault.store.reach import declare, declared, of
@@ -250,3 +250,12 @@ async def test_sixty_four_writers_on_four_connections_leave_neither_gap_nor_fork
     await asyncio.gather(*(writer(number) for number in range(64)))
     report = await inspect(database, "strongroom/audit", [], SystemClock().now())
     assert (report.findings, report.records) == ([], 64 * 8)
+
+
+async def test_workers_that_sign_the_same_head_at_once_store_one_checkpoint(database: Database) -> None:
+    """Two replicas that start together do: none of them may fail by the other."""
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    checkpoint = Checkpoint(1, b"\0" * 32, b"\0" * 40, "note", now)
+    await asyncio.gather(*(insert_checkpoint(database, checkpoint, ()) for _ in range(8)))
+    async with database.read() as connection:
+        assert await latest_checkpoint(connection) == checkpoint

@@ -232,9 +232,12 @@ def test_a_starter_policy_is_valid_and_only_for_its_identity_and_tenant(role: st
     actions = frozenset[str]().union(*(rule.actions for rule in policy.rules))
     opens = {"session.reveal", "session.use.verify_webhook"} & actions
     assert bool(opens) == (role in ("service", "ci"))
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    firsts = [Scope("tenant.create", ("system", "tenants", tenant)) for tenant in ("acme", "globex")]
+    judged = policy.judge(PAYMENTS, firsts, Circumstances("", 600, "", "", moment))
+    assert [one.allowed for one in judged] == [role == "operator", False]
     destroys = Scope("credential.destroy", ("acme", "old", "*"))
     for people in (0, 1):
-        moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
         (judged,) = policy.judge(PAYMENTS, [destroys], Circumstances("", 600, "", "", moment, people))
         assert judged.allowed == (role == "operator" and people == 1)
 

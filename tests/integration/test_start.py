@@ -226,7 +226,7 @@ def test_what_would_start_starts(prepared: VaultSite) -> None:
 
 def test_a_database_that_is_not_there_is_named(broken: VaultSite) -> None:
     broken.write_config(database={"url": f"postgresql://strongroom@127.0.0.1:{free_port()}/vault"})
-    refused(broken, "database")
+    refused(broken, "database: the database does not answer (ConnectionRefusedError)")
 
 
 def test_a_database_that_wants_another_password_is_named_without_it(broken: VaultSite) -> None:

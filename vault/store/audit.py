@@ -23,7 +23,7 @@ import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import String, Text, func, insert, or_, select
+from sqlalchemy import String, Text, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from vault.errors import Reason, VaultError
@@ -347,13 +347,9 @@ async def keep_cosignature(
 
 
 async def insert_checkpoint(database: Database, checkpoint: Checkpoint, nodes: Sequence[Node]) -> None:
-    """Store a checkpoint, unless one of this size is there already, and the nodes of the tree that it covers."""
+    """Store a checkpoint, unless another worker was first with this size, and the nodes of the tree that it covers."""
+    insert_ = postgresql.insert if database.is_postgresql else sqlite.insert
+    row = {name: getattr(checkpoint, name) for name in ("size", "root", "frontier", "note", "create_time")}
     async with database.write() as connection:
-        exists = select(checkpoints.c.size).where(checkpoints.c.size == checkpoint.size)
-        if (await connection.execute(exists)).first() is None:
-            row = {
-                name: getattr(checkpoint, name)
-                for name in ("size", "root", "frontier", "note", "create_time")
-            }
-            await connection.execute(insert(checkpoints).values(row))
+        await connection.execute(insert_(checkpoints).values(row).on_conflict_do_nothing())
         await tree.keep(connection, database, nodes)

@@ -208,8 +208,10 @@ def _begin(reach: Reach, how: str = "") -> str:
 
 
 def unavailable(error: BaseException) -> VaultError:
-    """What a caller is told when the database fails: that it did, never what it said."""
-    return VaultError(Reason.STORAGE_UNAVAILABLE, f"the database does not answer ({type(error).__name__})")
+    """What a caller is told when the database fails: that it did, and the driver's name for it; never what it said."""
+    wrapped = getattr(error, "orig", None) or error
+    cause = wrapped.__cause__ or wrapped
+    return VaultError(Reason.STORAGE_UNAVAILABLE, f"the database does not answer ({type(cause).__name__})")
 
 
 def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Database:

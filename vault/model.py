@@ -709,6 +709,8 @@ class Approval:
     signatures: tuple[ApprovalSignature, ...]
     create_time: datetime.datetime
     expire_time: datetime.datetime
+    document: str = ""
+    """What a digest among the operation's arguments is of; left out of lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -857,6 +857,7 @@ GOOD: dict[str, Good] = {
             ),
             "purpose": PURPOSES,
             "request_id": REQUEST_IDS,
+            "document": (("of what has none", "x", F),),
         },
     ),
     "/vault.v1.ThreatService/List": Good(

@@ -31,8 +31,8 @@ ACME = (
 )  # fmt: skip
 
 
-def approved(asker: Client, others: list[Client], operation: Operation) -> str:
-    found = asker.request_approval(operation, purpose="test")
+def approved(asker: Client, others: list[Client], operation: Operation, document: str = "") -> str:
+    found = asker.request_approval(operation, purpose="test", document=document)
     for other in others:
         other.approve(found)
     return found.approval_id
@@ -70,7 +70,7 @@ def test_every_change_that_is_made_is_recorded(fresh_site: VaultSite) -> None:
     one.explain_threat(threat.threat_id)
     one.release_threat(threat.threat_id, purpose="test")
     text = POLICY + everybody + "// once more\n"
-    applying = approved(chief, chiefs, change(0, Policy(text).digest))
+    applying = approved(chief, chiefs, change(0, Policy(text).digest), text)
     chief.apply_policy(text, base_version=0, comment="test", approval_id=applying)
     chief.explain_policy(f"spiffe://{TRUST_DOMAIN}/payments", "credential.read:acme/x")
     erasure = chief.describe_erasure("acme")

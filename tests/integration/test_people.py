@@ -118,9 +118,9 @@ def dump(postgres: Postgres, site: VaultSite) -> dict[str, str]:
     return {name: rows or "" for name, rows in found.items()}
 
 
-def approved(site: VaultSite, operation: Operation, asking: Client) -> str:
+def approved(site: VaultSite, operation: Operation, asking: Client, document: str = "") -> str:
     """An approval of an operation, by two people."""
-    asked = asking.request_approval(operation, purpose="asked")
+    asked = asking.request_approval(operation, purpose="asked", document=document)
     for name in (OTTO, MONA):
         with client(site, name, "system", SYSTEM) as other:
             other.approve(asked)
@@ -169,7 +169,15 @@ def change_policy(site: VaultSite, person: str) -> None:
         assert vault.validate_policy(by_path)
         written = vault.written_policy(text)
         assert person not in written
-        approval = approved(site, change(0, Policy(written).digest), vault)
+        for told in (text, by_path):
+            naming = change(0, Policy(told).digest)
+            refused(
+                "FIELD_INVALID",
+                lambda told=told, naming=naming: vault.request_approval(
+                    naming, purpose="asked", document=told
+                ),
+            )
+        approval = approved(site, change(0, Policy(written).digest), vault, written)
         vault.apply_policy(text, base_version=0, comment="c", approval_id=approval)
         assert vault.get_policy().text == written
         # By name it is judged, as long as there is one.

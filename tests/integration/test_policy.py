@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import json
 import subprocess
 import sys
@@ -17,11 +18,14 @@ from tests.integration.wire import Wire
 from tests.support.postgres import owner_url
 from tests.support.vault import POLICY, TRUST_DOMAIN
 from vault.client import Client, StrongroomError
-from vault.client.sealing import Recipient
+from vault.client.operations.approvals import verified_document
+from vault.client.sealing import Recipient, SealingError
 from vault.core.policies import change
 from vault.core.policy import Circumstances, Policy
+from vault.crypto.approvals import Operation
 from vault.crypto.scopes import Scope
 from vault.v1 import session_pb2 as pb
+from vault.v1.approval_pb2 import APPROVAL_STATE_APPROVED, Approval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +66,7 @@ def officer(site: VaultSite, name: str = "operator") -> Client:
 def apply(site: VaultSite, text: str, base: int = 0) -> Any:
     operation = change(base, Policy(text).digest)
     with officer(site) as one, officer(site, "ledger") as other:
-        asked = one.request_approval(operation, purpose="a change")
+        asked = one.request_approval(operation, purpose="a change", document=text)
         other.approve(asked)
         return one.apply_policy(text, base_version=base, comment="a change", approval_id=asked.approval_id)
 
@@ -148,7 +152,7 @@ def test_a_change_needs_the_approval_of_just_this_change(vault: VaultSite) -> No
             body, base_version=base, comment="c", approval_id=approval_id
         )
         refused("APPROVAL_REQUIRED", lambda: call(""))
-        asked = one.request_approval(change(0, Policy(text).digest), purpose="c")
+        asked = one.request_approval(change(0, Policy(text).digest), purpose="c", document=text)
         refused("APPROVAL_REQUIRED", lambda: call(asked.approval_id))
         other.approve(asked)
         refused("APPROVAL_MISMATCH", lambda: call(asked.approval_id, text + "\n// and more"))
@@ -158,6 +162,62 @@ def test_a_change_needs_the_approval_of_just_this_change(vault: VaultSite) -> No
         assert one.get_policy(1).created_by.endswith("/operator")
         # What would lock its author out is refused, approved or not.
         refused("POLICY_INVALID", lambda: call("A" * 22, BASE.replace('"operator"', '"nobody"'), 1))
+
+
+def test_who_approves_a_change_sees_it_and_signs_for_what_was_seen(vault: VaultSite, tmp_path: Path) -> None:
+    text = WITHOUT_PAYMENTS + SECOND_PERSON
+    with officer(vault) as one, officer(vault, "ledger") as other:
+
+        def ask(document: str, of: str = text) -> Approval:
+            operation = change(0, hashlib.sha256(of.encode()).digest())
+            return one.request_approval(operation, purpose="c", document=document)
+
+        steering = text + "// \x1b[2J\n"
+        for document, of in (
+            ("", text),
+            (text + " ", text),
+            ("no Cedar", "no Cedar"),
+            (steering, steering),
+            ("// a right that reads to the left: \u202e\n" + text,) * 2,
+            ("// " + "x" * 131_072 + "\n" + text,) * 2,
+        ):
+            refused("FIELD_INVALID", lambda document=document, of=of: ask(document, of))
+        other_operation = Operation("database.recover", "system/database", {"sha256": "0" * 64})
+        with Client(vault.profile("operator", "system", ("database.recover:system/database",))) as recovering:
+            refused(
+                "FIELD_INVALID",
+                lambda: recovering.request_approval(other_operation, purpose="c", document=text),
+            )
+
+        asked = ask(text)
+        found = other.get_approval(asked.approval_id)
+        assert verified_document(found) == text
+        # What came with another text, or with none as in a list, is not signed for.
+        (listed,) = other.list_approvals(only_open=True)
+        assert not listed.document
+        changed = Approval()
+        changed.CopyFrom(found)
+        changed.document += "\n"
+        for unseen in (listed, changed):
+            with pytest.raises(SealingError):
+                other.approve(unseen)
+        assert not other.get_approval(asked.approval_id).signatures
+
+        reader = profile_file(vault, "ledger", tmp_path)
+        code, shown = strongroom("approval", "show", asked.approval_id, "--profile", str(reader))
+        assert code == 0
+        assert "changed: policy1" in shown
+        assert '-  (principal.path == "payments" ||' in shown
+        (tmp_path / "approver").mkdir()
+        scopes = ("approval.approve:system/policy",)
+        approver = profile_file(vault, "ledger", tmp_path / "approver", scopes=scopes)
+        code, shown = strongroom("approval", "approve", asked.approval_id, "--profile", str(approver))
+        assert (code, text in shown, "Sign for this?" in shown) == (1, True, True)
+        assert other.approve(found).state == APPROVAL_STATE_APPROVED
+        assert one.apply_policy(text, base_version=0, comment="c", approval_id=asked.approval_id).version == 1
+        later = ask(text)
+        code, shown = strongroom("approval", "show", later.approval_id, "--profile", str(reader))
+        assert "version 0, which is not in force" in shown
 
 
 def test_explain_names_the_rule_and_who_can_reach_a_credential(site: VaultSite) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import tomllib
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vault.cli import policy_changes
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import MAX_INT32, read_text
 from vault.cli.output import Format, Output, as_dict, show, show_all, show_dict
@@ -81,33 +81,18 @@ def diff(
     output: Output = Format.TABLE,
 ) -> None:
     """Show what would change if these files were applied: rules, then lines."""
-    from vault.core.policy import Policy, read  # noqa: PLC0415
+    from vault.core.policy import read  # noqa: PLC0415
 
     text = read(files)
     with client(profile, token_file) as vault:
         stored = vault.get_policy()
         # As it would be stored, if the caller may know: people by pseudonym.
         text = vault.written_policy(text) or text
-    new = Policy(text)
-    old = Policy(stored.text)
-    before, after = ({rule.name: rule.text for rule in policy.rules} for policy in (old, new))
-    changes = {
-        "removed": sorted(set(before) - set(after)),
-        "added": sorted(set(after) - set(before)),
-        "changed": sorted(name for name in set(before) & set(after) if before[name] != after[name]),
-    }
-    lines = list(
-        difflib.unified_diff(
-            stored.text.splitlines(), text.splitlines(), f"version {stored.version}", "new", lineterm=""
-        )
-    )
+    changes = policy_changes.between(stored.text, text, f"version {stored.version}")
     if output is Format.JSON:
-        show_dict(output, {"version": stored.version, **changes, "lines": lines})
-        return
-    for change, names in changes.items():
-        for name in names:
-            print(f"{change}: {name}")
-    print("\n".join(lines) if lines else "nothing would change")
+        show_dict(output, {"version": stored.version, **changes})
+    else:
+        policy_changes.show(changes)
 
 
 @app.command()
@@ -137,10 +122,12 @@ def apply(
             return
         if found := vault.validate_policy(text):
             raise StartError(f"policy: {found[0]}")
-        digest = hashlib.sha256(vault.written_policy(text).encode()).hexdigest()
+        written = vault.written_policy(text)
+        digest = hashlib.sha256(written.encode()).hexdigest()
         operation = Operation("policy.write", "system/policy", {"base_version": str(base), "sha256": digest})
-        asked = vault.request_approval(operation, purpose=comment)
+        asked = vault.request_approval(operation, purpose=comment, document=written)
     values = as_dict(asked)
+    del values["document"]  # who asks has it in files
     values["next"] = f"strongroom policy apply ... --approval {asked.approval_id} once others have approved"
     show_dict(output, values)
 

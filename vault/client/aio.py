@@ -494,9 +494,11 @@ class AsyncClient:
         """Who can reach a credential, by the policy in force."""
         return await self._run(policies.list_reachers(self._access, name, identities, circumstances))
 
-    async def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
-        """Ask for an approval of an operation."""
-        return await self._run(approvals.request_approval(self._access, operation, purpose))
+    async def request_approval(
+        self, operation: Operation, *, purpose: str, document: str = ""
+    ) -> approval_pb2.Approval:
+        """Ask for an approval of an operation; for `policy.write` with the policy, which is shown to who approves."""
+        return await self._run(approvals.request_approval(self._access, operation, purpose, document))
 
     async def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
         """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""

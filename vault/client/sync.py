@@ -493,9 +493,11 @@ class Client:
         """Who can reach a credential, by the policy in force."""
         return self._run(policies.list_reachers(self._access, name, identities, circumstances))
 
-    def request_approval(self, operation: Operation, *, purpose: str) -> approval_pb2.Approval:
-        """Ask for an approval of an operation."""
-        return self._run(approvals.request_approval(self._access, operation, purpose))
+    def request_approval(
+        self, operation: Operation, *, purpose: str, document: str = ""
+    ) -> approval_pb2.Approval:
+        """Ask for an approval of an operation; for `policy.write` with the policy, which is shown to who approves."""
+        return self._run(approvals.request_approval(self._access, operation, purpose, document))
 
     def approve(self, approval: approval_pb2.Approval) -> approval_pb2.Approval:
         """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""

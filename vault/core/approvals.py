@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from vault.clock import UTC, micros
 from vault.core import audit, people, requests
+from vault.core.policy import problems
 from vault.crypto import approvals as signing
 from vault.crypto import scopes
 from vault.crypto.errors import CryptoError
@@ -85,7 +86,9 @@ class Approvals:
         self._log = log
         self._clock = clock
 
-    async def request(self, caller: Caller, operation: Operation, purpose: str, request_id: str) -> Approval:
+    async def request(
+        self, caller: Caller, operation: Operation, purpose: str, request_id: str, document: str = ""
+    ) -> Approval:
         """Ask for an approval. Raises `FIELD_INVALID`, `SCOPE_DENIED`, `REQUEST_ID_REUSED`."""
         operation = self._as_written(caller, operation)
         token = requests.require(caller, operation.action, operation.resource)
@@ -94,6 +97,7 @@ class Approvals:
                 Reason.SCOPE_DENIED, "a token of somebody else asks for no approval", action=operation.action
             )
         requests.printable("purpose", purpose, required=True)
+        await self._check_document(operation, document)
         repeat = requests.repeat(caller, "approval.request", request_id, operation.digest, purpose)
         approval_id = requests.new_id()
 
@@ -111,6 +115,7 @@ class Approvals:
                 signatures=(),
                 create_time=now,
                 expire_time=now + self._settings.life,
+                document=document,
             )
             record = audit.granted(caller, "approval.request", approval_id, after=summary(new))
             writes = (_write(new), *repeat.remember(approval_id, now))
@@ -250,6 +255,23 @@ class Approvals:
         alias = self._people.present(caller).certificate(own)
         arguments = {name: alias if value == own else value for name, value in operation.arguments.items()}
         return dataclasses.replace(operation, arguments=arguments)
+
+    async def _check_document(self, operation: Operation, document: str) -> None:
+        """A policy is shown to who approves it: whole, as it would be stored, and with nothing that does not show."""
+        if operation.action != CHANGE_POLICY:
+            if document:
+                raise invalid_field("document", f"only for {CHANGE_POLICY}")
+            return
+        if problems(document):
+            raise invalid_field(
+                "document", "is required, and must be a policy that Validate finds nothing wrong with"
+            )
+        if not signing.is_document_of(operation, document):
+            raise invalid_field("document", "its SHA-256 must be the argument `sha256` of the operation")
+        if not all(character.isprintable() or character in "\n\r\t" for character in document):
+            raise invalid_field("document", "holds a character that does not show")
+        if self._people.alluded(document) or await self._people.hide(document) != document:
+            raise invalid_field("document", "must name people by pseudonym, as Validate gives it")
 
     def opened(self, approval: Approval) -> Approval:
         """An approval with the evidence of its people opened. Who was erased since has signed no longer.

@@ -52,6 +52,11 @@ class Operation:
         ).digest()
 
 
+def is_document_of(operation: Operation, document: str) -> bool:
+    """Whether the operation's argument `sha256`, in hex, is of this text: who signs for the one signs for the other."""
+    return hashlib.sha256(document.encode()).hexdigest() == operation.arguments.get("sha256")
+
+
 MAX_APPROVED_SCOPES = 10
 MAX_ARGUMENT_CHARS = 128
 """People approve what they can read: so many scopes, and no longer ones."""

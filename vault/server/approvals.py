@@ -36,7 +36,9 @@ class ApprovalService:
         """See the proto."""
         sent = request.operation
         operation = Operation(sent.action, sent.resource, dict(sent.arguments))
-        found = await self._approvals.request(caller, operation, request.purpose, request.request_id)
+        found = await self._approvals.request(
+            caller, operation, request.purpose, request.request_id, request.document
+        )
         return pb.ApprovalServiceRequestResponse(approval=self._wire(caller, found))
 
     async def approve(
@@ -100,6 +102,7 @@ class ApprovalService:
             ],
             create_time=wire.timestamp(value.create_time),
             expire_time=wire.timestamp(value.expire_time),
+            document=value.document,
         )
 
     def _state(self, value: Approval) -> pb.ApprovalState:

@@ -21,7 +21,7 @@ _PAGE = ("page_size", "page_token")
 _WRITE = ("etag", "request_id")
 
 MESSAGES: dict[str, Fields] = {
-    "ApprovalServiceRequestRequest": Fields(("operation", "purpose"), ("request_id",)),
+    "ApprovalServiceRequestRequest": Fields(("operation", "purpose"), ("request_id", "document")),
     "Operation": Fields(("action", "resource", "arguments")),
     "ApprovalServiceApproveRequest": Fields(("approval_id",), ("signature",)),
     "ApprovalServiceGetRequest": Fields(("approval_id",)),

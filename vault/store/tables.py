@@ -428,6 +428,7 @@ approvals = Table(
     C("signatures", Text, nullable=False),
     C("create_time", UtcDateTime, nullable=False),
     C("expire_time", UtcDateTime, nullable=False),
+    C("document", Text, info=LATER),
 )
 Index("approvals_by_tenant", approvals.c.tenant, approvals.c.create_time, approvals.c.approval_id)
 

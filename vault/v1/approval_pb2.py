@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vault/v1/approval.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\tOperation\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x35\n\targuments\x18\x03 \x03(\x0b\x32\".vault.v1.Operation.ArgumentsEntry\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x11\x41pprovalSignature\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x02\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12&\n\toperation\x18\x02 \x01(\x0b\x32\x13.vault.v1.Operation\x12\x14\n\x0crequested_by\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x10\n\x08required\x18\x05 \x01(\r\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.vault.v1.ApprovalState\x12/\n\nsignatures\x18\x07 \x03(\x0b\x32\x1b.vault.v1.ApprovalSignature\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x1d\x41pprovalServiceRequestRequest\x12&\n\toperation\x18\x01 \x01(\x0b\x32\x13.vault.v1.Operation\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"F\n\x1e\x41pprovalServiceRequestResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"G\n\x1d\x41pprovalServiceApproveRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"F\n\x1e\x41pprovalServiceApproveResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"0\n\x19\x41pprovalServiceGetRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"B\n\x1a\x41pprovalServiceGetResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"V\n\x1a\x41pprovalServiceListRequest\x12\x11\n\tonly_open\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x1b\x41pprovalServiceListResponse\x12%\n\tapprovals\x18\x01 \x03(\x0b\x32\x12.vault.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x1c\x41pprovalServiceCancelRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"E\n\x1d\x41pprovalServiceCancelResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval*\xbf\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_CONSUMED\x10\x03\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x04\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x05\x32\xcf\x03\n\x0f\x41pprovalService\x12\\\n\x07Request\x12\'.vault.v1.ApprovalServiceRequestRequest\x1a(.vault.v1.ApprovalServiceRequestResponse\x12\\\n\x07\x41pprove\x12\'.vault.v1.ApprovalServiceApproveRequest\x1a(.vault.v1.ApprovalServiceApproveResponse\x12P\n\x03Get\x12#.vault.v1.ApprovalServiceGetRequest\x1a$.vault.v1.ApprovalServiceGetResponse\x12S\n\x04List\x12$.vault.v1.ApprovalServiceListRequest\x1a%.vault.v1.ApprovalServiceListResponse\x12Y\n\x06\x43\x61ncel\x12&.vault.v1.ApprovalServiceCancelRequest\x1a\'.vault.v1.ApprovalServiceCancelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vault/v1/approval.proto\x12\x08vault.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n\tOperation\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x35\n\targuments\x18\x03 \x03(\x0b\x32\".vault.v1.Operation.ArgumentsEntry\x1a\x30\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"~\n\x11\x41pprovalSignature\x12\x10\n\x08identity\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcd\x02\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12&\n\toperation\x18\x02 \x01(\x0b\x32\x13.vault.v1.Operation\x12\x14\n\x0crequested_by\x18\x03 \x01(\t\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\x10\n\x08required\x18\x05 \x01(\r\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.vault.v1.ApprovalState\x12/\n\nsignatures\x18\x07 \x03(\x0b\x32\x1b.vault.v1.ApprovalSignature\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64ocument\x18\n \x01(\t\"~\n\x1d\x41pprovalServiceRequestRequest\x12&\n\toperation\x18\x01 \x01(\x0b\x32\x13.vault.v1.Operation\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08\x64ocument\x18\x04 \x01(\t\"F\n\x1e\x41pprovalServiceRequestResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"G\n\x1d\x41pprovalServiceApproveRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"F\n\x1e\x41pprovalServiceApproveResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"0\n\x19\x41pprovalServiceGetRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"B\n\x1a\x41pprovalServiceGetResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval\"V\n\x1a\x41pprovalServiceListRequest\x12\x11\n\tonly_open\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x1b\x41pprovalServiceListResponse\x12%\n\tapprovals\x18\x01 \x03(\x0b\x32\x12.vault.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x1c\x41pprovalServiceCancelRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"E\n\x1d\x41pprovalServiceCancelResponse\x12$\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x12.vault.v1.Approval*\xbf\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_CONSUMED\x10\x03\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x04\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x05\x32\xcf\x03\n\x0f\x41pprovalService\x12\\\n\x07Request\x12\'.vault.v1.ApprovalServiceRequestRequest\x1a(.vault.v1.ApprovalServiceRequestResponse\x12\\\n\x07\x41pprove\x12\'.vault.v1.ApprovalServiceApproveRequest\x1a(.vault.v1.ApprovalServiceApproveResponse\x12P\n\x03Get\x12#.vault.v1.ApprovalServiceGetRequest\x1a$.vault.v1.ApprovalServiceGetResponse\x12S\n\x04List\x12$.vault.v1.ApprovalServiceListRequest\x1a%.vault.v1.ApprovalServiceListResponse\x12Y\n\x06\x43\x61ncel\x12&.vault.v1.ApprovalServiceCancelRequest\x1a\'.vault.v1.ApprovalServiceCancelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATION_ARGUMENTSENTRY']._loaded_options = None
   _globals['_OPERATION_ARGUMENTSENTRY']._serialized_options = b'8\001'
-  _globals['_APPROVALSTATE']._serialized_start=1422
-  _globals['_APPROVALSTATE']._serialized_end=1613
+  _globals['_APPROVALSTATE']._serialized_start=1458
+  _globals['_APPROVALSTATE']._serialized_end=1649
   _globals['_OPERATION']._serialized_start=71
   _globals['_OPERATION']._serialized_end=221
   _globals['_OPERATION_ARGUMENTSENTRY']._serialized_start=173
@@ -43,27 +43,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPROVALSIGNATURE']._serialized_start=223
   _globals['_APPROVALSIGNATURE']._serialized_end=349
   _globals['_APPROVAL']._serialized_start=352
-  _globals['_APPROVAL']._serialized_end=667
-  _globals['_APPROVALSERVICEREQUESTREQUEST']._serialized_start=669
-  _globals['_APPROVALSERVICEREQUESTREQUEST']._serialized_end=777
-  _globals['_APPROVALSERVICEREQUESTRESPONSE']._serialized_start=779
-  _globals['_APPROVALSERVICEREQUESTRESPONSE']._serialized_end=849
-  _globals['_APPROVALSERVICEAPPROVEREQUEST']._serialized_start=851
-  _globals['_APPROVALSERVICEAPPROVEREQUEST']._serialized_end=922
-  _globals['_APPROVALSERVICEAPPROVERESPONSE']._serialized_start=924
-  _globals['_APPROVALSERVICEAPPROVERESPONSE']._serialized_end=994
-  _globals['_APPROVALSERVICEGETREQUEST']._serialized_start=996
-  _globals['_APPROVALSERVICEGETREQUEST']._serialized_end=1044
-  _globals['_APPROVALSERVICEGETRESPONSE']._serialized_start=1046
-  _globals['_APPROVALSERVICEGETRESPONSE']._serialized_end=1112
-  _globals['_APPROVALSERVICELISTREQUEST']._serialized_start=1114
-  _globals['_APPROVALSERVICELISTREQUEST']._serialized_end=1200
-  _globals['_APPROVALSERVICELISTRESPONSE']._serialized_start=1202
-  _globals['_APPROVALSERVICELISTRESPONSE']._serialized_end=1295
-  _globals['_APPROVALSERVICECANCELREQUEST']._serialized_start=1297
-  _globals['_APPROVALSERVICECANCELREQUEST']._serialized_end=1348
-  _globals['_APPROVALSERVICECANCELRESPONSE']._serialized_start=1350
-  _globals['_APPROVALSERVICECANCELRESPONSE']._serialized_end=1419
-  _globals['_APPROVALSERVICE']._serialized_start=1616
-  _globals['_APPROVALSERVICE']._serialized_end=2079
+  _globals['_APPROVAL']._serialized_end=685
+  _globals['_APPROVALSERVICEREQUESTREQUEST']._serialized_start=687
+  _globals['_APPROVALSERVICEREQUESTREQUEST']._serialized_end=813
+  _globals['_APPROVALSERVICEREQUESTRESPONSE']._serialized_start=815
+  _globals['_APPROVALSERVICEREQUESTRESPONSE']._serialized_end=885
+  _globals['_APPROVALSERVICEAPPROVEREQUEST']._serialized_start=887
+  _globals['_APPROVALSERVICEAPPROVEREQUEST']._serialized_end=958
+  _globals['_APPROVALSERVICEAPPROVERESPONSE']._serialized_start=960
+  _globals['_APPROVALSERVICEAPPROVERESPONSE']._serialized_end=1030
+  _globals['_APPROVALSERVICEGETREQUEST']._serialized_start=1032
+  _globals['_APPROVALSERVICEGETREQUEST']._serialized_end=1080
+  _globals['_APPROVALSERVICEGETRESPONSE']._serialized_start=1082
+  _globals['_APPROVALSERVICEGETRESPONSE']._serialized_end=1148
+  _globals['_APPROVALSERVICELISTREQUEST']._serialized_start=1150
+  _globals['_APPROVALSERVICELISTREQUEST']._serialized_end=1236
+  _globals['_APPROVALSERVICELISTRESPONSE']._serialized_start=1238
+  _globals['_APPROVALSERVICELISTRESPONSE']._serialized_end=1331
+  _globals['_APPROVALSERVICECANCELREQUEST']._serialized_start=1333
+  _globals['_APPROVALSERVICECANCELREQUEST']._serialized_end=1384
+  _globals['_APPROVALSERVICECANCELRESPONSE']._serialized_start=1386
+  _globals['_APPROVALSERVICECANCELRESPONSE']._serialized_end=1455
+  _globals['_APPROVALSERVICE']._serialized_start=1652
+  _globals['_APPROVALSERVICE']._serialized_end=2115
 # @@protoc_insertion_point(module_scope)

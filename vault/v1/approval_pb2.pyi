@@ -55,7 +55,7 @@ class ApprovalSignature(_message.Message):
     def __init__(self, identity: _Optional[str] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Approval(_message.Message):
-    __slots__ = ("approval_id", "operation", "requested_by", "purpose", "required", "state", "signatures", "create_time", "expire_time")
+    __slots__ = ("approval_id", "operation", "requested_by", "purpose", "required", "state", "signatures", "create_time", "expire_time", "document")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_BY_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class Approval(_message.Message):
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     operation: Operation
     requested_by: str
@@ -74,17 +75,20 @@ class Approval(_message.Message):
     signatures: _containers.RepeatedCompositeFieldContainer[ApprovalSignature]
     create_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, approval_id: _Optional[str] = ..., operation: _Optional[_Union[Operation, _Mapping]] = ..., requested_by: _Optional[str] = ..., purpose: _Optional[str] = ..., required: _Optional[int] = ..., state: _Optional[_Union[ApprovalState, str]] = ..., signatures: _Optional[_Iterable[_Union[ApprovalSignature, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    document: str
+    def __init__(self, approval_id: _Optional[str] = ..., operation: _Optional[_Union[Operation, _Mapping]] = ..., requested_by: _Optional[str] = ..., purpose: _Optional[str] = ..., required: _Optional[int] = ..., state: _Optional[_Union[ApprovalState, str]] = ..., signatures: _Optional[_Iterable[_Union[ApprovalSignature, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., document: _Optional[str] = ...) -> None: ...
 
 class ApprovalServiceRequestRequest(_message.Message):
-    __slots__ = ("operation", "purpose", "request_id")
+    __slots__ = ("operation", "purpose", "request_id", "document")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     operation: Operation
     purpose: str
     request_id: str
-    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ..., purpose: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    document: str
+    def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ..., purpose: _Optional[str] = ..., request_id: _Optional[str] = ..., document: _Optional[str] = ...) -> None: ...
 
 class ApprovalServiceRequestResponse(_message.Message):
     __slots__ = ("approval",)

@@ -6,6 +6,7 @@ import secrets as random
 from typing import TYPE_CHECKING
 
 from vault.client.operations.access import collect
+from vault.client.sealing import SealingError
 from vault.crypto import approvals
 from vault.v1 import approval_pb2
 
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from vault.client.operations.access import Access
     from vault.client.operations.calls import Steps
 
+_POLICY = "policy.write"
+
 
 def request_approval(
-    access: Access, operation: approvals.Operation, purpose: str
+    access: Access, operation: approvals.Operation, purpose: str, document: str = ""
 ) -> Steps[approval_pb2.Approval]:
     """Ask for an approval of an operation."""
     response = yield from access.authorised(
@@ -26,6 +29,7 @@ def request_approval(
             ),
             purpose=purpose,
             request_id=random.token_urlsafe(16),
+            document=document,
         ),
         approval_pb2.ApprovalServiceRequestResponse,
     )
@@ -34,10 +38,10 @@ def request_approval(
 
 def approve(access: Access, approval: approval_pb2.Approval) -> Steps[approval_pb2.Approval]:
     """Sign for exactly what `approval` shows, with the private key of the profile's certificate."""
-    shown = approval.operation
+    verified_document(approval)
     message = approvals.statement(
         approval.approval_id,
-        approvals.Operation(shown.action, shown.resource, dict(shown.arguments)),
+        _operation(approval),
         approval.requested_by,
         approval.expire_time.ToMicroseconds(),
     )
@@ -50,6 +54,24 @@ def approve(access: Access, approval: approval_pb2.Approval) -> Steps[approval_p
         approval_pb2.ApprovalServiceApproveResponse,
     )
     return response.approval
+
+
+def verified_document(approval: approval_pb2.Approval) -> str:
+    """The policy that an approval is of; empty if it is of something else.
+
+    Raises `SealingError` if it is not there (as in a list), or not the one that is signed for.
+    """
+    operation = _operation(approval)
+    if operation.action != _POLICY and not approval.document:
+        return ""
+    if not approvals.is_document_of(operation, approval.document):
+        raise SealingError("the policy that came with the approval is not the one that is to be approved")
+    return approval.document
+
+
+def _operation(approval: approval_pb2.Approval) -> approvals.Operation:
+    shown = approval.operation
+    return approvals.Operation(shown.action, shown.resource, dict(shown.arguments))
 
 
 def get_approval(access: Access, approval_id: str) -> Steps[approval_pb2.Approval]:

@@ -6,13 +6,16 @@ import base64
 import http.server
 import json
 import secrets
+import socket
 import ssl
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.wire import until
+from tests.support.postgres import free_port
 from vault.client import StrongroomError
 from vault.core.uses.webhooks import standard
 from vault.core.uses.webhooks.verdict import Secret, Verdict
@@ -174,6 +177,60 @@ def test_no_endpoint_inside_the_network_is_called(fresh_site: VaultSite) -> None
         client.create_webhook_endpoint("https://localhost:9/", EVENTS, credential=SIGNER)
         client.put("acme/inside/x", {"password": "p"}, kind="bank_login")
         until(lambda: client.list_webhook_endpoints()[0].error == "DESTINATION_DENIED", seconds=40)
+
+
+CONNECTOR = """
+kinds = ["api_key"]
+hosts = ["localhost"]
+[inject.key]
+place = "bearer"
+field = "api_key"
+[[routes]]
+methods = ["GET"]
+paths = ["/**"]
+inject = ["key"]
+[development]
+loopback = true
+port = {port}
+ca_file = "../pki/ca.pem"
+"""
+
+
+def test_endpoints_that_say_nothing_hold_up_no_request_to_a_provider(fresh_site: VaultSite) -> None:
+    folder = fresh_site.folder / "connectors"
+    folder.mkdir()
+    (folder / "nobody.toml").write_text(CONNECTOR.format(port=free_port()))
+    fresh_site.settings = {
+        "webhooks": {"development_ca_file": "pki/ca.pem"},
+        "connectors": {"folder": "connectors"},
+    }
+    fresh_site.write_config()
+    fresh_site.start()
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as tarpit, fresh_site.system() as system:
+        threading.Thread(
+            target=lambda: [held.append(tarpit.accept()[0]) for _ in range(16)], daemon=True
+        ).start()
+        system.create_tenant("acme")
+        with fresh_site.client(scopes=scopes("session.use.http_call:acme/**")) as client:
+            client.put(SIGNER, {"signing_secret": signing_secret()}, kind="webhook_endpoint")
+            client.put("acme/key", {"api_key": "of-some-length"}, kind="api_key")
+            url = f"https://localhost:{tarpit.getsockname()[1]}/"
+            for _ in range(20):
+                client.create_webhook_endpoint(url, EVENTS, credential=SIGNER)
+            client.put("acme/told", {"password": "x"}, kind="bank_login")
+            until(lambda: len(held) == 16, seconds=30)
+            began = time.monotonic()
+            with (
+                client.session("acme/key", purpose="test") as session,
+                pytest.raises(StrongroomError) as caught,
+            ):
+                session.http_call("nobody", "GET", "/balance")
+            took = time.monotonic() - began
+    for connection in held:
+        connection.close()
+    assert caught.value.reason == "UPSTREAM_UNREACHABLE"
+    assert took < 4
 
 
 def test_only_a_credential_made_for_it_signs(vault: VaultSite) -> None:

@@ -186,9 +186,8 @@ class App:
             database, hsm, log_, keyring, self._credentials, config.hsm.deployment, clock
         )
         self._standings = Standings(database, log_, clock)
-        calls = Calls()
         self._outside = Outside(
-            calls,
+            Calls(),
             connectors.load(config.connectors.folder),
             self._credentials,
             self._standings,
@@ -219,7 +218,8 @@ class App:
             log_,
             self._credentials,
             envelopes,
-            HttpsPost(calls, config.webhooks.development_ca_file),
+            # Of their own: tenants' endpoints that are slow to answer hold up nobody's requests to providers.
+            HttpsPost(Calls(), config.webhooks.development_ca_file),
             clock,
         )
         checkpointing_ = checkpointing(base, config)

@@ -18,11 +18,14 @@ from vault.crypto.hardening import ENVIRONMENT
 from vault.errors import Reason, VaultError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from vault.crypto.memory import LockedBuffer
 
 MAX_AT_ONCE = 16
+ROOM_SECONDS = 5.0
+"""How long a request waits for its turn: less than a lease on a refresh lasts beyond the request itself."""
 _GRACE_SECONDS = 3.0
 _MAX_CAPTURED = 16_384
 _MAX_HEAD = 16 * 1024 * 1024
@@ -94,8 +97,12 @@ class Calls:
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def make(self, request: Request) -> Answer:
-        """Make a request. Raises `DESTINATION_DENIED`, `UPSTREAM_*`, `RESPONSE_WITHHELD`, `SECRET_UNSUITABLE`."""
-        async with self._room:
+        """Make a request.
+
+        Raises `DESTINATION_DENIED`, `UPSTREAM_*`, `RESPONSE_WITHHELD`, `SECRET_UNSUITABLE`, and `OVERLOADED` if its
+        turn did not come.
+        """
+        async with self._turn():
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             child = subprocess.Popen(  # noqa: ASYNC220 - our own module; starting it takes a millisecond
@@ -116,6 +123,20 @@ class Calls:
                 ours.close()
                 child.kill()
                 await asyncio.to_thread(child.wait)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                await self._room.acquire()
+        except TimeoutError:
+            raise VaultError(
+                Reason.OVERLOADED, "as many requests as the worker makes are under way; nothing was sent"
+            ) from None
+        try:
+            yield
+        finally:
+            self._room.release()
 
 
 async def _converse(ours: socket.socket, request: Request) -> Answer:

@@ -227,7 +227,7 @@ async def test_the_record_of_a_write_carries_the_digest_of_the_very_row(database
 
 
 async def test_a_log_that_cannot_be_written_answers_unavailable_within_its_wait(database: Database) -> None:
-    log = AuditLog(database, SystemClock(), Load(), wait_seconds=0.3)
+    log = AuditLog(database, SystemClock(), Load(), wait_seconds=2)
     await log.record(draft())
     async with database.write() as connection:
         from sqlalchemy import text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def test_a_damaged_node_makes_no_false_proof(site: VaultSite) -> None:
         grow(system, 300)
         file = site.folder / site.database_url.removeprefix("sqlite:///")
         damage = "UPDATE tree_nodes SET hash = {} WHERE level = 1 AND position = 0"
-        with sqlite3.connect(file) as database:
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
             (kept,) = database.execute(
                 "SELECT hash FROM tree_nodes WHERE level = 1 AND position = 0"
             ).fetchone()
@@ -205,7 +206,7 @@ def test_a_damaged_node_makes_no_false_proof(site: VaultSite) -> None:
                 system.inclusion_proof(300)
             assert caught.value.reason == "STORED_DATA_DAMAGED"
         finally:
-            with sqlite3.connect(file) as database:
+            with contextlib.closing(sqlite3.connect(file)) as database, database:
                 database.execute(damage.format("?"), (kept,))
         assert system.inclusion_proof(300).path
 

@@ -33,7 +33,7 @@ def strongroom(site: VaultSite, *arguments: str) -> subprocess.CompletedProcess[
         [sys.executable, "-m", "vault.cli", *arguments, "--config", str(site.config_file)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -193,9 +193,9 @@ def test_a_second_hsm_that_comes_late_is_let_in_only_as_it_was_recorded(tmp_path
     site.start()
     try:
         aside.rename(token)
-        until(lambda: "the second HSM is refused" in site.log(), seconds=15)
+        until(lambda: "the second HSM is refused" in site.log())
         assert "iv_mode: was hsm, is host" in site.log()
         assert strongroom(site, "hsm", "accept").returncode == 0
-        until(lambda: "the second HSM is there" in site.log(), seconds=15)
+        until(lambda: "the second HSM is there" in site.log())
     finally:
         site.stop()

@@ -155,7 +155,7 @@ def test_a_certificate_that_breaks_the_profile_is_refused(
     site: VaultSite, books: Books, extensions: Extensions, options: dict[str, Any], by: str
 ) -> None:
     with issue(site, "bad", extensions, **options) as wire:
-        answer = wire.call(JWKS, wait_for_ready=False)
+        answer = wire.call(JWKS, wait_for_ready=by == CALL)
     if by == CALL:
         refused_by_the_call(answer, books)
     else:
@@ -169,7 +169,7 @@ def test_a_certificate_that_meets_the_profile_is_accepted(
     site: VaultSite, books: Books, extensions: Extensions, options: dict[str, Any]
 ) -> None:
     with issue(site, "good", extensions, **options) as wire:
-        answer = wire.call(JWKS, wait_for_ready=False)
+        answer = wire.call(JWKS)
     assert answer.ok, answer
     (record,) = books.records(answer.request_id)
     assert record["user_id"] == extensions[0][0][0].value  # type: ignore[index]
@@ -192,7 +192,7 @@ def test_a_dns_name_beside_the_spiffe_id_names_nobody(site: VaultSite, books: Bo
 def test_a_certificate_that_expires_on_an_open_connection_is_refused_at_the_next_call(
     site: VaultSite, books: Books
 ) -> None:
-    with issue(site, "brief", uri(ID), life=datetime.timedelta(seconds=3)) as wire:
+    with issue(site, "brief", uri(ID), life=datetime.timedelta(seconds=6)) as wire:
         assert wire.call(JWKS).ok
         issued = wire.issue("credential.read:acme/**")
         _wait_past(issued.expire_time.ToDatetime(datetime.UTC))
@@ -207,7 +207,7 @@ def test_a_session_does_not_outlive_the_certificate_that_opened_it(site: VaultSi
     from vault.client.sealing import Recipient
 
     with (
-        issue(site, "brief", uri(ID), life=datetime.timedelta(seconds=4)) as wire,
+        issue(site, "brief", uri(ID), life=datetime.timedelta(seconds=6)) as wire,
         wire.stream() as stream,
     ):
         start = pb.SessionStart(
@@ -236,7 +236,7 @@ def _handshake(site: VaultSite, version: ssl.TLSVersion, *, certificate: bool = 
     if certificate:
         context.load_cert_chain(site.folder / "pki/payments.pem", site.folder / "pki/payments-key.pem")
     with (
-        socket.create_connection(("127.0.0.1", site.port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", site.port), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secure,
     ):
         secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -260,7 +260,7 @@ def test_tls_1_2_is_refused_at_the_handshake_with_every_cipher_there_is(site: Va
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.load_cert_chain(site.folder / "pki/payments.pem", site.folder / "pki/payments-key.pem")
     with (
-        socket.create_connection(("127.0.0.1", site.port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", site.port), timeout=30) as plain,
         pytest.raises((ssl.SSLError, ConnectionError)),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
@@ -273,7 +273,7 @@ def test_without_a_client_certificate_no_connection_stands(site: VaultSite) -> N
 
 def test_without_tls_nothing_is_answered(site: VaultSite) -> None:
     with grpc.insecure_channel(site.address) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(JWKS)(b"", timeout=5)
+        channel.unary_unary(JWKS)(b"", timeout=30)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

@@ -74,6 +74,7 @@ def run(profile: Path, *arguments: str, stdin: bytes = b"") -> tuple[int, dict[s
         capture_output=True,
         check=False,
     )
+    assert done.returncode >= 0, (done.returncode, done.stderr)
     return done.returncode, json.loads(done.stdout or b"{}"), done.stderr.decode()
 
 
@@ -168,9 +169,9 @@ def test_what_has_no_value_at_the_source_fails_unless_the_mapping_leaves_it_out(
 def test_nothing_of_an_import_lies_on_a_disk_or_in_its_report(
     site: VaultSite, double: Double, profile: Path, tmp_path: Path
 ) -> None:
-    canary = f"canary-{secrets.token_hex(16)}"
-    double.secrets = {f"deep/{n}": {"key": canary} for n in range(5)}
-    code, report, errors = run(profile, "kv", kv_uri(double, tmp_path), "--prefix", "deep")
+    canary, top = f"canary-{secrets.token_hex(16)}", f"deep{secrets.token_hex(4)}"
+    double.secrets = {f"{top}/{n}": {"key": canary} for n in range(5)}
+    code, report, errors = run(profile, "kv", kv_uri(double, tmp_path), "--prefix", top)
     assert (code, report.get("counts")) == (0, {"imported": 5}), errors
     code, second, more = run(
         profile, "env", "--path", f"e{secrets.token_hex(4)}", stdin=f"KEY={canary}\n".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -145,9 +146,9 @@ def command(site: VaultSite, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def query(site: VaultSite, statement: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(site.folder / "strongroom.db") as database:
-        return database.execute(statement).fetchall()
+def query(site: VaultSite, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(site.folder / "strongroom.db")) as database, database:
+        return database.execute(statement, values).fetchall()
 
 
 def rewrap(site: VaultSite, owner: str) -> job_pb2.RewrapJob:
@@ -218,14 +219,12 @@ def test_a_wrapped_key_that_was_swapped_in_the_database_is_noticed(site: VaultSi
         query(site, f"SELECT wrapped FROM key_homes WHERE tenant = '{name}' AND version = 1")[0][0]
         for name in many[1:3]
     )
-    with sqlite3.connect(site.folder / "strongroom.db") as database:
-        database.execute("UPDATE key_homes SET wrapped = ? WHERE tenant = ?", (other, many[1]))
+    query(site, "UPDATE key_homes SET wrapped = ? WHERE tenant = ?", other, many[1])
     restarted(site)
     with pytest.raises(StrongroomError) as caught:
         revealed(site, f"{many[1]}/a")
     assert caught.value.reason == "STORED_DATA_DAMAGED"
-    with sqlite3.connect(site.folder / "strongroom.db") as database:
-        database.execute("UPDATE key_homes SET wrapped = ? WHERE tenant = ?", (one, many[1]))
+    query(site, "UPDATE key_homes SET wrapped = ? WHERE tenant = ?", one, many[1])
     restarted(site)
     assert revealed(site, f"{many[1]}/a") == many[1].encode()
 

@@ -125,13 +125,13 @@ def test_refusals_limits_findings_sessions_and_levels_are_seen(
         found.value("strongroom_certificate_not_after_timestamp_seconds", {"certificate": "server"}) > 1.7e9
     )
     wraps = "strongroom_kek_wraps", {"tenant": "acme", "version": "1"}
-    until(lambda: scrape().value(*wraps) >= 1, seconds=15)
-    until(lambda: scrape().value("strongroom_kek_wraps_max") >= 1, seconds=15)
+    until(lambda: scrape().value(*wraps) >= 1)
+    until(lambda: scrape().value("strongroom_kek_wraps_max") >= 1)
     with site.operator() as operator:
         operator.rotate_key("acme")
         operator.start_job("acme", "rewrap")
     done = "strongroom_job_versions", {"kind": "rewrap", "outcome": "done"}
-    until(lambda: scrape().value(*done) >= 1, seconds=20)
+    until(lambda: scrape().value(*done) >= 1)
     until(lambda: scrape().value("strongroom_jobs", {"kind": "rewrap", "state": "succeeded"}) == 1)
 
 
@@ -142,7 +142,7 @@ def test_nothing_secret_and_no_name_is_among_them(measured: VaultSite, scrape: C
         token = wire.token
         for name in (NAME, "globex/other-canary/x", 'a"} 1\nforged{x="', "\x00"):
             wire.call(GET, name=name, metadata=[("x-device-id", "device-canary-55")])
-    text = until(lambda: "kek_wraps{" in (one := scrape().text) and one, seconds=15)
+    text = until(lambda: "kek_wraps{" in (one := scrape().text) and one)
     pieces = (
         SECRET, NAME, "canary", "payments", "operator", "spiffe", "globex", "forged", "device-canary", token,
         token.split(".")[2], str(site.folder), "127.0.0.1",
@@ -188,7 +188,7 @@ def test_what_all_workers_did_is_added_up_and_outlives_a_worker(
     dead = scrape()
     assert dead.value(*REVEAL) == between.value(*REVEAL), "what the dead one counted stays"
     assert dead.value("strongroom_worker_deaths_total") <= 1
-    (successor,) = until(lambda: set(site.worker_pids()) - {victim, survivor}, seconds=30)
+    (successor,) = until(lambda: set(site.worker_pids()) - {victim, survivor})
     # Only what the successor serves is counted from here on.
     os.kill(survivor, signal.SIGKILL)
     until(lambda: ready(site), seconds=60)

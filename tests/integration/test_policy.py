@@ -77,6 +77,7 @@ def refused(reason: str, call: Callable[[], object]) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.alone
 def test_what_an_applied_policy_no_longer_grants_ends_everywhere(vault: VaultSite) -> None:
     wires = [Wire(vault.profile("payments"), "acme") for _ in range(6)]
     for wire in wires:

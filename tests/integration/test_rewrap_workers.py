@@ -79,7 +79,8 @@ def test_two_workers_share_a_job_one_is_killed_and_nothing_is_done_twice(
         with site.operator() as operator:
             profile = profile_file(site, "operator", tmp_path, "acme", operator.profile.scopes)
             operator.rotate_key("acme")
-            command = Terminal(profile, "rewrap", "acme", "--max-per-second", "300")
+            # Slowly, so that there is time for all this before it is over.
+            command = Terminal(profile, "rewrap", "acme", "--max-per-second", "100")
             command.until(r"rewrap running.*/6000 .*[0-9]/s .*[0-9]+:[0-9]{2}:[0-9]{2}.*0 failed")
             command.process.send_signal(signal.SIGINT)
             command.until("detached; the job goes on: strongroom keys watch acme")

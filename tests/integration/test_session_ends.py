@@ -53,15 +53,18 @@ class World:
         self.last_used = 0.0, 0.0
         """Between which moments the vault last heard of it."""
 
-    def record_of_end(self, session_id: str) -> dict[str, Any]:
-        def look() -> list[dict[str, Any]]:
-            return self.books.rows(
-                "SELECT created_at, after_state FROM audit_records "
-                f"WHERE session_id = '{session_id}' AND action_type = 'session.close'"
-            )
+    def has_ended(self, session_id: str) -> bool:
+        return bool(self._records_of_end(session_id))
 
-        (record,) = until(look, seconds=30)
+    def record_of_end(self, session_id: str) -> dict[str, Any]:
+        (record,) = until(lambda: self._records_of_end(session_id))
         return record  # type: ignore[no-any-return]
+
+    def _records_of_end(self, session_id: str) -> list[dict[str, Any]]:
+        return self.books.rows(
+            "SELECT created_at, after_state FROM audit_records "
+            f"WHERE session_id = '{session_id}' AND action_type = 'session.close'"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +267,7 @@ def test_its_certificate_revoked(world: World) -> None:
         )
 
 
-@pytest.mark.parametrize("way", ["deleted", "destroyed", "revoked at its provider"])
+@pytest.mark.parametrize("way", ["deleted", "destroyed", "suspended", "revoked at its provider"])
 def test_its_credential_gone(world: World, way: str) -> None:
     ways: dict[str, Callable[[Wire], Any]] = {
         "deleted": lambda wire: wire.call("/vault.v1.CredentialService/Delete", name=GONE),
@@ -272,6 +275,9 @@ def test_its_credential_gone(world: World, way: str) -> None:
             "/vault.v1.CredentialService/DestroyVersion", name=GONE, version=wire.call(
                 "/vault.v1.CredentialService/Get", name=GONE
             ).response.credential.latest_version,
+        ),
+        "suspended": lambda wire: wire.call(
+            "/vault.v1.CredentialService/SetStanding", name=GONE, standing=4, note="under suspicion"
         ),
         "revoked at its provider": lambda wire: wire.call(
             "/vault.v1.CredentialService/SetStanding", name=GONE, standing=5, note="gone"
@@ -285,6 +291,9 @@ def test_its_credential_gone(world: World, way: str) -> None:
         holds(world, session_id, cause, "credential-gone")
         if way == "deleted":
             assert wire.call("/vault.v1.CredentialService/Undelete", name=GONE).ok
+        if way == "suspended":
+            lifted = {"name": GONE, "standing": 1, "note": "cleared"}
+            assert wire.call("/vault.v1.CredentialService/SetStanding", **lifted).ok
     if way == "destroyed":
         with world.site.client() as client:
             client.put(GONE, {"password": "p"}, kind="bank_login")
@@ -306,14 +315,20 @@ def test_a_caller_that_does_not_read_loses_its_session_and_nobody_elses(world: W
         cause = time.time()
         for number in range(2, 500):
             stream.send(operation_id=number, reveal=pb.RevealOperation(name=LARGE))
+
+        def reads_on() -> bool:
+            asked = reading.ask(operation_id=2, reveal=pb.RevealOperation(name=NAME))
+            assert asked.WhichOneof("message") == "reveal"
+            return world.has_ended(session_id)
+
+        until(reads_on, step=0.5)
         record = world.record_of_end(session_id)
         assert 9 < record["created_at"].timestamp() - cause < 25, "ten seconds for a message to be taken"
         receipt = json.loads(record["after_state"])
         assert (receipt["reason"], receipt["buffers_wiped"]) == ("failed", 2)
         assert receipt["reveals"] < 400, "what was asked beyond what could be answered was not begun"
         assert resident(pids) - before < 20_000, "30 MB of answers did not pile up"
-        asked = reading.ask(operation_id=2, reveal=pb.RevealOperation(name=NAME))
-        assert asked.WhichOneof("message") == "reveal"
+        assert reads_on()
 
 
 def test_left_alone_for_too_long(world: World) -> None:

@@ -133,7 +133,8 @@ def test_a_certificate_says_when_its_credential_expires(site: VaultSite) -> None
         assert (after.standing, after.HasField("expire_time")) == (pb.STANDING_ACTIVE, True)
 
 
-def test_a_suspension_ends_open_sessions_within_a_second(site: VaultSite) -> None:
+def test_a_suspension_ends_open_sessions(site: VaultSite) -> None:
+    """How soon: `test_session_ends.py`."""
     with site.client() as client:
         name = stored(client, "session")
         with site.client() as other, other.session(name, purpose="test") as session:
@@ -148,7 +149,7 @@ def test_a_suspension_ends_open_sessions_within_a_second(site: VaultSite) -> Non
                     return session.closed
                 return None
 
-            closed = until(ended, seconds=1.5)
+            closed = until(ended)
     assert closed.reason == session_pb2.CLOSE_REASON_CREDENTIAL_GONE
     assert closed.buffers_wiped == closed.buffers
 
@@ -170,13 +171,13 @@ def test_what_expires_is_said_to_in_time(fresh_site: VaultSite) -> None:
     site.start()
     with site.system() as system:
         system.create_tenant("acme")
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
     with site.client() as client:
         for name, expires in (("soon", soon), ("week", soon + datetime.timedelta(days=5)), ("never", None)):
             client.set_standing(stored(client, name), expire_time=expires)
         certified(client, "certified", datetime.timedelta(days=5))
-    asyncio.run(asyncio.sleep(2))
     site.stop()
+    until(lambda: datetime.datetime.now(datetime.UTC) > soon)
     site.start()
     with site.client() as client:
         until(lambda: client.get(f"{FOLDER}/soon").standing == pb.STANDING_UPDATE_REQUIRED)
@@ -246,8 +247,7 @@ def test_watchers_hear_of_it(site: VaultSite) -> None:
     from tests.integration.test_watch import watching
 
     prefix = "acme/standing-watched"
-    with site.client() as client:
-        watcher = watching(site, prefix, client)
+    with site.client() as client, watching(site, prefix, client) as watcher:
         client.put(f"{prefix}/x", {"a": "b"}, kind="generic")
         client.set_standing(f"{prefix}/x", "expiring", note="test")
         until(lambda: (pb.CREDENTIAL_CHANGE_STANDING, f"{prefix}/x", 0) in watcher.told())

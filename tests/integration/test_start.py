@@ -53,7 +53,7 @@ def broken(prepared: VaultSite, tmp_path: Path) -> Iterator[VaultSite]:
         file.write_bytes(content)
 
 
-def serve(site: VaultSite, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def serve(site: VaultSite, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "vault.cli", "serve", "--config", str(site.config_file)],
         capture_output=True,
@@ -68,9 +68,9 @@ def pin(site: VaultSite) -> str:
     return Path(path).read_text().strip()
 
 
-def refused(site: VaultSite, *names: str, timeout: float = 30) -> str:
+def refused(site: VaultSite, *names: str) -> str:
     """The one line that says what is wrong."""
-    done = serve(site, timeout)
+    done = serve(site)
     assert done.returncode != 0
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
@@ -341,11 +341,14 @@ def test_a_busy_port_is_named(broken: VaultSite) -> None:
 
 
 def test_a_worker_that_cannot_start_takes_the_others_with_it(broken: VaultSite) -> None:
-    broken.write_config(server={"workers": 4})
     _policy(broken, "permit (")
-    began = time.monotonic()
-    refused(broken, "policy")
-    assert time.monotonic() - began < 15
+    took = []
+    for workers in (1, 4):
+        broken.write_config(server={"workers": workers})
+        began = time.monotonic()
+        refused(broken, "policy")
+        took.append(time.monotonic() - began)
+    assert took[1] < 2 * took[0] + 1, "nobody waited for three that could not start either"
 
 
 # And the end.
@@ -384,7 +387,7 @@ def test_told_to_stop_it_closes_sessions_wipes_and_ends_with_0(
         assert closed.reason == pb.CLOSE_REASON_SERVER_STOPPING
         assert closed.reveals == 1
         assert closed.buffers == closed.buffers_wiped == 2
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
     assert "Traceback" not in running.log()
     assert SECRET not in running.log()
     with contextlib.closing(sqlite3.connect(running.folder / "strongroom.db")) as database:
@@ -437,7 +440,7 @@ def test_a_vault_whose_last_worker_can_never_start_again_ends_and_says_why(runni
     try:
         running.kill_workers()
         assert running.process is not None
-        assert running.process.wait(15) == 78
+        assert running.process.wait(60) == 78
         assert "policy" in running.log().splitlines()[-1]
     finally:
         policy.write_text(kept)
@@ -453,7 +456,7 @@ def test_a_worker_that_is_killed_while_the_vault_starts_is_said_in_one_line(brok
     children = Path(f"/proc/{vault.pid}/task/{vault.pid}/children")
     pid = int(until(children.read_text).split()[0])
     os.kill(pid, signal.SIGKILL)
-    _, errors = vault.communicate(timeout=10)
+    _, errors = vault.communicate(timeout=60)
     assert vault.returncode != 0
     assert errors.startswith("strongroom: ")
     assert errors.count("\n") == 1
@@ -483,7 +486,7 @@ def test_a_supervisor_that_is_killed_leaves_no_worker_behind(running: VaultSite)
         return not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
     try:
-        until(gone, seconds=8)
+        until(gone)
     finally:
         for pid in workers:
             with contextlib.suppress(ProcessLookupError):

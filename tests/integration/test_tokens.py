@@ -581,7 +581,7 @@ def test_a_token_ends_with_its_certificate(site: VaultSite) -> None:
 
 
 def test_a_token_is_refused_when_its_time_is_over_and_its_session_ends(wire: Wire, books: Books) -> None:
-    issued = wire.issue(READ, "session.reveal:acme/**", seconds=2)
+    issued = wire.issue(READ, "session.reveal:acme/**", seconds=5)
     with wire.stream(bearer=issued.token) as stream:
         start = pb.SessionStart(
             credentials=[pb.CredentialSelector(name=NAME)],
@@ -619,6 +619,7 @@ def test_a_token_without_any_scope_for_it_revokes_itself_and_nothing_else(wire: 
     assert wire.call(GET, bearer=other.token, name=NAME).ok
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stopped", [False, True], ids=["while it serves", "and after a restart"])
 def test_a_revocation_is_in_force_on_every_worker_within_a_second(
     fresh_site: VaultSite, stopped: bool

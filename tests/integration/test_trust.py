@@ -112,9 +112,10 @@ def test_a_revoked_certificate_is_refused_from_the_first_call_and_others_when_th
 def test_a_list_that_cannot_be_used_changes_nothing_until_the_last_good_one_is_out_of_date(
     listed: VaultSite, pki: Path
 ) -> None:
-    write(pki / "crl.pem", crl(pki, "globex", life=datetime.timedelta(seconds=20)))
-    good = time.monotonic() + 20
     listed.start()
+    good = time.monotonic() + 20
+    write(pki / "crl.pem", crl(pki, "globex", "ledger", life=datetime.timedelta(seconds=20)))
+    until(lambda: reason(listed, "ledger") == "CERTIFICATE_REJECTED")
     stranger = ec.generate_private_key(ec.SECP256R1())
     ca, _ = load_ca(pki)
     bad = {
@@ -130,12 +131,11 @@ def test_a_list_that_cannot_be_used_changes_nothing_until_the_last_good_one_is_o
         size = listed.log_file.stat().st_size
         write(pki / "crl.pem", data)
         until(lambda size=size: b"cannot be used" in listed.log_file.read_bytes()[size:])
+        verdicts = reason(listed, "globex"), reason(listed, "payments")
         if time.monotonic() < good - 1:
-            assert (reason(listed, "globex"), reason(listed, "payments")) == ("CERTIFICATE_REJECTED", "OK"), (
-                what
-            )
+            assert verdicts == ("CERTIFICATE_REJECTED", "OK"), what
     (pki / "crl.pem").unlink()
-    until(lambda: reason(listed, "payments") == "CERTIFICATE_REJECTED", seconds=30, step=0.2)
+    until(lambda: reason(listed, "payments") == "CERTIFICATE_REJECTED", seconds=60, step=0.2)
     assert time.monotonic() >= good - 1
     write(pki / "crl.pem", crl(pki))
     until(lambda: reason(listed, "payments") == "OK")
@@ -234,7 +234,7 @@ def test_the_servers_certificate_is_renewed_without_a_restart_and_without_a_fail
         context.set_alpn_protocols(["h2"])
         context.load_cert_chain(pki / "payments.pem", pki / "payments-key.pem")
         with (
-            socket.create_connection(("127.0.0.1", fresh_site.port), timeout=5) as plain,
+            socket.create_connection(("127.0.0.1", fresh_site.port), timeout=30) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secure,
         ):
             return secure.getpeercert(binary_form=True) or b""

@@ -152,8 +152,8 @@ class Wire:
         self.profile = profile
         self.tenant = tenant
         self.scopes = scopes_of(tenant) if scopes is None else scopes
-        # A connection of its own, which may meet another worker than the next client's.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        # A connection of its own, which may meet another worker than the next client's; a lost one is soon made anew.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500)]
         self.channel = grpc.secure_channel(profile.server, profile.channel_credentials(), options)
         self._token = ""
 
@@ -336,8 +336,12 @@ DOCUMENTED = _documented()
 """The canonical code of each reason, as `protos/vault/v1/errors.proto` says it."""
 
 
-def until(what: Callable[[], Any], seconds: float = 10.0, step: float = 0.02) -> Any:
-    """What `what` gives, as soon as it is true."""
+def until(what: Callable[[], Any], seconds: float = 30.0, step: float = 0.02) -> Any:
+    """What `what` gives, as soon as it is true.
+
+    After so many seconds nobody believes in it any more: far longer than it takes on a busy machine. How soon something
+    has to be so is for the caller to measure.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := what():

@@ -40,6 +40,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from hsm.softhsm import config_file, init_token
+from tests.integration.wire import until
 from tests.support.certificates import self_signed
 from tests.support.postgres import free_port
 from tests.support.scan import copies
@@ -561,6 +562,7 @@ def prove(sessions: int, *, leak: bool = False, strict: bool = False) -> Found:
         looked_for.extend(
             Secret(f"data key {n}", {"raw": dek, "hex": dek.hex().encode()}) for n, dek in enumerate(deks)
         )
+        until(lambda: _all_over(site))
         time.sleep(1.0)
         found = scan(site, looked_for)
         (pid,) = site.worker_pids()
@@ -580,6 +582,16 @@ def prove(sessions: int, *, leak: bool = False, strict: bool = False) -> Found:
     print(f"{f'{len(deks)} data keys':<40}{'raw, hex':<44}{data_keys:>6}")
     print(f"\nwhile two sessions were open: {while_open} copies; after: {total(found)}")
     return Found(while_open, {label: sum(forms.values()) for label, forms in found.items()})
+
+
+def _all_over(site: VaultSite) -> bool:
+    """Whether every session that was opened has ended, also those whose callers were killed."""
+    with site.operator() as operator:
+        opened, closed = (
+            len(operator.audit_records(action=action, outcome="granted", most=100_000))
+            for action in ("session.open", "session.close")
+        )
+    return opened == closed
 
 
 def main() -> int:

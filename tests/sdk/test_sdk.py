@@ -245,7 +245,7 @@ def test_deleting_a_credential_ends_the_sessions_that_hold_it(site: VaultSite) -
         client.put(name, {"value": "one"}, kind="generic")
         with pytest.raises(SessionClosedError) as caught, client.session(name, purpose="test") as session:
             other.delete(name)
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
                 session.reveal("value").close()
                 time.sleep(0.05)

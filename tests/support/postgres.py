@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -26,10 +27,30 @@ def owner_url(url: str) -> str:
     return url.replace(f"//{SERVER}@", f"//{OWNER}@")
 
 
+_PORTS = range(15_000, 32_000)
+"""Below those that the kernel gives to whoever asks for any."""
+_kept: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that no other test gets, in this process or another, for as long as this process lives.
+
+    One that is merely free just now may be another's when it is bound, or while its server is stopped.
+    """
+    while True:
+        port = random.choice(_PORTS)
+        # A name that the kernel gives to one process and takes back when that ends.
+        mark = socket.socket(socket.AF_UNIX)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                mark.bind(f"\0strongroom-test-port-{port}")
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                mark.close()
+                continue
+        _kept.append(mark)
+        return port
 
 
 def find_binaries() -> Path:
@@ -40,6 +61,14 @@ def find_binaries() -> Path:
         if (folder / "initdb").exists():
             return folder
     raise RuntimeError("PostgreSQL's server is needed: apt-get install postgresql")
+
+
+def _runs(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
 
 
 class Postgres:
@@ -84,12 +113,19 @@ class Postgres:
         raise RuntimeError("PostgreSQL did not start: " + (self.folder / "log").read_text()[-500:])
 
     def kill(self) -> None:
-        """SIGKILL the postmaster, as a crash would."""
+        """SIGKILL the postmaster, as a crash would, and wait until its children have noticed and ended.
+
+        As long as one is left, no new postmaster starts on the same data.
+        """
         pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         os.kill(pid, signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
-        time.sleep(0.2)
+        deadline = time.monotonic() + 30
+        while any(_runs(child) for child in children):
+            assert time.monotonic() < deadline, "a child outlives its postmaster"
+            time.sleep(0.01)
 
     def create_database(self, name: str) -> str:
         self.sql("postgres", f'CREATE DATABASE "{name}" OWNER {OWNER}')

@@ -47,6 +47,8 @@ ALL_SCOPES = (
 )  # fmt: skip
 
 _DEPLOYMENTS = itertools.count()
+_ALL_LISTEN = b"strongroom: listening on "
+"""What the supervisor says when the last of its workers has started."""
 
 
 @dataclass
@@ -128,8 +130,10 @@ class VaultSite:
             lines.extend(f"{key} = {toml(value)}" for key, value in values.items() if value is not None)
         self.config_file.write_text("\n".join(lines) + "\n")
 
-    def start(self) -> None:
+    def start(self, *, whole: bool = True) -> None:
+        """Start the server, and wait until it is ready: all of its workers, or any if it need not be whole."""
         with self.log_file.open("ab") as log:
+            before = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vault.cli", "serve", "--config", str(self.config_file)],
                 stderr=log,
@@ -141,7 +145,8 @@ class VaultSite:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the vault ended with {self.process.returncode}: {self.log()}")
             try:
-                if check(self.profile("operator"), timeout=1)[0]:
+                said = self.log_file.read_bytes()[before:]
+                if (not whole or _ALL_LISTEN in said) and check(self.profile("operator"), timeout=1)[0]:
                     return
             except StrongroomError:
                 pass

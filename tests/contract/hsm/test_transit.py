@@ -26,6 +26,7 @@ from hsm.transit import _ref, key_name
 from hsm.uri import TransitAuth, UriError, parse_transit
 from tests.contract.hsm.transit_double import Double
 from tests.contract.hsm.transit_serving import secret_file
+from tests.integration.wire import until
 
 AAD, DEK = b"aad", bytes(range(32))
 
@@ -139,7 +140,7 @@ def test_a_token_is_renewed_before_it_ends(double, uri):
     double.ttl = 0.0  # at once
     with pytest.raises(HsmError):
         open_backend(uri)
-    double.ttl = 1.0
+    double.ttl = 60.0
     with open_backend(uri) as backend:
         backend._connection._renew_at = 0.0
         double.ttl = 3600.0
@@ -213,12 +214,13 @@ def test_what_is_not_permitted_is_said_so(double, backend, kek):
 
 def test_more_callers_than_connections_wait_and_then_are_told(double, uri):
     with open_backend(uri, sessions=1, wait_seconds=0.05) as backend:
-        double.delay = 0.5
         thread = threading.Thread(target=lambda: backend.random(8))
-        thread.start()
-        threading.Event().wait(0.1)
-        with pytest.raises(HsmBusy):
-            backend.random(8)
+        with double.lock:  # so nobody is answered
+            before = double.arrived
+            thread.start()
+            until(lambda: double.arrived > before)
+            with pytest.raises(HsmBusy):
+                backend.random(8)
         thread.join()
 
 

@@ -95,8 +95,8 @@ class Double:
         self.ttl = 3600.0
         self.calls: list[tuple[str, str]] = []
         self.failures: list[int] = []
+        self.arrived = 0
         self.sealed = False
-        self.delay = 0.0
         self.lock = threading.RLock()
         double = self
 
@@ -204,8 +204,7 @@ class Double:
         size = int(handler.headers.get("Content-Length") or 0)
         raw = handler.rfile.read(size)
         path = handler.path.removeprefix("/v1/")
-        if self.delay:
-            time.sleep(self.delay)
+        self.arrived += 1
         with self.lock:
             self.calls.append((handler.command, path))
             status, body = 200, None

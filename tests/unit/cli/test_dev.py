@@ -8,6 +8,7 @@ from importlib import resources
 
 import pytest
 
+from tests.support.postgres import free_port
 from vault.cli import dev
 from vault.core.policy import Circumstances, Policy
 from vault.crypto import scopes
@@ -36,10 +37,13 @@ def test_who_looks_after_the_vault_opens_nothing(profile: str) -> None:
 
 
 def test_a_port_that_another_vaults_workers_share_is_not_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(StartError, match="cannot listen on"):
-            dev.refuse_taken(address)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    with (
+        socket.create_server(("127.0.0.1", port), reuse_port=True),
+        pytest.raises(StartError, match="cannot listen on"),
+    ):
+        dev.refuse_taken(address)
     dev.refuse_taken(address)
     for bad in ("127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ""):
         with pytest.raises(StartError, match="cannot listen on"):

@@ -79,12 +79,18 @@ class Provider:
 def _request(connection: socket.socket) -> bytes:
     seen = b""
     while b"\r\n\r\n" not in seen:
-        seen += connection.recv(65_536)
+        seen += _part(connection)
     head, _, body = seen.partition(b"\r\n\r\n")
     length = int(re.findall(rb"(?i)content-length: (\d+)", head + b"\r\ncontent-length: 0")[0])
     while len(body) < length:
-        body += connection.recv(65_536)
+        body += _part(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _part(connection: socket.socket) -> bytes:
+    if part := connection.recv(65_536):
+        return part
+    raise ConnectionError("it left in the middle")
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import re
+import secrets
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.integration.test_policy import profile_file
+from tests.support.vault import ALL_SCOPES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.vault import VaultSite
@@ -44,9 +53,9 @@ class Ran(NamedTuple):
 class Command:
     """The command, as the service payments."""
 
-    def __init__(self, site: VaultSite, folder: Path) -> None:
+    def __init__(self, site: VaultSite, folder: Path, scopes: Sequence[str] = SCOPES) -> None:
         self.folder = folder
-        self.profile = profile_file(site, "payments", folder, "acme", SCOPES)
+        self.profile = profile_file(site, "payments", folder, "acme", scopes)
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Ran:
         words = [word.replace("FOLDER", str(self.folder)) for word in arguments]
@@ -146,6 +155,93 @@ def test_an_operation_that_cannot_be_done_does_not_end_the_session(command: Comm
     assert len([line for line in ran.err.splitlines() if line.startswith("?")]) == 6
     done = command("session", "open", NAME, "--purpose", "test", stdin=f"reveal {NAME}\nclose\n".encode())
     assert done.code == 0, done
+
+
+def test_every_use_can_be_done_in_an_open_session(site: VaultSite, tmp_path: Path) -> None:
+    everything = Command(site, tmp_path, [f"{action}:acme/**" for action in ALL_SCOPES])
+    folder, key = f"acme/{secrets.token_hex(6)}", ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    names = keys, hook, signer = f"{folder}/keys", f"{folder}/hook", f"{folder}/signer"
+    with site.client() as client:
+        client.put(
+            keys,
+            {
+                "key": b"k" * 32,
+                "totp_seed": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+                "private_key": b"s",
+                "public_key": b"p",
+            },
+            kind="generic",
+        )
+        client.put(hook, {"webhook_secret": "whsec_1"}, kind="stripe_account")
+        client.put(signer, {"private_key": pem, "algorithm": "ES256"}, kind="signing_key")
+    message = tmp_path / "message"
+    message.write_bytes(b"to whom it may concern")
+    mac = hmac.digest(b"k" * 32, message.read_bytes(), "sha256").hex()
+    now = int(time.time())
+    signature = hmac.digest(b"whsec_1", b"%d." % now + message.read_bytes(), "sha256").hex()
+    done = f"""
+        hmac {keys} --field key --message {message} --raw      # as its holder
+        hmac {keys} --field key --message {message} --context invoices
+        verify-hmac {keys} --field key --message {message} --mac {mac} --raw
+        verify-hmac {keys} --field key --message {message} --mac {"0" * 64} --raw
+        totp {keys}
+        answer-challenge {keys} {"0" * 20}
+        verify-webhook {hook} --scheme stripe --header 'Stripe-Signature: t={now},v1={signature}' --body {message}
+        verify-webhook {hook} --scheme stripe --header 'Stripe-Signature: t={now},v1={"0" * 64}' --body {message}
+        sign {signer} --format raw --message {message}
+        sign {signer} --format jws --message {message}
+        sign {signer} --format client-assertion --audience https://as.example --client-id me
+        sign {signer} --format http --uri https://bank.example/x --component @method --component @path
+        reveal {keys} --field private_key
+        hmac --help
+    """
+    ran = everything("session", "open", *names, "--purpose", "t", "--output", "json", stdin=done.encode())
+    assert (ran.code, ran.err) == (0, "")
+    answers = list(documents(ran.out.partition(" Usage:")[0]))[len(names) :]
+    assert answers[0] == {"mac": mac}
+    assert answers[1]["mac"] != mac
+    assert answers[2:4] == [{"valid": True}, {"valid": False}]
+    assert re.fullmatch("[0-9]{6}", answers[4]["code"])
+    assert answers[5]["response"].startswith("p|")
+    verdicts = [answer["verdict"] for answer in answers[6:8]]
+    assert verdicts == ["WEBHOOK_VERDICT_VALID", "WEBHOOK_VERDICT_SIGNATURE_MISMATCH"]
+    signed = bytes.fromhex(answers[8]["signature"])
+    key.public_key().verify(signed, message.read_bytes(), ec.ECDSA(hashes.SHA256()))
+    assert answers[9]["jws"].count(".") == answers[10]["client_assertion"].count(".") == 2
+    assert {"signature", "signature-input"} <= {name.lower() for name in answers[11]}
+    assert answers[12] == {"private_key": "s"}
+    assert len(answers) == 13
+    assert "--context" in ran.out
+    assert '"uses": 12' in ran.out
+
+    # What goes out gets as far as the vault, which has no such connector; what is the session's or its stdin's not.
+    refused = {
+        f"http {keys} nowhere GET /": "CONNECTOR_NOT_FOUND",
+        f"refresh {keys} nowhere --client {hook}": "an oauth_grant is refreshed",
+        f"link-token {keys} nowhere --user u --client-name n --country GB": "CONNECTOR_NOT_FOUND",
+        f"hmac {keys} --field key --message -": "stdin gives the operations",
+        f"totp {keys} --purpose another": "--purpose: belongs to",
+        f"totp {keys} -p other.toml": "--profile: belongs to",
+        f"reveal {keys} --approval {'A' * 22}": "--approval",
+        f"hmac {keys} --message {message}": "--field",
+        f"open {keys}": "must be close, or one of answer-challenge",
+        f"totp {NAME}": "not a credential of this session",
+    }
+    ran = everything("session", "open", *names, "--purpose", "t", stdin="\n".join(refused).encode())
+    assert ran.code == NOT_ALL
+    told = [line for line in ran.err.splitlines() if line.startswith("?")]
+    for line, said in zip(told, refused.values(), strict=True):
+        assert said in line
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """One document of JSON after another."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:]
 
 
 def test_a_list_can_be_read_by_people_and_programs(command: Command) -> None:

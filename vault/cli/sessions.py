@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vault.cli import uses
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
-from vault.cli.inputs import read_pairs
+from vault.cli.held_session import held, holding
 from vault.cli.output import Format, Output, show
 from vault.cli.secret_output import show_secrets
 
 if TYPE_CHECKING:
+    import enum
     from collections.abc import Iterable
 
-    from vault.client import Session
+    from typer.core import TyperGroup
+
+    from vault.client import Secrets
 
 app = typer.Typer(help="Use and reveal secrets.", no_args_is_help=True)
 uses.register(app)
@@ -44,14 +45,26 @@ def reveal(
     """Reveal a credential to this terminal, in JSON."""
     if raw and len(field) != 1:
         raise typer.BadParameter("--raw needs exactly one --field")
+    session = held()
+    if session is not None:
+        if approval:
+            raise typer.BadParameter("--approval: breaks the glass in a reveal of its own, not in a session")
+        _show(session.reveal(*field, name=name), field[0] if raw else "")
+        return
     with client(profile, token_file) as vault:
         (secrets,) = vault.reveal(name, purpose=purpose, field_names=field, approval_id=approval)
-        with secrets:
-            if raw:
-                sys.stdout.buffer.write(secrets[field[0]])
-                sys.stdout.flush()
-            else:
-                show_secrets(secrets)
+        _show(secrets, field[0] if raw else "")
+
+
+def _show(secrets: Secrets, alone: str) -> None:
+    """Print what was revealed: all of it, or the bytes of one field alone."""
+    with secrets:
+        if alone:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(secrets[alone])
+            sys.stdout.flush()
+        else:
+            show_secrets(secrets)
 
 
 @app.command("open")
@@ -64,15 +77,21 @@ def open_(
     token_file: TokenFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    r"""Open a session and take operations from stdin, one a line, until `close` or the end.
+    """Open a session and take operations from stdin, one a line, until `close` or the end.
 
-    One that cannot be done is said so on stderr and does not end the session; exit code 6 at the end.
+    A line is one of the other commands of `strongroom session`, on the credentials named here and with its own options
+    but --purpose, --profile and --token-file:
 
     \b
-    reveal NAME [--field FIELD]...
-    verify-webhook NAME --scheme SCHEME --header 'NAME: VALUE' --body FILE [--field FIELD]
+    reveal NAME --field FIELD
+    verify-webhook NAME --scheme SCHEME --header 'NAME: VALUE' --body FILE
+    hmac NAME --field FIELD --message FILE
+    sign --help
     close
-    """
+
+    One that cannot be done is said so on stderr and does not end the session; exit code 6 at the end. A verdict or a
+    provider's status is an answer, whatever it says.
+    """  # noqa: D301 - not a backslash: it keeps the lines
     with client(profile, token_file) as vault:
         session = vault.session(*names, purpose=purpose, ttl_seconds=ttl)
         with session:
@@ -81,7 +100,8 @@ def open_(
                     show(output, opened)
                 else:
                     print(f"opened {opened.name} version {opened.version} ({', '.join(opened.field_names)})")
-            all_done = _operate(session, sys.stdin, output)
+            with holding(session):
+                all_done = _operate(sys.stdin, purpose, output)
     if session.closed is not None and output is Format.JSON:
         show(output, session.closed)
     elif session.closed is not None:
@@ -94,59 +114,47 @@ def open_(
         raise typer.Exit(EXIT_NOT_ALL)
 
 
-def _operate(session: Session, lines: Iterable[str], output: Format) -> bool:
+def _operate(lines: Iterable[str], purpose: str, output: Format) -> bool:
     """Do what the lines say; one that cannot be done does not end the session. Whether all was done."""
-    from vault.client.errors import SessionClosedError, StrongroomError  # noqa: PLC0415 - gRPC is slow to import
+    from vault.client.errors import StrongroomError  # noqa: PLC0415 - gRPC is slow to import
 
-    parser = _parser()
+    group = typer.main.get_group(app)
+    del group.commands["open"]
     all_done = True
+    sys.stdout.flush()
     for line in lines:
         try:
             words = shlex.split(line, comments=True)
-            operation = parser.parse_args(words) if words else None
-            if operation is None:
-                continue
-            if operation.operation == "close":
+            if words == ["close"]:
                 break
-            _do(session, operation, output)
-        except SessionClosedError:
-            raise
-        except (ValueError, OSError, StrongroomError, typer.BadParameter) as error:
-            print(f"? {error}", file=sys.stderr, flush=True)
+            if words:
+                _do(group, words, purpose, output)
+        except (ValueError, OSError, StrongroomError, typer.TyperException) as error:
+            said = error.format_message() if isinstance(error, typer.TyperException) else error
+            print(f"? {said}", file=sys.stderr, flush=True)
             all_done = False
+        sys.stdout.flush()
     return all_done
 
 
-def _do(session: Session, operation: argparse.Namespace, output: Format) -> None:
-    if operation.operation == "reveal":
-        with session.reveal(*operation.field, name=operation.name) as secrets:
-            show_secrets(secrets)
-        return
-    result = session.verify_webhook(
-        operation.scheme,
-        read_pairs(operation.header, ":", "--header"),
-        Path(operation.body).read_bytes(),
-        field_names=operation.field or ["webhook_secret"],
-        name=operation.name,
-    )
-    show(output, result)
+def _do(group: TyperGroup, words: list[str], purpose: str, output: Format) -> None:
+    name, *arguments = words
+    command = group.commands.get(name)
+    if command is None:
+        raise ValueError(f"{name}: must be close, or one of {', '.join(sorted(group.commands))}")
+    try:
+        context = command.make_context(name, arguments, default_map={"purpose": purpose})
+        for option in ("purpose", "profile", "token_file"):
+            if _is_given(context.get_parameter_source(option)):
+                raise typer.BadParameter(f"--{option.replace('_', '-')}: belongs to `session open`")
+        if "output" in context.params and not _is_given(context.get_parameter_source("output")):
+            context.params["output"] = output
+        with context:
+            command.invoke(context)
+    except typer.Exit:
+        pass  # its code says what the answer says, or it was --help
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="", add_help=False)
-    operations = parser.add_subparsers(dest="operation", required=True, parser_class=_Parser)
-    reveal_ = operations.add_parser("reveal", add_help=False)
-    verify = operations.add_parser("verify-webhook", add_help=False)
-    operations.add_parser("close", add_help=False)
-    for operation in (reveal_, verify):
-        operation.add_argument("name")
-        operation.add_argument("--field", action="append", default=[])
-    verify.add_argument("--scheme", required=True)
-    verify.add_argument("--header", action="append", required=True)
-    verify.add_argument("--body", required=True)
-    return parser
+def _is_given(source: enum.Enum | None) -> bool:
+    """Whether an option stands in the line, and does not come from a default or the environment."""
+    return source is not None and source.name == "COMMANDLINE"

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile
+from vault.cli.held_session import held, session_on
 from vault.cli.inputs import read_pairs
 from vault.cli.output import Format, Output, as_dict, show, show_dict
 
@@ -48,7 +49,7 @@ def verify_webhook(
     headers = read_pairs(header, ":", "--header")
     if scheme not in SCHEMES:
         raise typer.BadParameter(f"--scheme: must be one of {', '.join(SCHEMES)}")
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
         result = session.verify_webhook(
             scheme,
             headers,
@@ -56,6 +57,7 @@ def verify_webhook(
             field_names=field or ("webhook_secret",),
             connector=connector,
             apply_to=apply_to,
+            name=name,
         )
     show(output, result)
     verdicts = result.DESCRIPTOR.file.enum_types_by_name["WebhookVerdict"].values_by_name
@@ -77,8 +79,8 @@ def hmac(
     output: Output = Format.TABLE,
 ) -> None:
     """Make an HMAC, in hex; by default with a key derived for this purpose alone."""
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
-        mac = session.hmac(field, _read(message), hash_name=hash_name, raw=raw, context=context)
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
+        mac = session.hmac(field, _read(message), hash_name=hash_name, raw=raw, context=context, name=name)
     show_dict(output, {"mac": mac.hex()})
 
 
@@ -101,9 +103,9 @@ def verify_hmac(
         given = bytes.fromhex(mac)
     except ValueError:
         raise typer.BadParameter("--mac: must be hex") from None
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
         valid = session.verify_hmac(
-            field, _read(message), given, hash_name=hash_name, raw=raw, context=context
+            field, _read(message), given, hash_name=hash_name, raw=raw, context=context, name=name
         )
     show_dict(output, {"valid": valid})
     if not valid:
@@ -120,8 +122,8 @@ def totp(
     output: Output = Format.TABLE,
 ) -> None:
     """Make the one-time password of this moment (RFC 6238)."""
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
-        show(output, session.totp(field))
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
+        show(output, session.totp(field, name=name))
 
 
 def answer_challenge(
@@ -135,8 +137,8 @@ def answer_challenge(
     output: Output = Format.TABLE,
 ) -> None:
     """Answer Braintree's challenge to a webhook endpoint."""
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
-        show_dict(output, {"response": session.answer_challenge(challenge, field_name=field)})
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
+        show_dict(output, {"response": session.answer_challenge(challenge, field_name=field, name=name)})
 
 
 def sign(
@@ -162,18 +164,22 @@ def sign(
     data = _read(message) if message else None
     if form not in ("jws", "client-assertion", "http", "raw"):
         raise typer.BadParameter("--format: must be jws, client-assertion, http or raw")
-    with client(profile, token_file) as vault, vault.session(name, purpose=purpose) as session:
+    with session_on(name, purpose=purpose, profile=profile, token_file=token_file) as session:
         if form == "jws":
-            shown = {"jws": session.sign_jws(data or b"", field_name=field)}
+            shown = {"jws": session.sign_jws(data or b"", field_name=field, name=name)}
         elif form == "client-assertion":
             shown = {
-                "client_assertion": session.client_assertion(audience, client_id=client_id, field_name=field)
+                "client_assertion": session.client_assertion(
+                    audience, client_id=client_id, field_name=field, name=name
+                )
             }
         elif form == "http":
             headers = read_pairs(header, ":", "--header")
-            shown = session.sign_http(method, uri, headers, components=component, body=data, field_name=field)
+            shown = session.sign_http(
+                method, uri, headers, components=component, body=data, field_name=field, name=name
+            )
         else:
-            signed = session.sign_raw(data or b"", field_name=field)
+            signed = session.sign_raw(data or b"", field_name=field, name=name)
             shown = {"algorithm": signed.algorithm, "signature": signed.signature.hex()}
     show_dict(output, shown)
 
@@ -196,7 +202,7 @@ def http(
 ) -> None:
     """Make an HTTPS request with the credential put in by the vault. Exit code 1 for a status from 400."""
     names = [name, *([also] if also else [])]
-    with client(profile, token_file) as vault, vault.session(*names, purpose=purpose) as session:
+    with session_on(*names, purpose=purpose, profile=profile, token_file=token_file) as session:
         result = session.http_call(
             connector,
             method,
@@ -226,10 +232,8 @@ def refresh(
     output: Output = Format.TABLE,
 ) -> None:
     """Refresh an OAuth grant; the tokens stay in the vault."""
-    with (
-        client(profile, token_file) as vault,
-        vault.session(name, client_name, purpose=purpose) as session,
-    ):
+    names = (name, client_name)
+    with session_on(*names, purpose=purpose, profile=profile, token_file=token_file) as session:
         show(output, session.oauth_refresh(connector, client=client_name, name=name))
 
 
@@ -250,7 +254,7 @@ def link_token(
 ) -> None:
     """Mint the token by which a customer mends a credential; the access token stays in the vault."""
     names = [name, *([also] if also else [])]
-    with client(profile, token_file) as vault, vault.session(*names, purpose=purpose) as session:
+    with session_on(*names, purpose=purpose, profile=profile, token_file=token_file) as session:
         minted = session.link_token(
             connector,
             client_user_id=user,
@@ -281,4 +285,6 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(file: Path) -> bytes:
+    if str(file) == "-" and held() is not None:
+        raise typer.BadParameter("-: stdin gives the operations; name a file")
     return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()

@@ -12,9 +12,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import grpc
 import pytest
 
-from tests.integration.wire import Wire
+from tests.integration.wire import Wire, failure
 from tests.support.postgres import owner_url
 from tests.support.vault import POLICY, TRUST_DOMAIN
 from vault.client import Client, StrongroomError
@@ -88,6 +89,9 @@ def test_what_an_applied_policy_no_longer_grants_ends_everywhere(vault: VaultSit
     streams = [wire.stream() for wire in wires]
     for stream in streams:
         assert stream.ask(start=start).WhichOneof("message") == "opened"
+    watch = wires[0].channel.unary_stream("/vault.v1.CredentialService/Watch")
+    watching = watch(b"", metadata=[("authorization", f"Bearer {wires[0].token}")], timeout=20)
+    next(watching)
     with Wire(vault.profile("ledger"), "acme") as kept, kept.stream() as staying:
         assert staying.ask(start=start).WhichOneof("message") == "opened"
         applied = apply(vault, WITHOUT_PAYMENTS + SECOND_PERSON)
@@ -98,6 +102,10 @@ def test_what_an_applied_policy_no_longer_grants_ends_everywhere(vault: VaultSit
             assert closed.reason == pb.CLOSE_REASON_POLICY_CHANGED
             assert closed.buffers == closed.buffers_wiped
         assert time.monotonic() - began < 1
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watching)
+        assert failure(ended.value, "").reason == "TOKEN_REVOKED"
+        assert time.monotonic() - began < 3
         for wire in wires:
             assert wire.call("/vault.v1.CredentialService/Get", name=NAME).reason == "TOKEN_REVOKED"
             answer = wire.call(

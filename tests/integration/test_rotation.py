@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
-from tests.integration.wire import Wire, until
+from tests.integration.wire import Wire, failure, until
 from tests.support import seeding
 from vault.cli.jobs import EXIT_NOT_ALL_DONE
 from vault.cli.verification import EXIT_NOT_VALID
@@ -148,6 +150,27 @@ def test_a_job_is_throttled_paused_resumed_and_cancelled(operator: Client, verif
     assert operator.list_jobs("acme")[0].job_id == job.job_id
     rest = finished(operator, operator.start_job("acme", "rewrap"))
     assert (rest.state, rest.done) == (pb.JOB_STATE_SUCCEEDED, ended.total - ended.done)
+
+
+def test_a_watch_of_a_job_that_stands_still_ends_with_its_token(seeded: VaultSite, operator: Client) -> None:
+    operator.rotate_key("acme")
+    job = operator.start_job("acme", "rewrap", max_per_second=10)
+    operator.update_job("acme", job.job_id, command="pause")
+    with Wire(seeded.profile("operator")) as wire:
+        issued = wire.issue("key.read:acme/keys")
+        watch = wire.channel.unary_stream("/vault.v1.JobService/Watch")
+        asked = pb.JobServiceWatchRequest(tenant="acme", job_id=job.job_id).SerializeToString()
+        call = watch(asked, metadata=[("authorization", f"Bearer {issued.token}")], timeout=20)
+        next(call)
+        operator.revoke_token(issued.token_id)
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in call:
+                pass
+        assert failure(ended.value, "").reason == "TOKEN_REVOKED"
+        assert time.monotonic() - began < 3
+    operator.update_job("acme", job.job_id, command="cancel")
+    finished(operator, operator.start_job("acme", "rewrap"))
 
 
 def test_the_command_follows_a_job_and_its_exit_code_says_how_it_ended(

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import ipaddress
@@ -58,6 +59,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DEVICE_ID = re.compile(r"[ -~]{1,128}")
 _TENANT_OR_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}|[A-Za-z0-9_-]{22}")
 _BEARER = "bearer "
+_LOOK_SECONDS = 0.5
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -166,10 +168,13 @@ class Edge:
             with self._visit(rule, lasts=True) as visit:
                 try:
                     caller = await self._admit(rule, context, visit)
-                    async with contextlib.aclosing(implementation(well_formed(request), caller)) as answers:
+                    async with (
+                        self._while_good(caller),
+                        contextlib.aclosing(implementation(well_formed(request), caller)) as answers,
+                    ):
                         async for answer in answers:
-                            await context.write(answer)
                             self._recheck(caller)
+                            await context.write(answer)
                 except Exception as error:  # noqa: BLE001
                     failure = await self._refuse(rule, visit, error, _resource(rule, request))
                 else:
@@ -238,12 +243,39 @@ class Edge:
         visit.caller = caller
         return caller
 
+    @contextlib.asynccontextmanager
+    async def _while_good(self, caller: Caller) -> AsyncGenerator[None]:
+        """A block that ends when the caller is no longer let in, whatever it waits for. Raises as `_recheck`."""
+        wrong: list[VaultError] = []
+
+        async def look() -> None:
+            while not wrong:
+                await asyncio.sleep(_LOOK_SECONDS)
+                try:
+                    self._recheck(caller)
+                except VaultError as error:
+                    wrong.append(error)
+                    limit.reschedule(asyncio.get_running_loop().time())
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                looking = asyncio.create_task(look())
+                try:
+                    yield
+                finally:
+                    looking.cancel()
+        except TimeoutError:
+            for error in wrong:
+                raise error from None
+            raise
+
     def _recheck(self, caller: Caller) -> None:
         """What lasts is looked at again and again."""
         self._refuse_if_stopping()
         self._identities.recheck(caller.certificate)
         if caller.token is not None:
             self._tokens.recheck(caller.token, caller.identity)
+            self._policies.refuse_outdated(caller.token, caller.observed)
 
     def _refuse_if_stopping(self) -> None:
         if self._stopping:

@@ -336,7 +336,9 @@ def load(file: Path) -> Config:
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        wrong = error.errors(include_input=False, include_url=False)
+        # A required key that is spelt wrong is both missing and unknown: the spelling is what helps.
+        first = next((one for one in wrong if one["type"] == "extra_forbidden"), wrong[0])
         key = ".".join(str(part) for part in first["loc"])
         raise StartError(f"configuration: {file}: {key}: {_rule(first['type'], first['msg'])}") from None
     return _resolve(config, file.resolve().parent)
@@ -357,7 +359,7 @@ def seconds(value: float) -> datetime.timedelta:
 
 
 def _rule(kind: str, message: str) -> str:
-    return "unknown key" if kind == "extra_forbidden" else message
+    return {"extra_forbidden": "unknown key", "missing": "is required"}.get(kind, message)
 
 
 def _resolve(config: Config, folder: Path) -> Config:

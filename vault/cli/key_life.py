@@ -11,7 +11,7 @@ from vault.cli import jobs
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import MAX_INT32
 from vault.cli.jobs import EXIT_NOT_ALL_DONE, Detach, DryRun, Tenant
-from vault.cli.output import Format, Output, show, show_all, show_dict
+from vault.cli.output import Format, Output, show, show_all, show_dict, show_rows
 
 if TYPE_CHECKING:
     from vault.v1 import key_pb2
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Version = Annotated[int, typer.Option("--version", min=1, max=MAX_INT32, help="The version of the key.")]
 
 _PERIOD = re.compile(r"([0-9]{1,9})([smhdy]?)")
+_COLUMNS = ("key", "state", "used_by", "oldest", "wraps", "made", "rotate_by", "destroyed_on")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
 
 
@@ -181,26 +182,23 @@ def _left(found: key_pb2.KeyServiceGetStatusResponse) -> bool:
 
 
 def _print(found: key_pb2.KeyServiceGetStatusResponse) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-    from rich.table import Table  # noqa: PLC0415
+    from vault.v1 import key_pb2  # noqa: PLC0415 - protobuf is slow to import
 
-    from vault.v1 import key_pb2  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("key", "state", "used by", "oldest", "wraps", "made", "rotate by", "destroyed on"):
-        table.add_column(column)
-    for item in found.versions:
-        table.add_row(
-            f"{key_pb2.KeyPurpose.Name(item.key.purpose).removeprefix('KEY_PURPOSE_').lower()} v{item.key.version}",
-            key_pb2.KeyState.Name(item.key.state).removeprefix("KEY_STATE_"),
-            str(item.credential_versions),
-            _day(item, "oldest_create_time"),
-            str(item.wraps),
-            _day(item.key, "create_time"),
-            _day(item, "rotate_due_time"),
-            _day(item, "destroy_time"),
-        )
-    Console(soft_wrap=True).print(table)
+    purposes, states = key_pb2.KeyPurpose, key_pb2.KeyState
+    rows = [
+        {
+            "key": f"{purposes.Name(item.key.purpose).removeprefix('KEY_PURPOSE_').lower()} v{item.key.version}",
+            "state": states.Name(item.key.state),
+            "used_by": item.credential_versions,
+            "oldest": _day(item, "oldest_create_time"),
+            "wraps": item.wraps,
+            "made": _day(item.key, "create_time"),
+            "rotate_by": _day(item, "rotate_due_time"),
+            "destroyed_on": _day(item, "destroy_time"),
+        }
+        for item in found.versions
+    ]
+    show_rows(Format.TABLE, rows, _COLUMNS)
     for job in found.jobs:
         print(f"{jobs.in_words(job)}: {job.done} of {job.total}, {job.failed} failed ({job.job_id})")
     told = (

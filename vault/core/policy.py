@@ -157,7 +157,8 @@ def read(files: Sequence[Path]) -> str:
         try:
             texts.append(file.read_text())
         except (OSError, UnicodeDecodeError) as error:
-            raise StartError(f"policy.files: cannot read {file}: {type(error).__name__}") from None
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise StartError(f"policy.files: cannot read {file}: {reason}") from None
     return "\n".join(texts)
 
 

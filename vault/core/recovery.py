@@ -120,7 +120,9 @@ async def lost_heads(database: Database, held: Sequence[Held], keys: Iterable[st
         try:
             head = notes.verify_checkpoint(note, keys)
         except CryptoError:
-            raise StartError(f"audit: {name} does not verify") from None
+            raise StartError(
+                f"audit: the checkpoint of {name} is by no key of this log; is audit.origin what it was"
+            ) from None
         async with database.read() as connection:
             known = await audit.get_checkpoint(connection, head.size)
         # Every head that is anchored is a checkpoint first, and stays one until it is archived: a log that was set back

@@ -93,7 +93,8 @@ def test_patterns_that_are_none(tmp_path: Path, pattern: str) -> None:
         (("[tls]", "[server]\nworkers = 0\n[tls]"), r"server\.workers"),
         (("[tls]", '[server]\nlisten = "everywhere"\n[tls]'), r"server\.listen"),
         (("destroy_key = 2", "destroy_key = 0"), r"approvals\.destroy_key"),
-        (("break_glass = 2\n", ""), r"approvals\.break_glass"),
+        (("break_glass = 2\n", ""), r"approvals\.break_glass: is required"),
+        (("break_glass = 2\n", "brake_glass = 2\n"), r"approvals\.brake_glass: unknown key"),
         (("[tls]", "[tls"), "TOML"),
     ],
 )

@@ -6,7 +6,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, String, and_, any_, bindparam, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, String, and_, any_, bindparam, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 
 from vault.model import Credential, CredentialState, Standing, StoredVersion, Version, VersionState
@@ -175,11 +175,14 @@ async def _get_newest(
 
 
 async def get_many(connection: AsyncConnection, names: Sequence[str]) -> list[Credential]:
-    """The credentials of these names, as far as they exist."""
+    """The credentials of these names, as far as they exist. Every put asks: as `_get_newest`."""
     if not names:
         return []
-    result = await connection.execute(select(credentials).where(credentials.c.name.in_(names)))
-    return [credential_from(dict(row)) for row in result.mappings()]
+    if connection.dialect.name == "postgresql":
+        rows = await driver_of(connection).fetch(_MANY_SQL, names)
+    else:
+        rows = (await connection.execute(select(credentials).where(credentials.c.name.in_(names)))).mappings()
+    return [credential_from(dict(row)) for row in rows]
 
 
 async def list_credentials(
@@ -243,11 +246,15 @@ _NEWEST = (
     .join(credentials, credentials.c.name == credential_versions.c.name)
     .where(credential_versions.c.version == credentials.c.latest_version)
 )
-_NEWEST_SQL = str(
-    _NEWEST.where(credentials.c.name == any_(bindparam("names", type_=ARRAY(String)))).compile(
-        dialect=asyncpg.dialect()  # type: ignore[no-untyped-call]
-    )
-)
+
+
+def _sql_by_names(statement: Select[Any]) -> str:
+    """A selection of the credentials of these names, for PostgreSQL's driver."""
+    named = statement.where(credentials.c.name == any_(bindparam("names", type_=ARRAY(String))))
+    return str(named.compile(dialect=asyncpg.dialect()))  # type: ignore[no-untyped-call]
+
+
+_NEWEST_SQL, _MANY_SQL = _sql_by_names(_NEWEST), _sql_by_names(select(credentials))
 
 
 def _stored_from(row: Iterable[Any]) -> StoredVersion:

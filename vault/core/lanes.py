@@ -71,7 +71,7 @@ class _NotMine(Exception):  # noqa: N818 - not an error: the world moved on
     """The job stopped, or the range is another's: leave it."""
 
 
-class _Company:
+class Company:
     """Whether anybody calls this worker just now, or did so a moment ago."""
 
     def __init__(self, load: Load, clock: Clock) -> None:
@@ -80,7 +80,13 @@ class _Company:
         self._calls = 0
         self._until = 0.0
 
+    def forget(self) -> None:
+        """Count only who calls from now on: whoever started a job called, and is not kept waiting by it."""
+        self._calls = self._load.calls
+        self._until = 0.0
+
     def is_here(self) -> bool:
+        """Whether chunks are to be small now, and pauses long."""
         now = self._clock.monotonic()
         if self._load.in_flight or self._load.calls != self._calls:
             self._calls = self._load.calls
@@ -108,7 +114,7 @@ class Lanes:
         self._rewrap = rewrap
         self._checkpoints = checkpoints
         self._look_again = jobs.started
-        self._company = _Company(load, clock)
+        self._company = Company(load, clock)
         self._chunk = _FIRST_CHUNK
         self._clock = clock
         self._name = secrets.token_urlsafe(12)
@@ -133,6 +139,7 @@ class Lanes:
     async def work(self) -> None:
         """Take part in every job, the urgent first, until there is nothing to take or something changed."""
         self._look_again.clear()
+        self._company.forget()
         async with self._database.read() as connection:
             found = await store.unfinished(connection)
         for job in found:

@@ -4,7 +4,8 @@ import datetime
 
 import pytest
 
-from vault.core.lanes import LEASE, next_chunk
+from vault.core.batch import Load
+from vault.core.lanes import LEASE, Company, next_chunk
 
 
 @pytest.mark.parametrize("seconds_each", [0.0001, 0.001, 0.01, 0.1, 0.9])
@@ -28,6 +29,28 @@ def test_even_the_slowest_hsm_gets_on_one_by_one():
 def test_small_chunks_for_other_reasons_say_nothing_against_large_ones():
     assert next_chunk(512, 16, 0.01) == 512
     assert next_chunk(256, 0, 1.0) == 256
+
+
+def test_whoever_started_a_job_is_no_company_and_whoever_calls_after_it_is():
+    class Clock:
+        now = 100.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    load, clock = Load(), Clock()
+    company = Company(load, clock)  # type: ignore[arg-type]
+    with load.call():
+        assert company.is_here()
+    company.forget()
+    assert not company.is_here()
+    with load.call():
+        pass
+    assert company.is_here()
+    clock.now += 0.2
+    assert company.is_here(), "they may come again in a moment"
+    clock.now += 0.2
+    assert not company.is_here()
 
 
 def test_a_report_names_no_more_failures_than_an_hsm_can_sign() -> None:

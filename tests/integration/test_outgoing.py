@@ -213,22 +213,27 @@ def test_endpoints_that_say_nothing_hold_up_no_request_to_a_provider(fresh_site:
         with fresh_site.client(scopes=scopes("session.use.http_call:acme/**")) as client:
             client.put(SIGNER, {"signing_secret": signing_secret()}, kind="webhook_endpoint")
             client.put("acme/key", {"api_key": "of-some-length"}, kind="api_key")
+
+            def asking() -> float:
+                """How long it takes to be told that the provider is not there."""
+                began = time.monotonic()
+                with (
+                    client.session("acme/key", purpose="test") as session,
+                    pytest.raises(StrongroomError, match="UPSTREAM_UNREACHABLE"),
+                ):
+                    session.http_call("nobody", "GET", "/balance")
+                return time.monotonic() - began
+
+            alone = asking()
             url = f"https://localhost:{tarpit.getsockname()[1]}/"
             for _ in range(20):
                 client.create_webhook_endpoint(url, EVENTS, credential=SIGNER)
             client.put("acme/told", {"password": "x"}, kind="bank_login")
-            until(lambda: len(held) == 16, seconds=30)
-            began = time.monotonic()
-            with (
-                client.session("acme/key", purpose="test") as session,
-                pytest.raises(StrongroomError) as caught,
-            ):
-                session.http_call("nobody", "GET", "/balance")
-            took = time.monotonic() - began
+            until(lambda: len(held) == 16)
+            beside = asking()
     for connection in held:
         connection.close()
-    assert caught.value.reason == "UPSTREAM_UNREACHABLE"
-    assert took < 4
+    assert beside < alone + 4, "what is held up is so for ten seconds"
 
 
 def test_only_a_credential_made_for_it_signs(vault: VaultSite) -> None:

@@ -109,6 +109,43 @@ def test_a_revoked_certificate_is_refused_from_the_first_call_and_others_when_th
         assert reason(listed, "ledger") == "OK"
 
 
+def intermediate(pki: Path, key: Key, life: datetime.timedelta) -> x509.Certificate:
+    """A CA's certificate by the site's CA, always of the same name."""
+    ca, ca_key = load_ca(pki)
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "between")]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=1))
+        .not_valid_after(now + life)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+
+
+def test_a_client_goes_on_when_the_ca_between_has_a_new_certificate(fresh_site: VaultSite, pki: Path) -> None:
+    fresh_site.start()
+    key = ec.generate_private_key(ec.SECP256R1())
+    seconds = 10
+    old, new = (intermediate(pki, key, life) for life in (datetime.timedelta(seconds=seconds), HOUR))
+    ends = time.monotonic() + seconds
+    between = pki / "between"
+    between.mkdir()
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (between / "ca-key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+    (between / "ca.pem").write_bytes(new.public_bytes(serialization.Encoding.PEM))
+    issue_certificate(between, "payments", client_extensions(f"spiffe://{TRUST_DOMAIN}/payments"))
+    leaf = (between / "payments.pem").read_bytes()
+    write(pki / "payments-key.pem", (between / "payments-key.pem").read_bytes())
+    for chain in (old, new):
+        write(pki / "payments.pem", leaf + chain.public_bytes(serialization.Encoding.PEM))
+        assert reason(fresh_site, "payments") == "OK"
+        time.sleep(max(0.0, ends - time.monotonic()))
+
+
 def test_a_list_that_cannot_be_used_changes_nothing_until_the_last_good_one_is_out_of_date(
     listed: VaultSite, pki: Path
 ) -> None:

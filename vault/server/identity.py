@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from vault.errors import VaultError
 from vault.model import Certificate
 from vault.server.trust import rejected
 
@@ -72,10 +73,17 @@ class Identities:
         known = self._known.get(digest)
         if known is None:
             certificate = parse(pems[0], self._trust_domains)
-            chain = b"".join(auth_context.get("x509_pem_cert_chain", ()))
-            known = _Known(certificate, x509.load_pem_x509_certificate(pems[0]), _others(chain))
+            known = _Known(certificate, x509.load_pem_x509_certificate(pems[0]), _others(auth_context))
             self._remember(digest, known)
-        self._judge(known)
+        try:
+            self._judge(known)
+        except VaultError:
+            # It may come with others than when it was seen first: a CA between has a new certificate.
+            others = _others(auth_context)
+            if others == known.others:
+                raise
+            known.others, known.judged_by = others, None
+            self._judge(known)
         return known.certificate
 
     def recheck(self, certificate: Certificate) -> None:
@@ -104,8 +112,9 @@ class Identities:
                 del self._by_thumbprint[oldest.certificate.thumbprint]
 
 
-def _others(chain: bytes) -> tuple[x509.Certificate, ...]:
+def _others(auth_context: Mapping[str, Iterable[bytes]]) -> tuple[x509.Certificate, ...]:
     """What a client sent with its certificate."""
+    chain = b"".join(auth_context.get("x509_pem_cert_chain", ()))
     if len(chain) > _MAX_PEM:
         raise rejected("the client certificate is malformed")
     try:

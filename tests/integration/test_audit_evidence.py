@@ -64,6 +64,7 @@ def test_an_export_verifies_without_the_vault_whichever_way_it_was_made(
     strongroom("audit", "export", by_rpc, "--profile", auditor)
     strongroom("audit", "export", by_database, "--config", site.config_file)
     for file in (by_rpc, by_database):
+        assert not file.stat().st_mode & 0o007, "the log names people"
         report = json.loads(strongroom("audit", "verify", file, "--key", key, "-o", "json"))
         assert report["valid"], report
         assert report["records"] == report["signed_size"] >= 1

@@ -147,6 +147,16 @@ def test_what_cannot_be_is_said_in_words(
     assert said in ran.err
 
 
+def test_a_token_that_is_saved_is_for_its_writer_alone_whatever_was_there_before(command: Command) -> None:
+    file = command.folder / "token"
+    file.write_text("an older one, of many characters, which everybody could read " * 100)
+    file.chmod(0o644)
+    saved = command("token", "issue", "--scope", f"credential.read:{NAME}", "--save", str(file))
+    assert saved.code == 0, saved
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert command("credential", "get", NAME, "--token-file", str(file)).code == 0
+
+
 def test_an_operation_that_cannot_be_done_does_not_end_the_session(command: Command) -> None:
     ran = command("session", "open", NAME, "--purpose", "test", stdin=SESSION.format(name=NAME).encode())
     assert ran.code == NOT_ALL, ran

@@ -7,6 +7,7 @@ import csv
 import datetime
 import enum
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -74,7 +75,7 @@ def export(
         raise typer.BadParameter("jsonl is of the whole log, else nobody could verify it; choose csv or ocsf")
     if format_ is not ExportFormat.JSONL and config is not None:
         raise typer.BadParameter("csv and ocsf come from the vault, not from its database")
-    out = file.open("w", encoding="utf-8", newline="\n") if file else sys.stdout
+    out = open(file, "w", encoding="utf-8", newline="\n", opener=_for_few) if file else sys.stdout  # noqa: SIM115 - closed below, but for stdout
     try:
         if format_ is not ExportFormat.JSONL:
             with client(profile, token_file) as vault:
@@ -86,6 +87,11 @@ def export(
     finally:
         if file:
             out.close()
+
+
+def _for_few(file: str, flags: int) -> int:
+    """Open a file that nobody but its owner and group reads: the log names people."""
+    return os.open(file, flags, 0o640)
 
 
 def _rendered(rows: Iterable[dict[str, Any]], format_: ExportFormat) -> Iterator[str]:

@@ -222,4 +222,6 @@ def _show_token(
 def _write(file: Path, text: str) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as opened:
+        # Also if it was there before, for others to read.
+        os.fchmod(descriptor, 0o600)
         opened.write(text + "\n")

@@ -1391,9 +1391,12 @@ def test_a_request_id_is_not_good_for_other_arguments(world: World) -> None:
     name = "acme/bad-input/repeated"
     wire = world.wires["acme"]
     put = {**_put(world), "name": name, "sealed": world.seal(name=name), "request_id": f"r-{world.site.port}"}
-    assert wire.call("/vault.v1.CredentialService/Put", **put).ok
+    put["rotation_period"] = {"seconds": 30 * 86_400}
+    first = wire.call("/vault.v1.CredentialService/Put", **put)
     before = len(wire.call("/vault.v1.CredentialService/ListVersions", name=name).response.versions)
-    assert wire.call("/vault.v1.CredentialService/Put", **put).ok
+    again = wire.call("/vault.v1.CredentialService/Put", **put)
+    assert first.ok
+    assert again.response.credential == first.response.credential
     assert len(wire.call("/vault.v1.CredentialService/ListVersions", name=name).response.versions) == before
     watch = Watch(world)
     method = "/vault.v1.CredentialService/Put"

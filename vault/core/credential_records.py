@@ -12,9 +12,10 @@ from vault.store.rows import COLUMNS, canonical_json
 if TYPE_CHECKING:
     import datetime
 
-    from vault.model import (
-        Credential,
-    )
+    from vault.model import Credential
+    from vault.store.rows import Row
+
+_TIMES = ("create_time", "update_time", "standing_time", "expire_time", "rotation_due_time")
 
 
 def not_found() -> VaultError:
@@ -43,18 +44,15 @@ def state_of(credential: Credential, **more: int) -> str:
     )
 
 
-def answer_of(credential: Credential) -> str:
-    """A credential as it is remembered for a repeated call."""
-    row = store.credential_row(credential)
-    return canonical_json(
-        {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
-    )
+def answer_of(row: Row) -> str:
+    """The row of a credential that is not deleted, as it is remembered for a repeated call."""
+    return canonical_json({**row, **{name: row[name].isoformat() for name in _TIMES if row[name]}})
 
 
 def of_answer(answer: str, now: datetime.datetime) -> Credential:
     """The credential of an answer that was remembered."""
     # What was remembered before a column was added says nothing of it.
     row = {**dict.fromkeys(COLUMNS["credentials"]), **json.loads(answer)}
-    for name in ("create_time", "update_time", "standing_time", "expire_time", "rotation_due_time"):
+    for name in _TIMES:
         row[name] = now.fromisoformat(row[name]) if row[name] else None
     return store.credential_from(row)

@@ -123,10 +123,11 @@ def put_unit(caller: Caller, new: NewVersion, repeat: requests.Repeat, beside: B
             before_state=state_of(before) if before else "",
             after_state=state_of(after, suite=version.suite, kek_version=version.kek_version),
         )
+        stored = store.credential_row(after)
         writes = (
-            Write("credentials", store.credential_row(after)),
+            Write("credentials", stored),
             Write("credential_versions", store.version_row(version, new.envelope)),
-            *repeat.remember(answer_of(after), now),
+            *repeat.remember(answer_of(stored), now),
             *(beside.writes if beside else ()),
         )
         return Commit((record,), writes, after)

@@ -8,10 +8,10 @@ import itertools
 import json
 import socket
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vault.core.egress import connectors
@@ -61,6 +61,8 @@ SPELLINGS = {
     "as it is": lambda s: s,
     "percent": lambda s: "".join(f"%{b:02x}" for b in s).encode(),
     "partly percent": lambda s: quote(s, safe="").encode(),
+    "a form": lambda s: quote_plus(s).encode(),
+    "percent, but for plus": lambda s: quote(s, safe="+").encode(),
     "percent twice": lambda s: quote("".join(f"%{b:02X}" for b in s)).encode(),
     "JSON escapes": lambda s: "".join(f"\\u{b:04x}" for b in s).encode(),
     "JSON in JSON": lambda s: json.dumps(json.dumps(s.decode("latin-1"))).encode(),
@@ -79,11 +81,12 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @given(
     st.text(
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+/=.~<>&\"'%",
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_+/=.~<>&\"'% ",
         min_size=12,
         max_size=60,
     )
 )
+@example("correct horse battery")
 def test_a_secret_is_found_in_every_spelling(spelling: str, text: str) -> None:
     secret = text.encode()
     answer = b'{"echo": "' + SPELLINGS[spelling](secret) + b'"}'

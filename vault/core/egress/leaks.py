@@ -1,7 +1,8 @@
 """Whether a provider's answer shows a secret, in any spelling: as it is, or encoded, or encoded twice.
 
-The answer is decoded (percent, JSON, HTML, base64, hex, UTF-16), each way and each way again, and in every form the
-secret is looked for as it is, in base64 at each of its three alignments, in hex, and in UTF-16.
+The answer is decoded (percent, with a plus as it is or as a space, JSON, HTML, base64, hex, UTF-16), each way and each
+way again, and in every form the secret is looked for as it is, in base64 at each of its three alignments, in hex, and
+in UTF-16.
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ def _forms(answer: bytes) -> set[bytes]:
 
 
 def _percent(data: bytes) -> bytes:
-    return unquote_to_bytes(data.replace(b"+", b" ")) if b"%" in data else data
+    return unquote_to_bytes(data) if b"%" in data else data
+
+
+def _form(data: bytes) -> bytes:
+    """The same, as forms have it: a plus is a space."""
+    return unquote_to_bytes(data.replace(b"+", b" ")) if b"+" in data else data
 
 
 def _json(data: bytes) -> bytes:
@@ -97,4 +103,4 @@ def _narrow(data: bytes) -> bytes:
     return data.translate(None, b"\0")
 
 
-_DECODERS = (_percent, _json, _html, _base64, _hex, _narrow)
+_DECODERS = (_percent, _form, _json, _html, _base64, _hex, _narrow)

@@ -42,6 +42,11 @@ def start(site: VaultSite, workers: int = 2) -> None:
         client.put(NAME, {"password": "p"}, kind="bank_login")
 
 
+def keys_shown(wire: Wire) -> list[dict[str, str]]:
+    keys: list[dict[str, str]] = json.loads(wire.call(JWKS).response.jwks)["keys"]
+    return keys
+
+
 def refuses(wire: Wire, text: str) -> Callable[[], bool]:
     return lambda: wire.call(GET, bearer=text, name=NAME).reason == "TOKEN_REVOKED"
 
@@ -50,15 +55,19 @@ def test_other_workers_are_woken_and_do_not_wait_for_their_next_look(fresh_site:
     start(fresh_site)
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(fresh_site.profile("payments"))) for _ in range(8)]
-        took = []
+        took, waited = [], []
         for _ in range(20):
             issued = wires[0].issue(READ)
             assert wires[0].call(REVOKE, token_id=issued.token_id).ok
             began = time.monotonic()
             for wire in wires[1:]:
                 until(refuses(wire, issued.token), step=0.001)
-            took.append(time.monotonic() - began)
-        assert sorted(took)[15] < 0.1, took
+            heard = time.monotonic()
+            # What so many calls take when there is nothing to wait for.
+            assert all(refuses(wire, issued.token)() for wire in wires[1:])
+            took.append(heard - began)
+            waited.append(took[-1] - (time.monotonic() - heard))
+        assert sorted(waited)[15] < 0.1, waited
         assert max(took) < 1, took
 
 
@@ -105,9 +114,13 @@ def test_a_new_signing_key_signs_at_once_and_what_the_old_one_signed_stays_good(
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(fresh_site.profile("payments"))) for _ in range(8)]
         old = wires[0].issue(READ).token
-        (before,) = json.loads(wires[0].call(JWKS).response.jwks)["keys"]
+        (before,) = keys_shown(wires[0])
         asyncio.run(rotate())
-        until(lambda: len(json.loads(wires[0].call(JWKS).response.jwks)["keys"]) == 2, seconds=1)
+        began = time.monotonic()
+        # On every worker, as each signs.
+        for wire in wires:
+            until(lambda wire=wire: len(keys_shown(wire)) == 2)
+        assert time.monotonic() - began < 1
         new = [wire.issue(READ).token for wire in wires]
         headers = {text.partition(".")[0] for text in new}
         assert old.partition(".")[0] not in headers
@@ -116,6 +129,6 @@ def test_a_new_signing_key_signs_at_once_and_what_the_old_one_signed_stays_good(
             for wire in wires:
                 assert wire.call(GET, bearer=text, name=NAME).ok
         for wire in wires:
-            keys = json.loads(wire.call(JWKS).response.jwks)["keys"]
+            keys = keys_shown(wire)
             assert before in keys
             assert len(keys) == 2

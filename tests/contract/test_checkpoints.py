@@ -137,6 +137,10 @@ async def test_whoever_trusts_the_first_key_can_follow_to_the_next(open_log: Any
     assert report.findings == []
     lines = await log.export()
     assert export.verify_file(lines, [first]).findings == []
+    assert log.checkpoints.verifier_keys == (log.keys.newest, first)
+    assert any(
+        "give the log's first" in text for text in export.verify_file(lines, [log.keys.newest]).findings
+    )
     # Without the record that introduces it, the new key is nobody's.
     unnamed = [line.replace(INTRODUCE, "audit.whatever") for line in lines]
     assert any(

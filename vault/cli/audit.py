@@ -128,6 +128,8 @@ def checkpoint(
         show(output, found)
     else:
         print(f"{found.note}\nverifier key  {found.verifier_key}")
+        if found.verifier_keys[-1:] not in ([], [found.verifier_key]):
+            print(f"first key     {found.verifier_keys[-1]}")
 
 
 @app.command()

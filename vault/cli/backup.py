@@ -155,7 +155,9 @@ async def _restore_into(
         if not schema.knows(revision):
             raise StartError("restore: the backup is of a newer version than this one")
         if await schema.current_revision(database) not in (None, revision):
-            raise StartError("restore: the database is not empty: its tables are of another version")
+            raise StartError(
+                "restore: the database has tables, of another version than the backup; take one without any"
+            )
         await schema.migrate(database, revision)
         if await count_rows(database):
             raise StartError("restore: the database is not empty; only an empty one is restored into")

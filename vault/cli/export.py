@@ -173,7 +173,7 @@ def _from_vault(profile: Path, token_file: Path | None, out: TextIO) -> None:
         done = vault.audit_page(request).records[0].sequence
         by_size = {checkpoint.size: checkpoint.frontier for checkpoint in checkpoints}
         start = merkle.decode_frontier(by_size[done]) if done else merkle.EMPTY
-        out.write(form.header_line(form.Header(origin, (newest.verifier_key,), start)))
+        out.write(form.header_line(form.Header(origin, tuple(newest.verifier_keys), start)))
         waiting = iter([checkpoint for checkpoint in checkpoints if checkpoint.size > done])
         checkpoint = next(waiting)
         request = audit_pb2.AuditServiceListRequest(page_size=_PAGE)

@@ -84,6 +84,11 @@ class Checkpoints:
         await self._refuse_rollback()
 
     @property
+    def verifier_keys(self) -> tuple[str, ...]:
+        """Those of all keys in the HSM that signed checkpoints, newest first."""
+        return self._keys.verifiers
+
+    @property
     def verifier_key(self) -> str:
         """The verifier key of the signing key in use, in the form of the C2SP signed-note specification."""
         return self._keys.newest

@@ -25,6 +25,8 @@ INTRODUCE = "audit.introduce_key"
 ACCEPT_LOSS = "audit.accept_loss"
 """The action of the record by which people accept that an earlier record's content is lost."""
 
+_UNKNOWN = "no known key made it; to verify by one key, give the log's first, which vouches for the later"
+
 
 @dataclass
 class Report:
@@ -150,9 +152,10 @@ class Verification:
         try:
             verified = notes.verify_signatures(note, [*self._keys, *(key for _, key in self._introduced)])
             head = notes.checkpoint_head(verified.body)
-        except CryptoError:
+        except CryptoError as error:
             if not silent:
-                self.report.find(f"{name}: its signature does not verify")
+                unknown = f": {_UNKNOWN}" if isinstance(error, notes.UnknownSignerError) else ""
+                self.report.find(f"{name}: its signature does not verify{unknown}")
             return
         if not any(key in self._keys for key in verified.signers):
             if not silent:

@@ -120,6 +120,10 @@ def cosignature_line(verifier: str, seconds: int, signature: bytes) -> str:
     return _line(_parse_verifier(verifier), seconds.to_bytes(_TIME_BYTES, "big") + signature)
 
 
+class UnknownSignerError(IntegrityError):
+    """No key that is known signed the note."""
+
+
 class Verified(NamedTuple):
     """A note's text, and those of the known keys that signed it."""
 
@@ -128,7 +132,10 @@ class Verified(NamedTuple):
 
 
 def verify_signatures(note: str, verifiers: Iterable[str]) -> Verified:
-    """The note's text and who signed it, at least one known key. Raises `FormatError`, `IntegrityError`."""
+    """The note's text and who signed it, at least one known key.
+
+    Raises `FormatError`, `UnknownSignerError`, `IntegrityError`.
+    """
     text, found, signatures = note.rpartition("\n\n")
     if not found or not signatures.endswith("\n") or _has_controls(note):
         raise FormatError("not a signed note")
@@ -146,7 +153,7 @@ def verify_signatures(note: str, verifiers: Iterable[str]) -> Verified:
                 _verify(key, raw[_ID_BYTES:], body)
                 signers[verifier] = None
     if not signers:
-        raise IntegrityError("no known key signed the note")
+        raise UnknownSignerError("no known key signed the note")
     return Verified(body, tuple(signers))
 
 

@@ -126,7 +126,9 @@ class AuditService:
         requests.require(caller, _READ, f"{requests.token_of(caller).tenant}/audit")
         checkpoint = await self._checkpoints.latest(caller)
         return pb.AuditServiceGetCheckpointResponse(
-            note=checkpoint.note, verifier_key=self._checkpoints.verifier_key
+            note=checkpoint.note,
+            verifier_key=self._checkpoints.verifier_key,
+            verifier_keys=self._checkpoints.verifier_keys,
         )
 
     async def verify(

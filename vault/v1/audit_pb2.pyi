@@ -105,12 +105,14 @@ class AuditServiceGetCheckpointRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditServiceGetCheckpointResponse(_message.Message):
-    __slots__ = ("note", "verifier_key")
+    __slots__ = ("note", "verifier_key", "verifier_keys")
     NOTE_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_KEY_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_KEYS_FIELD_NUMBER: _ClassVar[int]
     note: str
     verifier_key: str
-    def __init__(self, note: _Optional[str] = ..., verifier_key: _Optional[str] = ...) -> None: ...
+    verifier_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, note: _Optional[str] = ..., verifier_key: _Optional[str] = ..., verifier_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AuditServiceVerifyRequest(_message.Message):
     __slots__ = ()

@@ -220,7 +220,9 @@ class Session:
             # The log knows of it before the provider does.
             intent = _state(content.stored.version, intent=request.intent())
             await self._record(use.action, opened_of(content.stored, ()), intent)
+            # Either may have been renewed meanwhile, and what was before it wiped.
             content = self._use(use.action, name)
+            lender = self._use(use.action, also) if also else None
         material = self._material(content)
         if lender is not None:
             material = dataclasses.replace(material, companion=self._material(lender))

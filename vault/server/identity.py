@@ -45,6 +45,7 @@ _DNS = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 class _Known:
     """A certificate that meets the profile, and what the trust of one moment says of it."""
 
+    digest: bytes
     certificate: Certificate
     parsed: x509.Certificate
     others: tuple[x509.Certificate, ...]
@@ -73,8 +74,11 @@ class Identities:
         known = self._known.get(digest)
         if known is None:
             certificate = parse(pems[0], self._trust_domains)
-            known = _Known(certificate, x509.load_pem_x509_certificate(pems[0]), _others(auth_context))
-            self._remember(digest, known)
+            known = _Known(
+                digest, certificate, x509.load_pem_x509_certificate(pems[0]), _others(auth_context)
+            )
+            self._remember(known)
+        self._known.move_to_end(digest)
         try:
             self._judge(known)
         except VaultError:
@@ -91,6 +95,8 @@ class Identities:
         known = self._by_thumbprint.get(certificate.thumbprint)
         if known is None:
             raise rejected("the client certificate was not seen of late")
+        # It is in use: a session or watch on it must not end because others came.
+        self._known.move_to_end(known.digest)
         self._judge(known)
 
     def _judge(self, known: _Known) -> None:
@@ -103,8 +109,8 @@ class Identities:
         if now >= known.good_until:
             raise rejected("the revocation list of the client certificate's CA, or that CA, is out of date")
 
-    def _remember(self, digest: bytes, known: _Known) -> None:
-        self._known[digest] = known
+    def _remember(self, known: _Known) -> None:
+        self._known[known.digest] = known
         self._by_thumbprint[known.certificate.thumbprint] = known
         if len(self._known) > _CACHED:
             _, oldest = self._known.popitem(last=False)

@@ -93,6 +93,9 @@ class IngestKeys:
         known = self._open.get(key_id)
         if known is None:
             known = await self._unwrap(key_id)
+            now = self._clock.now()
+            # Those whose time is over open nothing any more, and do not stay in memory.
+            self._open = {name: one for name, one in self._open.items() if now < one[0].expire_time}
             self._open[key_id] = known
         if self._clock.now() >= known[0].expire_time:
             self._open.pop(key_id, None)

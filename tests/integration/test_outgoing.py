@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.wire import until
+from tests.integration.wire import Books, Wire, until
 from tests.support.postgres import free_port
 from vault.client import StrongroomError
 from vault.core.uses.webhooks import standard
@@ -163,6 +163,36 @@ def test_a_removed_endpoint_is_told_nothing_more(vault: VaultSite, receiver: Rec
         client.put("acme/removed/y", {"password": "p"}, kind="bank_login")
         until(lambda: len(receiver.taken) >= 2, seconds=40)
     assert [event["type"] for event in receiver.told] == ["credential.put"] * 2
+
+
+def test_what_is_asked_for_twice_is_made_and_recorded_once(fresh_site: VaultSite) -> None:
+    fresh_site.start()
+    with fresh_site.system() as system:
+        system.create_tenant("acme")
+    with (
+        fresh_site.client(scopes=scopes()) as client,
+        Wire(fresh_site.profile("payments"), "acme", scopes()) as wire,
+    ):
+        client.put(SIGNER, {"signing_secret": signing_secret()}, kind="webhook_endpoint")
+        asked = {
+            "url": "https://hooks.example.com/",
+            "events": EVENTS,
+            "credential": SIGNER,
+            "request_id": "once",
+        }
+        made = [wire.call("/vault.v1.WebhookService/CreateEndpoint", **asked).response for _ in range(2)]
+        (kept,) = client.list_webhook_endpoints()
+        assert [answer.endpoint.endpoint_id for answer in made] == [kept.endpoint_id] * 2
+    books = Books(fresh_site)
+    said = [
+        row["after_state"]
+        for row in books.rows(
+            "SELECT after_state FROM audit_records WHERE action_type = 'webhook.create' ORDER BY sequence"
+        )
+    ]
+    books.close()
+    assert [json.loads(state).get("endpoint_id") for state in said] == [kept.endpoint_id, None]
+    assert json.loads(said[1]) == {"repeated": True}
 
 
 def test_no_endpoint_inside_the_network_is_called(fresh_site: VaultSite) -> None:

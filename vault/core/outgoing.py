@@ -139,7 +139,7 @@ class Outgoing:
             record = audit.granted(caller, "webhook.create", f"{tenant}/webhooks", after=_state(new))
             earlier = repeat.earlier(rows)
             if earlier is not None:
-                return Commit((record,), (), dataclasses.replace(new, endpoint_id=earlier))
+                return Commit((audit.repeated(record),), (), dataclasses.replace(new, endpoint_id=earlier))
             writes = (
                 Write("webhook_endpoints", store.endpoint_row(new)),
                 *repeat.remember(new.endpoint_id, now),

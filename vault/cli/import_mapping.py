@@ -91,7 +91,9 @@ def load(file: Path) -> tuple[Rule, ...]:
     """Read a mapping. Raises `MappingError`."""
     try:
         return _Document.model_validate(tomllib.loads(file.read_text())).rule
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise MappingError(f"cannot read the mapping {file}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise MappingError(f"cannot read the mapping {file}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

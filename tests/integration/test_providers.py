@@ -262,6 +262,23 @@ def test_a_grant_is_refreshed_and_the_session_goes_on_with_it(
         assert set(revealed) == {"access_token", "expires_at", "refresh_token", "token_type"}
 
 
+@pytest.mark.parametrize("said", ["soon", "9" * 5000, "-1", 2**40])
+def test_a_grant_is_kept_whatever_the_provider_says_of_its_time(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client, said: int | str
+) -> None:
+    grant, own = put_grant(client, world[1])
+    before, world[1].expires_in = world[1].expires_in, said
+    try:
+        with client.session(grant, own, purpose="test") as session:
+            kept = session.oauth_refresh("oauth-mock", client=own, name=grant)
+    finally:
+        world[1].expires_in = before
+    assert (kept.version, kept.refreshed, kept.HasField("expire_time")) == (2, True, False)
+    with client.reveal(grant, purpose="test")[0] as revealed:
+        assert revealed.text("refresh_token") in world[1].refresh_tokens
+        assert "expires_at" not in revealed
+
+
 def test_many_who_ask_at_once_cause_one_refresh(
     world: tuple[VaultSite, mock_providers.Providers], client: Client
 ) -> None:

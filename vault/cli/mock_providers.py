@@ -82,6 +82,7 @@ class Providers(http.server.ThreadingHTTPServer):
         self.issued: list[str] = []
         self.refreshes = 0
         self.oauth_down = False
+        self.expires_in: int | str = 600
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -237,7 +238,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, {
             "access_token": access,
             "refresh_token": refresh,
-            "expires_in": 600,
+            "expires_in": server.expires_in,
             "token_type": "Bearer",
         }
 

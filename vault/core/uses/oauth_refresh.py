@@ -47,6 +47,7 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LOOK_SECONDS = 0.1
 _LEAST_GRACE = datetime.timedelta(seconds=15)
 _MAX_EXPIRES_IN = 10 * 366 * 86_400
+_MAX_DIGITS = len(str(_MAX_EXPIRES_IN))
 _CAPTURED = ("access_token", "refresh_token", "expires_in", "token_type", "scope")
 
 
@@ -145,7 +146,8 @@ async def _keep(material: Material, answer: Answer, surroundings: Surroundings) 
     expires_at = 0
     values.pop("expires_at", None)
     text = bytes(got["expires_in"].view)
-    if text.isdigit() and int(text) <= _MAX_EXPIRES_IN:
+    # By its length first: whatever a provider says of the time, the grant that it rotated is kept.
+    if len(text) <= _MAX_DIGITS and text.isdigit() and int(text) <= _MAX_EXPIRES_IN:
         expires_at = int(surroundings.now().timestamp()) + int(text)
         values["expires_at"] = memoryview(str(expires_at).encode())
     kept = await surroundings.outside().credentials.keep(

@@ -180,6 +180,7 @@ class Sessions(_Section):
     max_per_worker: int = Field(default=2000, ge=1)
     max_per_tenant: int = Field(default=1000, ge=1)
     max_per_identity: int = Field(default=500, ge=1)
+    max_bytes_per_tenant: int = Field(default=4 * 1024 * 1024, ge=65_536)
     locked_memory_bytes: int = Field(default=6 * 1024 * 1024, ge=1024 * 1024)
 
 

@@ -1,4 +1,4 @@
-"""How many sessions may be open: by worker, by tenant, by identity."""
+"""How many sessions may be open, and how much they may hold: by worker, by tenant, by identity."""
 
 from __future__ import annotations
 
@@ -68,6 +68,25 @@ def test_a_tenant_has_only_so_many_and_leaves_room_for_others(fresh_site: VaultS
         until(lambda: _opens(ledger))
 
 
+def test_a_tenant_holds_only_so_much_memory_and_leaves_room_for_others(fresh_site: VaultSite) -> None:
+    site = limited(fresh_site, max_bytes_per_tenant=100_000)
+    with (
+        site.client() as payments,
+        site.client("globex", "globex") as globex,
+        contextlib.ExitStack() as stack,
+    ):
+        large = "acme/limits/large"
+        payments.put(large, {"a": "x" * 60_000}, kind="generic")
+        first = open_one(stack, payments, large)
+        assert refusal(payments, large) == {"limit": "session_bytes_per_tenant"}
+        open_one(stack, payments)
+        open_one(stack, globex, "globex/limits/one")
+        with payments.reveal(large, purpose="test")[0] as secrets:
+            assert len(secrets["a"]) == 60_000, "what holds nothing is not counted"
+        first.__exit__(None, None, None)
+        until(lambda: _opens(payments, large))
+
+
 def test_a_worker_has_only_so_many(fresh_site: VaultSite) -> None:
     site = limited(fresh_site, max_per_worker=2)
     with (
@@ -80,9 +99,9 @@ def test_a_worker_has_only_so_many(fresh_site: VaultSite) -> None:
         assert refusal(payments) == {"limit": "sessions_per_worker"}
 
 
-def _opens(client: Client) -> bool:
+def _opens(client: Client, name: str = NAME) -> bool:
     try:
-        with client.session(NAME, purpose="test"):
+        with client.session(name, purpose="test"):
             return True
     except StrongroomError:
         return False

@@ -6,7 +6,7 @@ Thousands may be open, and every change in the log asks which of them it concern
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,41 +15,51 @@ if TYPE_CHECKING:
     from vault.model import AuditRecord
 
 
+class _Entry(NamedTuple):
+    """What a session held when it was entered, which it itself forgets when it is wiped."""
+
+    names: tuple[str, ...]
+    locked_bytes: int
+
+
 class OpenSessions:
     """A set of sessions, with indexes."""
 
     def __init__(self) -> None:
-        # By session: the names it was entered under, which it itself forgets when it is wiped.
-        self._names: dict[Session, tuple[str, ...]] = {}
+        self._entries: dict[Session, _Entry] = {}
         self._by_name: defaultdict[str, set[Session]] = defaultdict(set)
         self._by_identity: Counter[str] = Counter()
         self._by_tenant: Counter[str] = Counter()
+        self._bytes_by_tenant: Counter[str] = Counter()
 
     def add(self, session: Session) -> None:
         """Enter a session."""
-        self._names[session] = names = tuple(opened.name for opened in session.opened)
-        for name in names:
+        entry = _Entry(tuple(opened.name for opened in session.opened), session.locked_bytes)
+        self._entries[session] = entry
+        for name in entry.names:
             self._by_name[name].add(session)
         self._by_identity[session.caller.identity] += 1
         self._by_tenant[session.token.tenant] += 1
+        self._bytes_by_tenant[session.token.tenant] += entry.locked_bytes
 
     def discard(self, session: Session) -> None:
         """Strike a session out, if it is there."""
-        names = self._names.pop(session, None)
-        if names is None:
+        entry = self._entries.pop(session, None)
+        if entry is None:
             return
-        for name in names:
+        for name in entry.names:
             self._by_name[name].discard(session)
             if not self._by_name[name]:
                 del self._by_name[name]
-        _take_one(self._by_identity, session.caller.identity)
-        _take_one(self._by_tenant, session.token.tenant)
+        _take(self._by_identity, session.caller.identity, 1)
+        _take(self._by_tenant, session.token.tenant, 1)
+        _take(self._bytes_by_tenant, session.token.tenant, entry.locked_bytes)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(tuple(self._names))
+        return iter(tuple(self._entries))
 
     def of_identity(self, identity: str) -> int:
         """How many an identity has."""
@@ -59,14 +69,18 @@ class OpenSessions:
         """How many a tenant has."""
         return self._by_tenant[tenant]
 
+    def bytes_of_tenant(self, tenant: str) -> int:
+        """How much locked memory those of a tenant hold."""
+        return self._bytes_by_tenant[tenant]
+
     def concerned_by(self, record: AuditRecord) -> tuple[Session, ...]:
         """The sessions that a change may concern: those on its credential, or all if it is of another kind."""
         if record.action.startswith("credential."):
             return tuple(self._by_name.get(record.resource, ()))
-        return tuple(self._names)
+        return tuple(self._entries)
 
 
-def _take_one(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
+def _take(counter: Counter[str], key: str, amount: int) -> None:
+    counter[key] -= amount
     if not counter[key]:
         del counter[key]

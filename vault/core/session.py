@@ -73,6 +73,8 @@ class SessionSettings:
     max_per_worker: int
     max_per_tenant: int
     max_per_identity: int
+    max_bytes_per_tenant: int
+    """How much locked memory the sessions of a tenant may hold."""
 
 
 class Opened(NamedTuple):
@@ -181,6 +183,11 @@ class Session:
     def opened(self) -> tuple[Opened, ...]:
         """What the session holds."""
         return tuple(opened_of(content.stored) for content in self._contents.values())
+
+    @property
+    def locked_bytes(self) -> int:
+        """How much locked memory the session holds."""
+        return len(self._key) + sum(len(content.buffer) for content in self._contents.values())
 
     def end(self, reason: CloseReason, name: str = "") -> None:
         """Let no further operation begin or answer. The first reason stands; `name`: of the credential that is gone."""

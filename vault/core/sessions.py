@@ -210,7 +210,7 @@ class Sessions:
                 suite, recipient_key, contexts.session_key_info(session.session_id), session.key_view
             )
             # Listed before its record is written, so that a revocation in between ends it.
-            self._check_limits(caller)
+            self._check_limits(caller, session.locked_bytes)
             self._open.add(session)
             self._look_after(session)
             self._end_if_revoked(session)
@@ -336,16 +336,23 @@ class Sessions:
             revoked = error.reason is Reason.TOKEN_REVOKED
             session.end(CloseReason.TOKEN_REVOKED if revoked else CloseReason.REVOCATIONS_UNKNOWN)
 
-    def _check_limits(self, caller: Caller) -> None:
+    def _check_limits(self, caller: Caller, more_bytes: int = 0) -> None:
         if self._stopping:
             raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
         if len(self._open) >= self._settings.max_per_worker:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions on this worker", limit="sessions_per_worker"
             )
-        if self._open.of_tenant(requests.token_of(caller).tenant) >= self._settings.max_per_tenant:
+        tenant = requests.token_of(caller).tenant
+        if self._open.of_tenant(tenant) >= self._settings.max_per_tenant:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions of this tenant", limit="sessions_per_tenant"
+            )
+        if self._open.bytes_of_tenant(tenant) + more_bytes > self._settings.max_bytes_per_tenant:
+            raise VaultError(
+                Reason.LIMIT_REACHED,
+                "the sessions of this tenant hold too much memory",
+                limit="session_bytes_per_tenant",
             )
         if self._open.of_identity(caller.identity) >= self._settings.max_per_identity:
             raise VaultError(

@@ -201,6 +201,7 @@ class App:
                 max_per_worker=config.sessions.max_per_worker,
                 max_per_tenant=config.sessions.max_per_tenant,
                 max_per_identity=config.sessions.max_per_identity,
+                max_bytes_per_tenant=config.sessions.max_bytes_per_tenant,
             ),
             self._credentials,
             envelopes,

@@ -152,7 +152,9 @@ def test_a_job_is_throttled_paused_resumed_and_cancelled(operator: Client, verif
     assert (rest.state, rest.done) == (pb.JOB_STATE_SUCCEEDED, ended.total - ended.done)
 
 
-def test_a_watch_of_a_job_that_stands_still_ends_with_its_token(seeded: VaultSite, operator: Client) -> None:
+def test_watches_of_a_job_that_stands_still_are_few_and_end_with_their_token(
+    seeded: VaultSite, operator: Client
+) -> None:
     operator.rotate_key("acme")
     job = operator.start_job("acme", "rewrap", max_per_second=10)
     operator.update_job("acme", job.job_id, command="pause")
@@ -162,6 +164,12 @@ def test_a_watch_of_a_job_that_stands_still_ends_with_its_token(seeded: VaultSit
         asked = pb.JobServiceWatchRequest(tenant="acme", job_id=job.job_id).SerializeToString()
         call = watch(asked, metadata=[("authorization", f"Bearer {issued.token}")], timeout=20)
         next(call)
+        others = [watch(asked, metadata=[("authorization", f"Bearer {issued.token}")]) for _ in range(15)]
+        for other in others:
+            next(other)
+        with pytest.raises(grpc.RpcError) as one_too_many:
+            next(watch(asked, metadata=[("authorization", f"Bearer {issued.token}")]))
+        assert failure(one_too_many.value, "").metadata == {"limit": "watches_per_identity"}
         operator.revoke_token(issued.token_id)
         began = time.monotonic()
         with pytest.raises(grpc.RpcError) as ended:

@@ -36,8 +36,6 @@ CHANGES = (
 )
 """The actions of the log that are changes of a credential."""
 
-MAX_PER_WORKER = 1000
-MAX_PER_IDENTITY = 16
 _READ = "credential.read"
 _PAGE = 500
 _TICK_SECONDS = 0.5
@@ -90,7 +88,6 @@ class Watches:
         if not readable:
             raise VaultError(Reason.SCOPE_DENIED, "the token has no scope to read", action=_READ)
         prefix = requests.prefix(token.tenant, prefix)
-        self._check_limits(token)
         await self._log.record(audit.granted(caller, "credential.watch", prefix))
         wake = asyncio.Event()
         self._open[wake] = token
@@ -155,16 +152,6 @@ class Watches:
         if self._clock.now() >= token.expire_time:
             raise VaultError(Reason.TOKEN_EXPIRED, "the token has expired")
         self._follower.refuse_revoked(token, caller.identity)
-
-    def _check_limits(self, token: Token) -> None:
-        if len(self._open) >= MAX_PER_WORKER:
-            raise VaultError(
-                Reason.LIMIT_REACHED, "too many watches on this worker", limit="watches_per_worker"
-            )
-        if sum(other.identity == token.identity for other in self._open.values()) >= MAX_PER_IDENTITY:
-            raise VaultError(
-                Reason.LIMIT_REACHED, "too many watches of this identity", limit="watches_per_identity"
-            )
 
 
 def _change(record: AuditRecord) -> Change | None:

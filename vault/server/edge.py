@@ -19,6 +19,7 @@ import re
 import secrets
 import time
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote
 
@@ -38,7 +39,7 @@ from vault.server.redaction import may_record
 from vault.store.reach import NOBODY, declare, of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -60,6 +61,8 @@ _DEVICE_ID = re.compile(r"[ -~]{1,128}")
 _TENANT_OR_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}|[A-Za-z0-9_-]{22}")
 _BEARER = "bearer "
 _LOOK_SECONDS = 0.5
+MAX_WATCHES = 1000
+MAX_WATCHES_PER_IDENTITY = 16
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -92,6 +95,7 @@ class Edge:
         self._max_calls = max_calls
         self._load = load
         self._metrics = metrics
+        self._watches: Counter[str] = Counter()
         self._stopping = False
 
     def stop(self) -> None:
@@ -168,13 +172,14 @@ class Edge:
             with self._visit(rule, lasts=True) as visit:
                 try:
                     caller = await self._admit(rule, context, visit)
-                    async with (
-                        self._while_good(caller),
-                        contextlib.aclosing(implementation(well_formed(request), caller)) as answers,
-                    ):
-                        async for answer in answers:
-                            self._recheck(caller)
-                            await context.write(answer)
+                    with self._watch(caller.identity):
+                        async with (
+                            self._while_good(caller),
+                            contextlib.aclosing(implementation(well_formed(request), caller)) as answers,
+                        ):
+                            async for answer in answers:
+                                self._recheck(caller)
+                                await context.write(answer)
                 except Exception as error:  # noqa: BLE001
                     failure = await self._refuse(rule, visit, error, _resource(rule, request))
                 else:
@@ -242,6 +247,25 @@ class Edge:
             caller = Caller(certificate, visit.origin, token, person.pseudonym, observed)
         visit.caller = caller
         return caller
+
+    @contextlib.contextmanager
+    def _watch(self, identity: str) -> Iterator[None]:
+        """Count a watch for as long as a block lasts. Raises `LIMIT_REACHED`."""
+        if self._watches.total() >= MAX_WATCHES:
+            raise VaultError(
+                Reason.LIMIT_REACHED, "too many watches on this worker", limit="watches_per_worker"
+            )
+        if self._watches[identity] >= MAX_WATCHES_PER_IDENTITY:
+            raise VaultError(
+                Reason.LIMIT_REACHED, "too many watches of this identity", limit="watches_per_identity"
+            )
+        self._watches[identity] += 1
+        try:
+            yield
+        finally:
+            self._watches[identity] -= 1
+            if not self._watches[identity]:
+                del self._watches[identity]
 
     @contextlib.asynccontextmanager
     async def _while_good(self, caller: Caller) -> AsyncGenerator[None]:

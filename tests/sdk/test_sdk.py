@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import secrets
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,6 +186,19 @@ def test_a_failed_operation_leaves_the_session_open(site: VaultSite) -> None:
                 session.reveal("nothing")
             assert caught.value.reason == "UNKNOWN_FIELD"
             assert session.reveal("api_key").text("api_key") == "k"
+
+
+def test_nothing_keeps_a_call_that_is_over(site: VaultSite) -> None:
+    # gRPC's call that is collected at the interpreter's end can hang the program for ever.
+    name = unique()
+    with site.client() as client:
+        client.put(name, {"a": "b"}, kind="generic")
+        with client.session(name, purpose="test") as session:
+            ended = weakref.ref(session._call)
+        assert ended() is None
+        with pytest.raises(StrongroomError) as refused, client.session(f"{name}-not", purpose="test"):
+            pass
+        assert refused.value.__context__ is None, "the error of a stream is the call"
 
 
 def test_a_hundred_credentials_are_revealed_in_one_call_or_none_is(site: VaultSite) -> None:

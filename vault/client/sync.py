@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
@@ -731,6 +731,7 @@ class Session:
         self._client = client
         self._state = state
         self._outbox: queue.SimpleQueue[session_pb2.SessionServiceOpenRequest | None] = queue.SimpleQueue()
+        self._call: Any = None
 
     @property
     def session_id(self) -> str:
@@ -761,7 +762,7 @@ class Session:
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
             response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
         )
-        self._stream = invoke(iter(self._outbox.get, None), metadata=calls.metadata(access.profile, token))
+        self._call = invoke(iter(self._outbox.get, None), metadata=calls.metadata(access.profile, token))
         try:
             self._ask(self._state.start())
         except BaseException:
@@ -968,16 +969,19 @@ class Session:
             raise SessionClosedError(self._state.closed)
         self._outbox.put(message)
         try:
-            for answer in self._stream:
+            answer: session_pb2.SessionServiceOpenResponse
+            for answer in self._call or ():
                 if self._state.take(answer, message.operation_id):
-                    return answer  # type: ignore[no-any-return]
+                    return answer
+            failure = StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
         except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        raise StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
+            # It is the call itself, and must not be kept by what is raised: see `_leave`.
+            failure = from_rpc(error)
+        raise failure
 
     def _drain(self) -> None:
         try:
-            for answer in self._stream:
+            for answer in self._call or ():
                 self._state.take(answer, 0)
         except (grpc.RpcError, SessionClosedError):
             pass
@@ -985,4 +989,8 @@ class Session:
     def _leave(self) -> None:
         self._state.wipe()
         self._outbox.put(None)
-        self._stream.cancel()  # type: ignore[no-untyped-call]
+        # gRPC takes the call's lock once more when the call is collected. Were that at the interpreter's end, it could
+        # wait for ever: for a thread of gRPC's that the end took away with the lock in its hand.
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()

@@ -289,8 +289,8 @@ class Edge:
                 finally:
                     looking.cancel()
         except TimeoutError:
-            for error in wrong:
-                raise error from None
+            if wrong:
+                raise wrong[0] from None
             raise
 
     def _recheck(self, caller: Caller) -> None:

@@ -15,15 +15,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.integration.wire import Wire, until
+from tests.integration.wire import Wire, failure, until
 from tests.support.postgres import free_port
 from tests.support.vault import VaultSite
 from vault.client.sealing import Recipient
+from vault.v1 import credential_pb2
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
@@ -431,6 +433,21 @@ def test_told_to_stop_it_finishes_what_it_took_on_and_takes_on_nothing_new(runni
         query = "SELECT resource FROM audit_records WHERE action_type = 'token.issue' AND outcome = 'granted'"
         recorded = {row[0] for row in database.execute(query)}
     assert set(done) <= recorded, "every token that was handed out has its record"
+
+
+def test_told_to_stop_it_ends_its_watches_and_says_why(running: VaultSite) -> None:
+    with Wire(running.profile("payments"), scopes=("credential.read:acme/**",)) as wire:
+        watch = wire.channel.unary_stream(
+            "/vault.v1.CredentialService/Watch",
+            response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
+        )(b"", metadata=[("authorization", f"Bearer {wire.token}")], timeout=20)
+        next(watch)
+        assert running.stop() == 0
+        with pytest.raises(grpc.RpcError) as ended:
+            for _ in watch:
+                pass
+    # What lasts until the server's patience is over, gRPC ends without a reason.
+    assert failure(ended.value, "").reason == "SHUTTING_DOWN"
 
 
 def test_a_vault_whose_last_worker_can_never_start_again_ends_and_says_why(running: VaultSite) -> None:

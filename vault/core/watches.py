@@ -7,6 +7,7 @@ caller needs to miss nothing across a lost connection, whichever worker or repli
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,7 +39,6 @@ CHANGES = (
 
 _READ = "credential.read"
 _PAGE = 500
-_TICK_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 15.0
 
 
@@ -65,23 +65,15 @@ class Watches:
     def __init__(self, database: Database, log: AuditLog, follower: Follower, clock: Clock) -> None:
         self._database = database
         self._log = log
-        self._follower = follower
         self._clock = clock
         self._open: dict[asyncio.Event, Token] = {}
-        self._stopping = False
         follower.listen(self._notice)
-
-    def stop(self) -> None:
-        """End every watch."""
-        self._stopping = True
-        for wake in self._open:
-            wake.set()
 
     async def watch(self, caller: Caller, prefix: str, position: int | None) -> AsyncGenerator[Seen]:
         """Changes of the credentials under a prefix that the token may read, from `position` or from now on.
 
-        The first thing it gives is a sign of life. Ends with `TOKEN_EXPIRED`, `TOKEN_REVOKED`, `SHUTTING_DOWN` or
-        what keeps it from seeing. For the errors at the beginning see `CredentialService.Watch`.
+        The first thing it gives is a sign of life. It goes on until it is closed, as the edge does when its caller is
+        no longer let in, or until it cannot see. For the errors at the beginning see `CredentialService.Watch`.
         """
         token = requests.token_of(caller)
         readable = [scope for scope in token.scopes if scope.action == _READ]
@@ -92,20 +84,18 @@ class Watches:
         wake = asyncio.Event()
         self._open[wake] = token
         try:
-            async for seen in self._follow(caller, readable, prefix, position, wake):
+            async for seen in self._follow(token.tenant, readable, prefix, position, wake):
                 yield seen
         finally:
             del self._open[wake]
 
     async def _follow(
-        self, caller: Caller, readable: list[Scope], prefix: str, position: int | None, wake: asyncio.Event
+        self, tenant: str, readable: list[Scope], prefix: str, position: int | None, wake: asyncio.Event
     ) -> AsyncGenerator[Seen]:
-        token = requests.token_of(caller)
         told = float("-inf")
         while True:
-            self._check_alive(caller)
             wake.clear()
-            records, position = await self._read(token.tenant, position)
+            records, position = await self._read(tenant, position)
             for record in records:
                 change = _change(record)
                 if change and _is_under(change.name, prefix) and _may_read(readable, change.name):
@@ -115,18 +105,9 @@ class Watches:
                 yield Seen(None, position)
                 told = self._clock.monotonic()
             if len(records) < _PAGE:
-                await self._wait(caller, wake)
-
-    async def _wait(self, caller: Caller, wake: asyncio.Event) -> None:
-        """Wait for a change of the tenant; look after the token meanwhile."""
-        deadline = self._clock.monotonic() + _HEARTBEAT_SECONDS
-        while not wake.is_set() and self._clock.monotonic() < deadline:
-            self._check_alive(caller)
-            try:
-                async with asyncio.timeout(_TICK_SECONDS):
-                    await wake.wait()
-            except TimeoutError:
-                continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                        await wake.wait()
 
     async def _read(self, tenant: str, position: int | None) -> tuple[list[AuditRecord], int]:
         """A page of the tenant's changes, and the position behind it."""
@@ -144,14 +125,6 @@ class Watches:
             for wake, token in self._open.items():
                 if token.tenant == record.tenant:
                     wake.set()
-
-    def _check_alive(self, caller: Caller) -> None:
-        token = requests.token_of(caller)
-        if self._stopping:
-            raise VaultError(Reason.SHUTTING_DOWN, "the server is stopping")
-        if self._clock.now() >= token.expire_time:
-            raise VaultError(Reason.TOKEN_EXPIRED, "the token has expired")
-        self._follower.refuse_revoked(token, caller.identity)
 
 
 def _change(record: AuditRecord) -> Change | None:

@@ -376,7 +376,6 @@ class App:
         self._health.stop()
         self._edge.stop()
         self._sessions.stop()
-        self._watches.stop()
         await self._server.stop(self._config.server.drain_seconds)
         await self._outside.drain()
         for task in self._background:

@@ -3,15 +3,16 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 TEST_PROCESSES ?= 2
+COMPILE := $(PY) -m uv pip compile pyproject.toml --generate-hashes --no-header --no-annotate --quiet --upgrade
 PROTOS := $(sort $(wildcard protos/vault/v1/*.proto))
 
-.PHONY: help run dev test soak lint prove-memory bench generate check-generated lock clean
+.PHONY: help run dev test soak lint prove-memory bench generate check-generated wheel lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-$(VENV)/.ready: requirements.lock pyproject.toml deploy/setup.sh
+$(VENV)/.ready: requirements-dev.lock pyproject.toml deploy/setup.sh
 	deploy/setup.sh python
 
 run: $(VENV)/.ready ## Set everything up and show the main job at work.
@@ -56,9 +57,13 @@ bench: $(VENV)/.ready ## Measure, as ratios within one run; writes bench/results
 	$(PY) -m bench.audit
 	$(PY) -m bench.hsm
 
-lock: ## Choose the newest dependencies that fit and write requirements.lock.
+wheel: $(VENV)/.ready ## Make dist/strongroom-VERSION.whl, to be installed where there is no checkout.
+	$(PY) -m hatchling build --target wheel --directory dist
+
+lock: ## Choose the newest dependencies that fit; write requirements.lock (the vault) and requirements-dev.lock (tools too).
 	$(PY) -m pip install --quiet uv
-	$(PY) -m uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --quiet --upgrade -o requirements.lock
+	$(COMPILE) --extra vault -o requirements.lock
+	$(COMPILE) --all-extras --constraints requirements.lock -o requirements-dev.lock
 
 clean: ## Remove what was set up here.
-	rm -rf $(VENV) .strongroom .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist .strongroom .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what `make` needs. Idempotent; says plainly what is missing and how to get it.
-#   setup.sh python          the virtual environment, from requirements.lock
+#   setup.sh python          the virtual environment for development, from requirements-dev.lock
 #   setup.sh system run      the system packages that a development vault needs
 #   setup.sh system test     those, and what the tests need
 set -euo pipefail
@@ -44,7 +44,7 @@ setup_python() {
   fi
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   say "installing locked dependencies into .venv"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
   touch .venv/.ready
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import io
 import json
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,6 +20,8 @@ import pytest
 
 from tests.support.vault import VaultSite
 from vault.cli.main import main
+from vault.cli.server import migrate_database
+from vault.store import backup as store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +83,14 @@ def moved(site: VaultSite, url: str) -> VaultSite:
     )
     other.write_config()
     return other
+
+
+def tables_of(url: str, postgres: Postgres) -> list[str]:
+    if url.startswith("sqlite:///"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    listing = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    return postgres.sql(url.rpartition("/")[2], listing).split()
 
 
 def verifier_key(site: VaultSite) -> str:
@@ -149,7 +161,7 @@ def test_a_vault_is_restored_from_a_backup_made_while_it_was_written_to(
 
 
 def test_a_backup_that_was_altered_anywhere_is_refused_without_the_hsm_and_with_it(
-    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str]
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str], postgres: Postgres
 ) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -209,13 +221,75 @@ def test_a_backup_that_was_altered_anywhere_is_refused_without_the_hsm_and_with_
         with pytest.raises(CryptoError), file.open("rb") as opened:
             check(opened, [key])
             pytest.fail(what)
-    # The HSM is no way around it: nothing of it is restored.
-    file.write_bytes(altered["chunks swapped"])
-    target = moved(site, new_url("sqlite", tmp_path))
-    code, refused = strongroom("restore", str(file), "--config", str(target.config_file))
-    assert (code, refused["valid"]) == (5, False)
+    # The HSM is no way around it: nothing of it is restored, not even a table, also if all but the manifest is right.
+    manifest = content.index(b"strongroom/backup/v1")
+    other_manifest = other.index(b"strongroom/backup/v1")
+    last_of_signature = content.rindex(b"\n") - 10
+    of_the_manifest = {
+        "another backup's manifest": content[: manifest - 4] + other[other_manifest - 4 :],
+        "a manifest that counts otherwise": content.replace(b'"credentials":20', b'"credentials":19'),
+        "a signature altered": content[:last_of_signature]
+        + (b"A" if content[last_of_signature : last_of_signature + 1] != b"A" else b"B")
+        + content[last_of_signature + 1 :],
+        "something behind it": altered["something behind it"],
+    }
+    empty = new_url("sqlite", tmp_path), new_url("postgresql", tmp_path)
+    for url, what, bad in (
+        (empty[0], "chunks swapped", altered["chunks swapped"]),
+        *((url, *of_the_manifest.popitem()) for url in (*empty, *empty)),
+    ):
+        assert bad != content, what
+        file.write_bytes(bad)
+        target = moved(site, url)
+        code, refused = strongroom("restore", str(file), "--config", str(target.config_file))
+        assert (code, refused["valid"]) == (5, False), what
+        assert tables_of(url, postgres) == [], what
+    # A newer backup that lends keys is held to the same, before anything is restored.
+    code, refused = strongroom(
+        "restore", str(files[0]), "--subjects-from", str(file), "--config", str(target.config_file)
+    )
+    assert (code, refused["valid"], tables_of(url, postgres)) == (5, False, [])
+    # So is a backup that is by another key than the one that is asked for.
+    foreign = tmp_path / "foreign.vkey"
+    foreign.write_text(notes.verifier_key("strongroom/audit", spki))
+    code, refused = strongroom(
+        "restore", str(files[0]), "--key", str(foreign), "--config", str(target.config_file)
+    )
+    assert (code, refused["valid"], tables_of(url, postgres)) == (5, False, [])
     code, after = strongroom("restore", str(files[0]), "--config", str(target.config_file))
     assert code == 0, after
+
+
+def test_a_backup_of_an_older_version_is_brought_up_to_date_and_a_foreign_table_is_in_the_way(
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str], postgres: Postgres
+) -> None:
+    site = made(softhsm, tmp_path / "vault", new_url("sqlite", tmp_path))
+    site.stop()
+    file = tmp_path / "older.backup"
+    newest = store.tables
+
+    async def without_the_newest_column(connection: Any) -> Any:
+        async for table in newest(connection):
+            yield table._replace(columns=[name for name in table.columns if name != "document"])
+
+    with (
+        unittest.mock.patch("vault.core.backup.wanted_revision", return_value="0026"),
+        unittest.mock.patch("vault.store.backup.tables", without_the_newest_column),
+    ):
+        code, written = strongroom("backup", str(file), "--config", str(site.config_file))
+        assert (code, written.get("schema")) == (0, "0026"), written
+    url = new_url("postgresql", tmp_path)
+    target = moved(site, url)
+    asyncio.run(migrate_database(target.config_file))
+    code, refused = strongroom("restore", str(file), "--config", str(target.config_file))
+    assert code == 78
+    assert "of another version" in refused["error"]
+
+    target = moved(site, new_url("postgresql", tmp_path))
+    code, restored = strongroom("restore", str(file), "--all", "--config", str(target.config_file))
+    assert (code, restored.get("findings")) == (0, []), restored
+    target.start()
+    target.stop()
 
 
 def test_killed_in_the_middle_a_backup_is_seen_to_be_none_and_a_restore_leaves_nothing(

@@ -15,7 +15,6 @@ import typer
 from vault.cli.output import Format, Output, show_dict
 from vault.cli.server import ConfigFile
 from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
-from vault.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,57 +137,40 @@ async def _restore(
 async def _restore_into(
     config: Config, file: IO[bytes], keys: list[str], newer: Path | None, *, everything: bool, keep: bool
 ) -> dict[str, Any]:
-    from vault.core import backup as core  # noqa: PLC0415
     from vault.core.batch import Load  # noqa: PLC0415
-    from vault.core.checkpoint_keys import verifier_keys  # noqa: PLC0415
     from vault.core.envelopes import Envelopes  # noqa: PLC0415
-    from vault.core.restore import SAMPLE, judge  # noqa: PLC0415
+    from vault.core.restore import SAMPLE, judge, load, load_subjects, read_subjects  # noqa: PLC0415
     from vault.core.subjects import Subjects  # noqa: PLC0415
     from vault.metrics import Metrics  # noqa: PLC0415
     from vault.server.foundation import foundation, open_hsm, open_owned_database, server_role  # noqa: PLC0415
-    from vault.store import schema  # noqa: PLC0415
-    from vault.store.backup import count_rows  # noqa: PLC0415
 
-    database = open_owned_database(config)
-
-    async def prepare(revision: str) -> None:
-        if not schema.knows(revision):
-            raise StartError("restore: the backup is of a newer version than this one")
-        if await schema.current_revision(database) not in (None, revision):
-            raise StartError(
-                "restore: the database has tables, of another version than the backup; take one without any"
-            )
-        await schema.migrate(database, revision)
-        if await count_rows(database):
-            raise StartError("restore: the database is not empty; only an empty one is restored into")
-
-    try:
-        hsm = await asyncio.to_thread(open_hsm, config, Load(), Metrics())
+    origin = config.audit.origin
+    with tempfile.TemporaryFile() as spool:
+        database = open_owned_database(config)
         try:
-            loaded = await core.load(database, hsm, file, prepare)
+            hsm = await asyncio.to_thread(open_hsm, config, Load(), Metrics())
+            try:
+                if newer is not None:
+                    with newer.open("rb") as stream:
+                        await read_subjects(hsm, stream, origin, keys, spool)
+                manifest = await load(database, hsm, file, origin, keys, server_role(config))
+            finally:
+                await asyncio.to_thread(hsm.close)
         finally:
-            await asyncio.to_thread(hsm.close)
-        await schema.migrate(database, server_role=server_role(config))
-    finally:
-        await database.close()
-    async with foundation(config) as base:
-        origin = config.audit.origin
-        trusted = keys or await verifier_keys(origin, base.keyring, base.hsm)
-        manifest = core.vouched(loaded, trusted)
-        if newer is not None:
-            with newer.open("rb") as stream:
-                await core.load_subjects(base.hsm, base.log, stream)
-        judgement = await judge(
-            base.database,
-            base.hsm,
-            base.keyring,
-            Envelopes(base.hsm, base.keyring, Subjects(base.database, base.hsm, base.log, base.keyring)),
-            origin,
-            base.clock.now(),
-            most=None if everything else SAMPLE,
-        )
-        if keep:
-            await base.log.record(_record("backup.restore", manifest))
+            await database.close()
+        async with foundation(config) as base:
+            await load_subjects(base.log, spool)
+            judgement = await judge(
+                base.database,
+                base.hsm,
+                base.keyring,
+                Envelopes(base.hsm, base.keyring, Subjects(base.database, base.hsm, base.log, base.keyring)),
+                origin,
+                base.clock.now(),
+                most=None if everything else SAMPLE,
+            )
+            if keep:
+                await base.log.record(_record("backup.restore", manifest))
     return {
         "valid": judgement.good,
         "verified": "content" if not keep else "content, and restored",

@@ -9,6 +9,7 @@ the HSM's keys do not protect, and what they no longer open, no backup opens.
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import json
@@ -19,26 +20,27 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from hsm import KeyRef
 from vault.clock import UTC, micros
 from vault.core import statements
+from vault.core.checkpoint_keys import public_verifier
 from vault.core.hsm import Unwrapping, Wrapping
 from vault.crypto import notes, suites
 from vault.crypto.chunks import CHUNK_BYTES, Chunks
 from vault.crypto.encoding import encode
 from vault.crypto.envelope import new_dek
 from vault.crypto.errors import FormatError, IntegrityError
-from vault.model import SYSTEM_TENANT, AuditDraft, Key, KeyPurpose, KeyState, Origin, Outcome, SubjectState
+from vault.model import SYSTEM_TENANT, Key, KeyPurpose, KeyState
 from vault.store import audit, backup
-from vault.store.ledger import Commit, Unit, read_head
-from vault.store.rows import COLUMNS, Write, canonical_json
+from vault.store.keys import key_from
+from vault.store.ledger import read_head
+from vault.store.rows import COLUMNS, canonical_json
 from vault.store.schema import wanted_revision
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from vault.core.audit import AuditLog
     from vault.core.hsm import Hsm
     from vault.core.keys import Keyring
     from vault.store.engine import Database
-    from vault.store.ledger import Rows
+    from vault.store.rows import Row
 
 MAGIC = b"strongroom-backup\n"
 FORMAT = 1
@@ -63,14 +65,6 @@ class Manifest:
     checkpoint: str
 
 
-class Loaded(NamedTuple):
-    """What was put into a database: the manifest's note, not yet verified, and what it must agree with."""
-
-    note: str
-    digest: str
-    rows: dict[str, int]
-
-
 @dataclass(frozen=True)
 class Header:
     """How a backup is encrypted: the suite, and the data key with the HSM key that wraps it."""
@@ -85,6 +79,19 @@ class Header:
     def bound(self) -> bytes:
         """What every chunk is bound to."""
         return hashlib.sha256(self.encoded).digest()
+
+
+class Page(NamedTuple):
+    """Some rows of a table, each with its values in the order of the columns."""
+
+    table: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+    def whole_rows(self) -> Iterator[Row]:
+        """The rows by column, with None for columns that came after the backup."""
+        for values in self.rows:
+            yield dict.fromkeys(COLUMNS[self.table]) | dict(zip(self.columns, values, strict=True))
 
 
 class _Digesting:
@@ -180,84 +187,56 @@ def check(file: IO[bytes], keys: Iterable[str]) -> Manifest:
     return _read_manifest(source, source.digest(), keys)
 
 
-async def load(
-    database: Database, hsm: Hsm, file: IO[bytes], prepare: Callable[[str], Awaitable[None]]
-) -> Loaded:
-    """Decrypt a backup and put it into an empty database, all or nothing, in one transaction.
+class Contents:
+    """What lies in a backup, read once from its beginning to its end: the rows, then what its manifest vouches for.
 
-    `prepare` is awaited with the schema's revision, and makes the empty tables.
-    Raises `FormatError`, `IntegrityError`, `HSM_UNAVAILABLE`, `STORED_DATA_DAMAGED`.
+    The rows are those that somebody with the HSM's key wrote; that they are all, and whose, is known with the manifest.
     """
-    source = _Digesting(file)
-    header = _read_header(source)
-    await prepare(header.schema)
-    suite = suites.suite(header.suite)
-    unwrapping = Unwrapping(header.key, header.wrapped_key, _aad(header.suite, header.key))
-    with await hsm.unwrap(unwrapping) as data_key:
-        chunks = Chunks(suite, data_key, header.bound)
-    try:
-        async with database.write() as connection:
-            counts: Counter[str] = Counter()
-            async for name, columns, rows in _tables(_opened(source, chunks)):
-                await backup.insert_rows(connection, database, name, columns, rows)
-                counts[name] += len(rows)
-            digest = source.digest()
-            note = _read_note(source)
-    finally:
-        chunks.close()
-    return Loaded(note, digest, dict(counts))
+
+    def __init__(self, source: _Digesting, header: Header, chunks: Chunks, hsm: Hsm) -> None:
+        self.schema = header.schema
+        self._source = source
+        self._chunks = chunks
+        self._hsm = hsm
+        self._counts: Counter[str] = Counter()
+        self._checkpoint_keys: list[Key] = []
+
+    async def pages(self) -> AsyncIterator[Page]:
+        """The rows in pages, each with its table and columns; at least one page a table.
+
+        Raises `FormatError`, `IntegrityError`.
+        """
+        async for page in _pages(_lines(self._source, self._chunks)):
+            self._counts[page.table] += len(page.rows)
+            if page.table == "keys":
+                self._checkpoint_keys += [key_from(row) for row in page.whole_rows() if _signs(row)]
+            yield page
+
+    async def manifest(self, origin: str, keys: Sequence[str]) -> Manifest:
+        """What vouches for the pages, all of which must have been read.
+
+        It must be signed by one of these keys; if none is given, by one that the HSM has and the rows say signed
+        checkpoints. Raises `FormatError`, `IntegrityError`, `HSM_UNAVAILABLE`.
+        """
+        digest = self._source.digest()
+        note = _read_note(self._source)
+        trusted = keys or [await public_verifier(origin, self._hsm, key) for key in self._checkpoint_keys]
+        manifest = _vouched(note, digest, trusted)
+        if {name: count for name, count in manifest.rows.items() if count} != +self._counts:
+            raise IntegrityError("the manifest counts other rows than the backup holds")
+        return manifest
 
 
-async def load_subjects(hsm: Hsm, log: AuditLog, file: IO[bytes]) -> None:
-    """From a newer backup, put into a restored database what became of data subjects and their keys since.
-
-    An erasure leaves older backups without the keys of those who stayed; a backup from after it has them. Whom it
-    knows as erased is erased here too. Raises as `load`.
-    """
+@contextlib.asynccontextmanager
+async def opened(hsm: Hsm, file: IO[bytes]) -> AsyncIterator[Contents]:
+    """A backup, opened with the HSM. Raises `FormatError`, `HSM_UNAVAILABLE`, `STORED_DATA_DAMAGED`."""
     source = _Digesting(file)
     header = _read_header(source)
     unwrapping = Unwrapping(header.key, header.wrapped_key, _aad(header.suite, header.key))
     with await hsm.unwrap(unwrapping) as data_key:
         chunks = Chunks(suites.suite(header.suite), data_key, header.bound)
-    try:
-        async for name, columns, rows in _tables(_opened(source, chunks)):
-            for values in rows:
-                row = dict.fromkeys(COLUMNS[name]) | dict(zip(columns, values, strict=True))
-                if name in ("subjects", "people", "erasures") or (
-                    name == "keys" and row["purpose"] == KeyPurpose.SUBJECT
-                ):
-                    await log.commit(_newer(Write(name, row)))
-    finally:
-        chunks.close()
-
-
-def _newer(write: Write) -> Unit:
-    key = write.row_key
-
-    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
-        found = rows.get(key.table, *key.key)
-        resource = f"{write.row['tenant']}/{key.table}"
-        record = AuditDraft(
-            SYSTEM_TENANT, "strongroom restore", "backup.restore_newer", resource, Outcome.GRANTED, Origin()
-        )
-        # A subject or person that came after the older backup has nothing in it.
-        if found == write.row or (found is None and key.table in ("subjects", "people")):
-            return Commit((record,))
-        if key.table == "subjects" and found is not None and found["create_time"] != write.row["create_time"]:
-            # Erased and come back since, with another key: what the older backup holds is what was erased.
-            gone = {**found, "state": SubjectState.ERASED.value, "wrapped_key": b""}
-            return Commit((record,), (Write(key.table, gone),))
-        return Commit((record,), (write,))
-
-    return Unit((key,), decide)
-
-
-def vouched(loaded: Loaded, keys: Iterable[str]) -> Manifest:
-    """The manifest of what was loaded, if one of these keys signed it. Raises `FormatError`, `IntegrityError`."""
-    manifest = _vouched(loaded.note, loaded.digest, keys)
-    if {name: count for name, count in manifest.rows.items() if count} != +Counter(loaded.rows):
-        raise IntegrityError("the manifest counts other rows than the backup holds")
-    return manifest
+    with contextlib.closing(chunks):
+        yield Contents(source, header, chunks, hsm)
 
 
 async def _text(tables: AsyncIterator[backup.TableRows], counts: Counter[str]) -> AsyncIterator[bytes]:
@@ -266,7 +245,7 @@ async def _text(tables: AsyncIterator[backup.TableRows], counts: Counter[str]) -
         yield _line({"table": name, "columns": columns})
         async for rows in pages:
             counts[name] += len(rows)
-            yield b"".join(_line([_plain(value) for value in row]) for row in rows)
+            yield b"".join(encode_values(row) for row in rows)
 
 
 def _header(suite: int, schema: str, key: Key, wrapped: bytes) -> Header:
@@ -327,7 +306,7 @@ def _sealed_chunks(source: _Digesting) -> Iterator[tuple[bytes, bool]]:
         yield source.read(size), last
 
 
-def _opened(source: _Digesting, chunks: Chunks) -> Iterator[bytes]:
+def _lines(source: _Digesting, chunks: Chunks) -> Iterator[bytes]:
     """The plaintext, in whole lines."""
     rest = b""
     for sealed, last in _sealed_chunks(source):
@@ -337,23 +316,25 @@ def _opened(source: _Digesting, chunks: Chunks) -> Iterator[bytes]:
         raise FormatError("the backup's last line is cut short")
 
 
-async def _tables(lines: Iterator[bytes]) -> AsyncIterator[tuple[str, list[str], list[list[Any]]]]:
-    """The rows in pages, each with its table and columns; at least one page a table."""
-    name = ""
-    columns: list[str] = []
-    page: list[list[Any]] = []
+async def _pages(lines: Iterator[bytes]) -> AsyncIterator[Page]:
+    page = Page("", [], [])
     for line in lines:
         item = json.loads(line)
         if isinstance(item, dict):
-            if name:
-                yield name, columns, page
-            name, columns, page = item["table"], item["columns"], []
+            if page.table:
+                yield page
+            page = Page(item["table"], item["columns"], [])
         else:
-            page.append([_value(value) for value in item])
-            if len(page) >= _PAGE:
-                yield name, columns, page
-                page = []
-    yield name, columns, page
+            page.rows.append([_value(value) for value in item])
+            if len(page.rows) >= _PAGE:
+                yield page
+                page = Page(page.table, page.columns, [])
+    yield page
+
+
+def _signs(row: Row) -> bool:
+    of_checkpoints = (row["tenant"], row["purpose"]) == (SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
+    return of_checkpoints and row["state"] != KeyState.PENDING
 
 
 def _read_note(source: _Digesting) -> str:
@@ -389,6 +370,16 @@ def _manifest(note: str, body: str) -> Manifest:
 
 def _aad(suite: int, key: Key) -> bytes:
     return encode("strongroom/backup-key/v1", FORMAT, suite, key.label, key.version)
+
+
+def encode_values(values: Sequence[Any]) -> bytes:
+    """A row's values as a line of JSON."""
+    return _line([_plain(value) for value in values])
+
+
+def decode_values(line: bytes) -> list[Any]:
+    """The values of such a line."""
+    return [_value(value) for value in json.loads(line)]
 
 
 def _line(value: object) -> bytes:

@@ -70,7 +70,7 @@ class CheckpointKeys:
     async def learn(self) -> None:
         """Learn the public keys from the HSM. Raises `HSM_UNAVAILABLE`."""
         keys = await self._keyring.versions(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
-        self._hsm_keys = {await _public(self.origin, self._hsm, key): key for key in keys}
+        self._hsm_keys = {await public_verifier(self.origin, self._hsm, key): key for key in keys}
 
     @property
     def newest(self) -> str:
@@ -188,10 +188,11 @@ class CheckpointKeys:
 async def verifier_keys(origin: str, keyring: Keyring, hsm: Hsm) -> list[str]:
     """The verifier keys of all keys in the HSM that signed checkpoints, newest first. Raises `HSM_UNAVAILABLE`."""
     keys = await keyring.versions(SYSTEM_TENANT, KeyPurpose.CHECKPOINT)
-    return [await _public(origin, hsm, key) for key in keys]
+    return [await public_verifier(origin, hsm, key) for key in keys]
 
 
-async def _public(origin: str, hsm: Hsm, key: Key) -> str:
+async def public_verifier(origin: str, hsm: Hsm, key: Key) -> str:
+    """The verifier key of one key of the HSM. Raises `HSM_UNAVAILABLE`."""
     return notes.verifier_key(origin, await hsm.public_key(key))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, exists, func, insert, inspect, select
 
+from vault.errors import StartError
 from vault.model import VersionState
+from vault.store import schema
 from vault.store.engine import driver_of
 from vault.store.rows import TABLES
 from vault.store.tables import audit_head, credential_versions, metadata
@@ -42,23 +44,27 @@ async def _pages(connection: AsyncConnection, statement: Any) -> AsyncIterator[S
             yield [tuple(row) for row in page]
 
 
-async def count_rows(database: Database) -> int:
-    """How many rows there are in all, but for the head that every log has."""
-    async with database.read() as connection:
-        counts = [
-            (await connection.execute(select(func.count()).select_from(table))).scalar_one()
-            for name, table in TABLES.items()
-            if name != audit_head.name
-        ]
-    return sum(counts)
+async def make_tables(connection: AsyncConnection, revision: str) -> None:
+    """Make the empty tables of a schema's revision, within the caller's transaction.
+
+    Raises `StartError` if this version does not know the revision, or there are tables of another one or with rows.
+    """
+    if not schema.knows(revision):
+        raise StartError("restore: the backup is of a newer version than this one")
+    if await schema.revision_of(connection) not in (None, revision):
+        raise StartError(
+            "restore: the database has tables, of another version than the backup; take one without any"
+        )
+    await schema.upgrade(connection, revision)
+    there = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    # Every log has a head.
+    for name in sorted((set(there) & set(TABLES)) - {audit_head.name}):
+        if (await connection.execute(select(exists().select_from(TABLES[name])))).scalar_one():
+            raise StartError("restore: the database is not empty; only an empty one is restored into")
 
 
 async def insert_rows(
-    connection: AsyncConnection,
-    database: Database,
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    connection: AsyncConnection, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Put rows into a table, within the caller's transaction. The head takes the place of the empty one.
 
@@ -72,7 +78,7 @@ async def insert_rows(
         await connection.execute(delete(table))
     if not rows:
         return
-    if database.is_postgresql:
+    if connection.dialect.name == "postgresql":
         driver = driver_of(connection)
         await driver.copy_records_to_table(name, records=rows, columns=list(columns))
     else:

@@ -14,6 +14,7 @@ from vault.store.row_security import protect
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from vault.store.engine import Database
 
@@ -48,6 +49,12 @@ def knows(revision: str) -> bool:
 
 async def current_revision(database: Database) -> str | None:
     """The revision that the database is at; None if it was never migrated."""
+    async with database.read() as connection:
+        return await revision_of(connection)
+
+
+async def revision_of(connection: AsyncConnection) -> str | None:
+    """The same, as a transaction sees it."""
 
     def read(connection: Connection) -> str | None:
         if not inspect(connection).has_table(_VERSIONS.name):
@@ -55,29 +62,38 @@ async def current_revision(database: Database) -> str | None:
         revision: str | None = connection.execute(select(_VERSIONS.c.version_num)).scalar()
         return revision
 
-    async with database.read() as connection:
-        return await connection.run_sync(read)
+    return await connection.run_sync(read)
 
 
-async def migrate(database: Database, revision: str = "head", *, server_role: str = "") -> None:
-    """Bring the database up to the revision, by default the one that this code needs. Does nothing if it is there.
+async def migrate(database: Database, *, server_role: str = "") -> None:
+    """Bring the database up to the revision that this code needs. Does nothing if it is there.
 
-    On PostgreSQL the newest schema comes with its policies, and with what the server's role may do, if one is named.
+    On PostgreSQL that comes with the policies, and with what the server's role may do, if one is named.
     Raises `StartError`.
     """
-    from alembic import command  # noqa: PLC0415
-
-    def upgrade(connection: Connection) -> None:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
     try:
         async with database.write() as connection:
-            await connection.run_sync(upgrade)
-            if database.is_postgresql and revision == "head":
-                await protect(connection, server_role)
+            await upgrade(connection)
+            await secure(connection, server_role)
     except RULES as error:
         raise StartError(f"database: {unavailable(error).message}") from None
     except VaultError as error:
         raise StartError(f"database: {error.message}") from None
+
+
+async def upgrade(connection: AsyncConnection, revision: str = "head") -> None:
+    """Bring the tables up to a revision, within the caller's transaction."""
+    from alembic import command  # noqa: PLC0415
+
+    def run(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    await connection.run_sync(run)
+
+
+async def secure(connection: AsyncConnection, server_role: str) -> None:
+    """Put the policies, and what a role may do, on the newest tables of PostgreSQL, within the caller's transaction."""
+    if connection.dialect.name == "postgresql":
+        await protect(connection, server_role)

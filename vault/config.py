@@ -72,6 +72,7 @@ class Hsm(_Section):
     hang_seconds: Seconds = 10.0
     cached_keys: int = Field(default=256, ge=1, le=65_536)
     key_placement: Placement = Placement.TOKEN
+    max_credential_keys_per_tenant: int = Field(default=64, ge=1)
     deployment: str = Field(default="sr", pattern=r"^[a-z0-9]{1,6}$")
     softhsm_config_file: Path | None = None
 

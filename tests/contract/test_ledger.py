@@ -20,7 +20,7 @@ from vault.errors import Reason, VaultError
 from vault.model import AuditDraft, AuditQuery, Checkpoint, Origin, Outcome
 from vault.store.audit import insert_checkpoint, latest_checkpoint, list_records, stream_rows
 from vault.store.engine import SETTING, Database, connect, driver_of
-from vault.store.ledger import Commit, Rows, Unit, leaf_hash, read_head
+from vault.store.ledger import Commit, Count, Rows, Unit, leaf_hash, read_head
 from vault.store.reach import declare, declared, of
 from vault.store.rows import COLUMNS, RowKey, Write, row_digest, row_digests
 from vault.store.schema import current_revision, wanted_revision
@@ -91,6 +91,48 @@ async def test_a_thousand_read_modify_writes_from_two_logs_lose_none_and_leave_n
         assert all(leaf_hash(stored) == stored["leaf_hash"] for stored in rows)
         frontier = frontier.append_many([stored["leaf_hash"] for stored in rows])
     assert frontier == head.frontier
+
+
+def endpoint(number: int, state: str, most: int) -> Unit:
+    """An endpoint of acme's in a state, unless there are as many already."""
+    key = RowKey("webhook_endpoints", ("acme", f"endpoint-{number}"))
+    alive = Count("webhook_endpoints", "acme", "deleted")
+
+    def decide(rows: Rows, now: datetime.datetime) -> Commit:
+        if rows.count(alive) >= most:
+            raise VaultError(Reason.LIMIT_REACHED, "enough")
+        values = {"tenant": "acme", "endpoint_id": key.key[1], "state": state, "create_time": now}
+        write = Write(key.table, {**dict.fromkeys(COLUMNS[key.table], ""), **values})
+        return Commit((draft(),), (write,), rows.count(alive))
+
+    return Unit((key,), decide, counts=(alive,))
+
+
+async def test_a_limit_holds_for_units_of_one_batch_and_of_two_logs_and_what_is_over_does_not_count(
+    database: Database,
+) -> None:
+    logs = [AuditLog(database, SystemClock(), Load(), wait_seconds=30) for _ in range(2)]
+    units = [endpoint(number, "active", most=7) for number in range(20)]
+    results = await asyncio.gather(
+        *(logs[n % 2].commit(unit) for n, unit in enumerate(units)), return_exceptions=True
+    )
+    counted = [result for result in results if isinstance(result, int)]
+    assert sorted(counted) == list(range(7))
+    assert all(
+        isinstance(result, VaultError) and result.reason is Reason.LIMIT_REACHED
+        for result in results
+        if not isinstance(result, int)
+    )
+    # Two go and one comes back, in one batch with who asks for the room that it leaves.
+    there = [number for number, result in enumerate(results) if isinstance(result, int)]
+    changes = [(there[0], "deleted", 9), (there[1], "deleted", 9), (there[0], "active", 9), (90, "active", 7)]
+    later = await asyncio.gather(
+        *(logs[0].commit(endpoint(number, state, most)) for number, state, most in changes),
+        logs[0].commit(endpoint(91, "active", 7)),
+        return_exceptions=True,
+    )
+    assert later[:4] == [7, 6, 5, 6]
+    assert isinstance(later[4], VaultError)
 
 
 async def test_records_alone_from_two_logs_whose_turns_come_in_any_order_leave_neither_gap_nor_fork(

@@ -294,7 +294,7 @@ async def test_what_a_crash_left_between_the_two_steps_is_found_and_destroyed(si
         async def sweep(minutes: int) -> set[CredentialKeyState]:
             keys = CredentialKeys(
                 base.database, base.hsm, base.log, base.keyring, None, settings.hsm.deployment,  # type: ignore[arg-type]
-                Later(datetime.timedelta(minutes=minutes)),
+                Later(datetime.timedelta(minutes=minutes)), most=64,
             )  # fmt: skip
             await keys.sweep()
             wanted = {orphan.key_id for orphan in orphans}

@@ -38,7 +38,7 @@ from vault.model import (
     Outcome,
 )
 from vault.store import credential_keys as store
-from vault.store.ledger import Commit, Unit
+from vault.store.ledger import Commit, Count, Unit
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class CredentialKeys:
         credentials: Credentials,
         deployment: str,
         clock: Clock,
+        *,
+        most: int,
     ) -> None:
         self._database = database
         self._hsm = hsm
@@ -106,6 +108,7 @@ class CredentialKeys:
         self._credentials = credentials
         self._deployment = deployment
         self._clock = clock
+        self._most = most
 
     async def create(self, caller: Caller, request: CreateKey) -> Created:
         """Store a version whose private key the HSM makes. For the errors see `CredentialService.CreateKey`."""
@@ -146,7 +149,7 @@ class CredentialKeys:
             destroy_time=None,
         )
         said: CredentialKey | str = await self._log.commit(
-            _announce(caller, announced, request, known, repeat)
+            _announce(caller, announced, request, known, repeat, self._most)
         )
         if isinstance(said, str):
             return await self._answered(request.name, said)
@@ -295,20 +298,31 @@ def _announce(
     request: CreateKey,
     known: Credential | None,
     repeat: requests.Repeat,
+    most: int,
 ) -> Unit:
-    """The unit that announces a key pair; its result is that, or an earlier answer."""
+    """The unit that announces a key pair; its result is that, or an earlier answer.
+
+    A tenant has so many at most, announced ones with them: they take room in the HSM, which every tenant needs.
+    """
     own = RowKey("credential_keys", (key.key_id,))
+    alive = Count("credential_keys", key.tenant, CredentialKeyState.DESTROYED)
 
     def decide(rows: Rows, now: datetime.datetime) -> Commit:
         record = audit.granted(caller, CREATE, key.name)
         if (earlier := repeat.earlier(rows)) is not None:
             return Commit((audit.repeated(record),), (), earlier)
         _check_known(request, known)
+        if rows.count(alive) >= most:
+            raise VaultError(
+                Reason.LIMIT_REACHED,
+                "the tenant has as many keys of credentials in the HSM as it may",
+                limit="credential_keys_per_tenant",
+            )
         announced = dataclasses.replace(key, create_time=now)
         record = record._replace(after_state=_state(announced))
         return Commit((record,), (Write("credential_keys", store.key_row(announced)),), announced)
 
-    return Unit((own, *repeat.reads), decide)
+    return Unit((own, *repeat.reads), decide, counts=(alive,))
 
 
 def _check_known(request: CreateKey, known: Credential | None) -> None:

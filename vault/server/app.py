@@ -183,7 +183,14 @@ class App:
             database, log_, keyring, self._subjects, self._ingest, envelopes, base.load
         )
         self._credential_keys = CredentialKeys(
-            database, hsm, log_, keyring, self._credentials, config.hsm.deployment, clock
+            database,
+            hsm,
+            log_,
+            keyring,
+            self._credentials,
+            config.hsm.deployment,
+            clock,
+            most=config.hsm.max_credential_keys_per_tenant,
         )
         self._standings = Standings(database, log_, clock)
         self._outside = Outside(

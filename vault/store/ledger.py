@@ -26,7 +26,9 @@ from sqlalchemy import (
     String,
     Text,
     bindparam,
+    func,
     insert,
+    literal,
     select,
     tuple_,
     update,
@@ -56,15 +58,28 @@ if TYPE_CHECKING:
     from vault.store.engine import Database
 
 
+class Count(NamedTuple):
+    """How many rows of a table a tenant has, but for those in the state in which a row of it is over."""
+
+    table: str
+    tenant: str
+    over: str
+
+    def holds(self, row: Row | None) -> bool:
+        """Whether this row is one of them."""
+        return row is not None and row["tenant"] == self.tenant and row["state"] != self.over
+
+
 class Rows:
     """The rows that a batch has loaded, with the writes of the units so far laid over them.
 
     A batch loads for several callers, so each unit is held to its own reach here: what lies beyond it is not there.
     """
 
-    def __init__(self, loaded: dict[RowKey, Row | None]) -> None:
+    def __init__(self, loaded: dict[RowKey, Row | None], counts: Mapping[Count, int]) -> None:
         self.reach: Reach = NOBODY
         """Of the unit whose turn it is."""
+        self._counts = counts
         self._rows = loaded
         self._before = dict(loaded)
         self._new = {key for key, row in loaded.items() if row is None}
@@ -74,6 +89,15 @@ class Rows:
         """The row, or None. It must be among those that the unit asked for, or have been written before."""
         row = self._rows[RowKey(table, key)]
         return row if row is None or self._is_within(table, row) else None
+
+    def count(self, wanted: Count) -> int:
+        """How many there are now. It must be among what the unit asked for."""
+        changes = (
+            wanted.holds(row) - wanted.holds(self._before.get(key))
+            for key, row in self._dirty.items()
+            if key.table == wanted.table
+        )
+        return self._counts[wanted] + sum(changes)
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Lay writes over what was loaded. A row that was never loaded must be new."""
@@ -143,6 +167,8 @@ class Unit(NamedTuple):
     decide: Callable[[Rows, datetime.datetime], Commit]
     reach: Reach = NOBODY
     """Whose rows it may see and write; the log fills in what its caller's task has declared."""
+    counts: tuple[Count, ...] = ()
+    """What it must know the number of: for limits that calls at the same time, wherever, cannot exceed together."""
 
 
 class RuleBroken(Exception):  # noqa: N818 - it is the database's rule, not ours
@@ -201,13 +227,16 @@ class Ledger:
     async def _commit(self, units: Sequence[Unit], now: datetime.datetime) -> Committed:
         reach = union(unit.reach for unit in units)
         reads = {key for unit in units for key in unit.reads}
-        decided = None if reads else _decide(Rows({}), units, now)
+        counts = {count for unit in units for count in unit.counts}
+        decided = None if reads or counts else _decide(Rows({}, {}), units, now)
         if decided is not None and (committed := await self._record(decided, reach, now)):
             return committed
         async with self._database.write(reach) as connection:
             head = await _lock_head(connection, self._database)
             if decided is None:
-                decided = _decide(Rows(await _load(connection, self._database, reads)), units, now)
+                loaded = await _load(connection, self._database, reads)
+                numbers = {count: await _count(connection, count) for count in counts}
+                decided = _decide(Rows(loaded, numbers), units, now)
             after = head
             if decided.drafts:
                 await _flush(connection, self._database, decided.rows)
@@ -355,6 +384,11 @@ async def _load(
     return loaded
 
 
+async def _count(connection: AsyncConnection, count: Count) -> int:
+    statement, parameters = _count_statement(count.table, count.over), {"tenant": count.tenant}
+    return int((await connection.execute(statement, parameters)).scalar_one())
+
+
 async def _fetch(
     connection: AsyncConnection, database: Database, name: str, keys: list[tuple[str | int, ...]]
 ) -> Sequence[Mapping[str, Any]]:
@@ -443,6 +477,14 @@ def _alike(values: list[Any]) -> list[Any]:
 _HEAD = select(audit_head.c.size, audit_head.c.frontier)
 _READ_HEAD = Prepared(_HEAD)
 _LOCK_HEAD = "SELECT size, frontier FROM audit_head WHERE id = 1 FOR UPDATE"
+
+
+@functools.cache
+def _count_statement(name: str, over: str) -> Any:
+    """The state stands in the text: PostgreSQL uses an index of the others only if it sees which."""
+    table = TABLES[name]
+    others = table.c.state != literal(over, literal_execute=True)
+    return select(func.count()).select_from(table).where(table.c.tenant == bindparam("tenant"), others)
 
 
 def _update_statement(name: str) -> Any:

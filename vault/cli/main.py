@@ -91,9 +91,14 @@ app.add_typer(erasures.person_app, name="person")
 app.add_typer(erasures.app, name="erasure")
 
 _NEXT = {
-    "UNREACHABLE": "is a vault running at the profile's `server`, is its certificate by the profile's `ca_file`, and "
-    "is the profile's own certificate in its time and by a CA that the vault accepts",
-    "CERTIFICATE_REJECTED": "the certificate of the profile does not meet the vault's profile (docs/threat-model.md)",
+    "UNREACHABLE": "is a vault running at the profile's `server`, and does a firewall let you through to it",
+    "NOT_A_VAULT": "the port in the profile's `server` must be that of the vault's `server.listen`, not its metrics'",
+    "SERVER_NAME_MISMATCH": "put a name that the vault's certificate holds into the profile's `server`",
+    "SERVER_UNTRUSTED": "the profile's `ca_file` must hold the CA of the vault's certificate",
+    "CERTIFICATE_EXPIRED": "get another from your CA, and put it where the profile's `certificate_file` is",
+    "CERTIFICATE_NOT_YET_VALID": "wait until then, or set this machine's clock right",
+    "CERTIFICATE_REJECTED": "the profile's certificate must be by a CA in the vault's `tls.client_ca_file`, and meet "
+    "the certificate profile (docs/threat-model.md)",
     "TOKEN_EXPIRED": "issue another: `strongroom token issue`",
     "TOKEN_REVOKED": "issue another: `strongroom token issue`",
     "TOKEN_CERTIFICATE_MISMATCH": "use the profile that the token was issued to",

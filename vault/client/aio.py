@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
+from vault.client.connection import explain
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import (
     approvals,
@@ -32,7 +33,7 @@ from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, t
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from vault.client.operations.audit import AuditFilters
@@ -58,6 +59,8 @@ class AsyncClient:
             profile.server, profile.channel_credentials(), calls.CHANNEL_OPTIONS
         )
         self._timeout = timeout
+        # Whether the vault has answered this client: then there is nothing wrong with how it is addressed.
+        self._heard = False
         # Many tasks may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = asyncio.Lock()
 
@@ -225,7 +228,7 @@ class AsyncClient:
                     if watching.take(answer):
                         yield answer
             except grpc.RpcError as error:
-                await asyncio.sleep(watching.after(from_rpc(error)))
+                await self._pause(from_rpc(error), watching.after)
             finally:
                 call.cancel()
 
@@ -609,7 +612,7 @@ class AsyncClient:
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
                 if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= jobs.MAX_WATCH_TRIES:
-                    raise failure from None
+                    raise await asyncio.to_thread(explain, self.profile, failure) from None
                 await asyncio.sleep(calls.pause(min(attempt, MAX_TRIES)))
                 attempt += 1
 
@@ -682,6 +685,14 @@ class AsyncClient:
         """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
         return await self._run(audit.consistency_proof(self._access, old_size, size))
 
+    async def _pause(self, failure: StrongroomError, after: Callable[[StrongroomError], float]) -> None:
+        """Wait as long as `after` says. Raises what it raises."""
+        try:
+            wait = after(failure)
+        except StrongroomError as final:
+            raise await asyncio.to_thread(explain, self.profile, final) from None
+        await asyncio.sleep(wait)
+
     async def _fetch_token(self) -> None:
         if not self._access.has_token:
             async with self._fetching:
@@ -721,12 +732,15 @@ class AsyncClient:
         sent = calls.metadata(self._access.profile, call.token)
         for attempt in range(MAX_TRIES):
             try:
-                return await invoke(call.request, timeout=self._timeout, metadata=sent)
+                answer = await invoke(call.request, timeout=self._timeout, metadata=sent)
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
                 if not call.may_repeat(failure, attempt):
-                    raise failure from None
+                    raise await asyncio.to_thread(explain, self.profile, failure, heard=self._heard) from None
                 await asyncio.sleep(calls.pause(attempt))
+            else:
+                self._heard = True
+                return answer
         raise AssertionError("unreachable")
 
 
@@ -988,7 +1002,7 @@ class AsyncSession:
             if await self._stream.code() is not grpc.StatusCode.OK:
                 await self._stream
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error) from None
+            raise await asyncio.to_thread(explain, self._client.profile, from_rpc(error)) from None
         raise StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
 
     async def _drain(self) -> None:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DETAILS = "grpc-status-details-bin"
-_UNREACHABLE = "UNREACHABLE"
+UNREACHABLE = "UNREACHABLE"
 
 
 class StrongroomError(Exception):
     """A call failed.
 
-    `code` is gRPC's; `reason` is stable (`protos/vault/v1/errors.proto`), or `UNREACHABLE` if no vault
-    answered; `metadata` may name the action, the limit or the field. None of them holds a secret, nor does the text,
-    which has all of them.
+    `code` is gRPC's. `reason` is stable: the vault's (`protos/vault/v1/errors.proto`) or, if none answered, one that
+    says why there is no connection (docs/errors.md). `metadata` may name the action, the limit or the field. None of
+    them holds a secret, nor does the text, which has all of them.
     """
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str, metadata: dict[str, str]) -> None:
@@ -55,7 +55,7 @@ def from_rpc(error: grpc.RpcError | grpc.aio.AioRpcError) -> StrongroomError:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Unpack(info):
                     return StrongroomError(code, info.reason, status.message, dict(info.metadata))
-    reason = _UNREACHABLE if code is grpc.StatusCode.UNAVAILABLE else code.name
+    reason = UNREACHABLE if code is grpc.StatusCode.UNAVAILABLE else code.name
     return StrongroomError(code, reason, error.details() or code.name, {})
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from vault.client.connection import explain
 from vault.client.errors import from_rpc
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def look(profile: Profile, part: str = "", *, timeout: float = 5.0) -> Readiness
                 health_pb2.HealthCheckRequest(service=part), timeout=timeout
             )
         except grpc.RpcError as error:
-            raise from_rpc(error) from None
+            raise explain(profile, from_rpc(error)) from None
     told = dict(call.trailing_metadata() or ())
     ready = response.status == health_pb2.HealthCheckResponse.SERVING
     return Readiness(ready, str(told.get("x-not-ready", "")), str(told.get("x-alarm", "")))

@@ -89,7 +89,11 @@ class Profile:
 
         Raises `ProfileError`.
         """
-        return _thumbprint(_certificate(self.certificate_file))
+        return _thumbprint(self.certificate())
+
+    def certificate(self) -> x509.Certificate:
+        """The certificate to show. Raises `ProfileError`."""
+        return _certificate(self.certificate_file)
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Mutual TLS with this profile's certificate. Raises `ProfileError`.
@@ -97,7 +101,7 @@ class Profile:
         What gRPC would only call a failed handshake is found here: files that are no PEM, a key of another certificate.
         """
         _certificate(self.ca_file)
-        if self.private_key().public_key() != _certificate(self.certificate_file).public_key():
+        if self.private_key().public_key() != self.certificate().public_key():
             raise ProfileError(f"{self.private_key_file}: not the key of {self.certificate_file}")
         try:
             return grpc.ssl_channel_credentials(

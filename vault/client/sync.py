@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
+from vault.client.connection import explain
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import (
     approvals,
@@ -34,7 +35,7 @@ from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, t
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from vault.client.operations.audit import AuditFilters
@@ -59,6 +60,8 @@ class Client:
             profile.server, profile.channel_credentials(), calls.CHANNEL_OPTIONS
         )
         self._timeout = timeout
+        # Whether the vault has answered this client: then there is nothing wrong with how it is addressed.
+        self._heard = False
         # Many threads may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = threading.Lock()
 
@@ -226,7 +229,7 @@ class Client:
                     if watching.take(answer):
                         yield answer
             except grpc.RpcError as error:
-                time.sleep(watching.after(from_rpc(error)))
+                self._pause(from_rpc(error), watching.after)
             finally:
                 call.cancel()  # type: ignore[no-untyped-call]
 
@@ -606,7 +609,7 @@ class Client:
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= jobs.MAX_WATCH_TRIES:
-                    raise failure from None
+                    raise explain(self.profile, failure) from None
                 time.sleep(calls.pause(min(attempt, MAX_TRIES)))
                 attempt += 1
 
@@ -676,6 +679,14 @@ class Client:
         """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
         return self._run(audit.consistency_proof(self._access, old_size, size))
 
+    def _pause(self, failure: StrongroomError, after: Callable[[StrongroomError], float]) -> None:
+        """Wait as long as `after` says. Raises what it raises."""
+        try:
+            wait = after(failure)
+        except StrongroomError as final:
+            raise explain(self.profile, final) from None
+        time.sleep(wait)
+
     def _fetch_token(self) -> None:
         if not self._access.has_token:
             with self._fetching:
@@ -715,12 +726,15 @@ class Client:
         sent = calls.metadata(self._access.profile, call.token)
         for attempt in range(MAX_TRIES):
             try:
-                return invoke(call.request, timeout=self._timeout, metadata=sent)
+                answer = invoke(call.request, timeout=self._timeout, metadata=sent)
             except grpc.RpcError as error:
                 failure = from_rpc(error)
                 if not call.may_repeat(failure, attempt):
-                    raise failure from None
+                    raise explain(self.profile, failure, heard=self._heard) from None
                 time.sleep(calls.pause(attempt))
+            else:
+                self._heard = True
+                return answer
         raise AssertionError("unreachable")
 
 
@@ -976,7 +990,7 @@ class Session:
             failure = StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
         except grpc.RpcError as error:
             # It is the call itself, and must not be kept by what is raised: see `_leave`.
-            failure = from_rpc(error)
+            failure = explain(self._client.profile, from_rpc(error))
         raise failure
 
     def _drain(self) -> None:

@@ -5,11 +5,12 @@ Thousands may be open, and every change in the log asks which of them it concern
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from vault.core.session import Session
     from vault.model import AuditRecord
@@ -78,6 +79,29 @@ class OpenSessions:
         if record.action.startswith("credential."):
             return tuple(self._by_name.get(record.resource, ()))
         return tuple(self._entries)
+
+
+class Openings:
+    """What is being opened just now, and what the log says of it meanwhile: there is no session yet to hear it."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[int, tuple[frozenset[str], list[AuditRecord]]] = {}
+
+    @contextlib.contextmanager
+    def of(self, names: Iterable[str]) -> Iterator[list[AuditRecord]]:
+        """The changes of these credentials that are heard of from now on, until the block is left."""
+        heard: list[AuditRecord] = []
+        self._under_way[id(heard)] = frozenset(names), heard
+        try:
+            yield heard
+        finally:
+            del self._under_way[id(heard)]
+
+    def notice(self, record: AuditRecord) -> None:
+        """Take note of a change in the log."""
+        for names, heard in self._under_way.values():
+            if record.resource in names:
+                heard.append(record)
 
 
 def _take(counter: Counter[str], key: str, amount: int) -> None:

@@ -293,12 +293,12 @@ class Session:
         content = self._contents.get(record.resource)
         if content is None:
             return
-        after = json.loads(record.after_state or "{}")
         opened = content.stored.version
         if record.action == "credential.put":
-            if after.get("version", 0) > opened:
-                self.events.put_nowait(Changed(record.resource, after["version"]))
-        elif _is_gone(record.action, after, opened):
+            version = json.loads(record.after_state or "{}").get("version", 0)
+            if version > opened:
+                self.events.put_nowait(Changed(record.resource, version))
+        elif takes_away(record, opened):
             self.end(CloseReason.CREDENTIAL_GONE, record.resource)
 
     def wipe(self, reason: CloseReason) -> Receipt:
@@ -379,13 +379,14 @@ def select(view: memoryview, names: tuple[str, ...]) -> LockedBuffer:
         raise unknown_field() from None
 
 
-def _is_gone(action: str, after: dict[str, Any], opened: int) -> bool:
-    """Whether a change takes the opened version away from its sessions."""
-    if action == standing.SET:
+def takes_away(record: AuditRecord, version: int) -> bool:
+    """Whether a change of a credential takes this version of it away from whoever opened it."""
+    if record.action == "credential.delete":
+        return True
+    after = json.loads(record.after_state or "{}")
+    if record.action == standing.SET:
         return after.get("standing") in (Standing.SUSPENDED, Standing.REVOKED)
-    return action == "credential.delete" or (
-        action == "credential.destroy_version" and after.get("version") == opened
-    )
+    return record.action == "credential.destroy_version" and after.get("version") == version
 
 
 def _session_ended() -> VaultError:

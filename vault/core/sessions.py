@@ -14,7 +14,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from vault.core import approvals, audit, policies, redemption, requests
-from vault.core.open_sessions import OpenSessions
+from vault.core.open_sessions import Openings, OpenSessions
 from vault.core.revocations import REVOKE
 from vault.core.session import (
     REVEAL,
@@ -27,6 +27,7 @@ from vault.core.session import (
     opened_of,
     refuse_kept,
     select,
+    takes_away,
 )
 from vault.core.uses.table import ACTIONS as USE_ACTIONS
 from vault.crypto import bundle, contexts, hpke, memory, parcel, scopes
@@ -103,6 +104,7 @@ class Sessions:
         self._clock = clock
         self._surroundings = surroundings
         self._open = OpenSessions()
+        self._openings = Openings()
         self._stopping = False
         self._policy: Policy | None = None
         follower.listen(self._notice)
@@ -126,12 +128,16 @@ class Sessions:
         requests.printable("purpose", purpose, required=True)
         suite = _suite(hpke_suite)
         selected = [requests.field_names(item.field_names) for item in wanted]
-        stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
-        for one in stored:
-            refuse_kept(one)
-        session_id = new_session_id()
-        with await self._envelopes.open_parcel(stored) as whole:
-            opened, sealed = _seal_parcel(suite, recipient_key, session_id, stored, selected, whole)
+        places = [(item.name, item.version) for item in wanted]
+        with self._openings.of(item.name for item in wanted) as heard:
+            stored = await self._credentials.stored(places)
+            for one in stored:
+                refuse_kept(one)
+            session_id = new_session_id()
+            with await self._envelopes.open_parcel(stored) as whole:
+                opened, sealed = _seal_parcel(suite, recipient_key, session_id, stored, selected, whole)
+            if _taken_away(stored, heard):
+                await self._credentials.stored(places)
         action = approvals.BREAK_GLASS if approval_id else REVEAL
         records = tuple(
             [
@@ -191,8 +197,9 @@ class Sessions:
         self._check_limits(caller)
         token = requests.token_of(caller)
         expire_time = min(self._clock.now() + (life or self._settings.max_life), token.expire_time)
-        stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
-        buffers = await self._envelopes.open_all(stored)
+        with self._openings.of(item.name for item in wanted) as heard:
+            stored = await self._credentials.stored([(item.name, item.version) for item in wanted])
+            buffers = await self._envelopes.open_all(stored)
         contents = {item.name: content_of(item, buffer) for item, buffer in zip(stored, buffers, strict=True)}
         session = Session(
             caller,
@@ -217,37 +224,46 @@ class Sessions:
             if self._policy and not policies.grants(self._policy, session.token, caller.observed):
                 # It came into force while this session was made, and has not seen it.
                 session.end(CloseReason.POLICY_CHANGED)
-            await self._begin(
-                caller,
-                tuple(
-                    audit.granted(
-                        caller,
-                        "session.open",
-                        item.name,
-                        session_id=session.session_id,
-                        after=canonical_json(
-                            {
-                                "version": item.version,
-                                "purpose": purpose,
-                                "expire_time": expire_time.isoformat(),
-                            }
-                        ),
-                    )
-                    for item in session.opened
-                ),
+            for record in heard:
+                session.notice(record)
+            begun = asyncio.ensure_future(
+                self._begin(caller, _open_records(caller, session, purpose, expire_time))
             )
+            try:
+                await asyncio.shield(begun)
+            except asyncio.CancelledError:
+                session.end(CloseReason.DISCONNECTED)
+                await asyncio.shield(asyncio.ensure_future(self._leave(session, begun)))
+                raise
         except BaseException:
+            session.end(CloseReason.FAILED)
             self._open.discard(session)
             session.wipe(CloseReason.FAILED)
             raise
         return session, sealed_key
 
+    async def _leave(self, session: Session, begun: asyncio.Future[None]) -> None:
+        """End a session whose caller went while its first record was written: if that came about, so does its last."""
+        opened = session.opened
+        receipt = self._wipe(session)
+        with contextlib.suppress(VaultError):
+            await begun
+            await self._record_end(session, opened, receipt)
+
     async def close(self, session: Session) -> Receipt:
         """Wipe a session and make the record of its end durable. The wiping never waits."""
         session.end(CloseReason.FAILED)
         opened = session.opened
+        receipt = self._wipe(session)
+        await self._record_end(session, opened, receipt)
+        return receipt
+
+    def _wipe(self, session: Session) -> Receipt:
         receipt = session.wipe(session.ended.result())
         self._open.discard(session)
+        return receipt
+
+    async def _record_end(self, session: Session, opened: tuple[Opened, ...], receipt: Receipt) -> None:
         state = canonical_json(
             {
                 "reason": receipt.reason.value,
@@ -266,7 +282,6 @@ class Sessions:
                 for item in opened
             )
         )
-        return receipt
 
     async def run(self) -> None:
         """End all sessions whenever this worker has lost sight of revocations, until cancelled."""
@@ -315,14 +330,22 @@ class Sessions:
             asyncio.get_running_loop().call_later(due, self._look_after, session)
 
     async def _reopen(self, name: str) -> Content:
-        (stored,) = await self._credentials.stored([(name, 0)])
-        (buffer,) = await self._envelopes.open_all([stored])
+        with self._openings.of([name]) as heard:
+            (stored,) = await self._credentials.stored([(name, 0)])
+            (buffer,) = await self._envelopes.open_all([stored])
+            if _taken_away([stored], heard):
+                try:
+                    await self._credentials.stored([(name, stored.version)])
+                except BaseException:
+                    buffer.close()
+                    raise
         return content_of(stored, buffer)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def _notice(self, record: AuditRecord) -> None:
+        self._openings.notice(record)
         for session in self._open.concerned_by(record):
             if record.action == REVOKE:
                 self._end_if_revoked(session)
@@ -383,6 +406,29 @@ def _authorise(caller: Caller, wanted: tuple[Selector, ...], any_of: tuple[str, 
             raise VaultError(Reason.SCOPE_DENIED, "the token's scopes do not cover this", action=any_of[0])
     if len({item.name for item in wanted}) != len(wanted):
         raise invalid_field("credentials", "each at most once")
+
+
+def _taken_away(stored: Sequence[StoredVersion], heard: Sequence[AuditRecord]) -> bool:
+    """Whether something that was heard while they were opened took one of the versions away."""
+    versions = {item.name: item.version for item in stored}
+    return any(takes_away(record, versions[record.resource]) for record in heard)
+
+
+def _open_records(
+    caller: Caller, session: Session, purpose: str, expire_time: datetime.datetime
+) -> tuple[AuditDraft, ...]:
+    return tuple(
+        audit.granted(
+            caller,
+            "session.open",
+            item.name,
+            session_id=session.session_id,
+            after=canonical_json(
+                {"version": item.version, "purpose": purpose, "expire_time": expire_time.isoformat()}
+            ),
+        )
+        for item in session.opened
+    )
 
 
 def _suite(number: int) -> hpke.HpkeSuite:

@@ -85,19 +85,18 @@ class SessionService:
             start.hpke_suite,
             wire.span("ttl", start.ttl) if start.HasField("ttl") else None,
         )
-        stream = _Stream(context, session, self._metrics)
+        greeting = pb.SessionServiceOpenResponse(
+            operation_id=first.operation_id,
+            opened=pb.SessionOpened(
+                session_id=session.session_id,
+                sealed_session_key=sealed_key,
+                credentials=map(wire.opened, session.opened),
+                expire_time=wire.timestamp(session.expire_time),
+            ),
+        )
+        stream = _Stream(context, session, self._metrics, greeting)
         try:
-            await stream.run(
-                pb.SessionServiceOpenResponse(
-                    operation_id=first.operation_id,
-                    opened=pb.SessionOpened(
-                        session_id=session.session_id,
-                        sealed_session_key=sealed_key,
-                        credentials=map(wire.opened, session.opened),
-                        expire_time=wire.timestamp(session.expire_time),
-                    ),
-                )
-            )
+            await stream.run()
         except asyncio.CancelledError:
             session.end(CloseReason.DISCONNECTED)
             raise
@@ -111,7 +110,11 @@ class SessionService:
 class _Stream:
     """One open stream: reads operations, runs them side by side, writes answers and events."""
 
-    def __init__(self, context: Context, session: Session, metrics: Metrics) -> None:
+    def __init__(
+        self, context: Context, session: Session, metrics: Metrics, greeting: pb.SessionServiceOpenResponse
+    ) -> None:
+        self._greeting: pb.SessionServiceOpenResponse | None = greeting
+        """The first message, until it is written."""
         self._context = context
         self._metrics = metrics
         self._session = session
@@ -122,10 +125,10 @@ class _Stream:
         self._room = asyncio.Semaphore(_MAX_OPERATIONS)
         self._operations: set[asyncio.Task[None]] = set()
 
-    async def run(self, greeting: pb.SessionServiceOpenResponse) -> None:
-        """Serve until the session ends, whatever ends it."""
-        async with asyncio.timeout(_WRITE_SECONDS):
-            await self._write(greeting)
+    async def run(self) -> None:
+        """Serve until the session ends, whatever ends it, and whether or not the caller takes the greeting."""
+        if self._session.ended.done():
+            return
         tasks = [self._spawn(self._read()), self._spawn(self._tell())]
         try:
             waiting: list[asyncio.Future[Any]] = [self._session.ended, *tasks]
@@ -157,11 +160,13 @@ class _Stream:
         duration.duration.FromTimedelta(receipt.duration)
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_WRITE_SECONDS):
+                await self._greet()
                 if self._session.revoked is not None:
                     await self._write(_event(self._session.revoked))
                 await self._write(pb.SessionServiceOpenResponse(closed=duration))
 
     async def _read(self) -> None:
+        await self._greet()
         while True:
             message = await self._context.read()
             if message is EOF:
@@ -244,6 +249,11 @@ class _Stream:
             message=failure.message,
             metadata=failure.metadata,
         )
+
+    async def _greet(self) -> None:
+        if self._greeting is not None:
+            await self._write_watched(self._greeting)
+            self._greeting = None
 
     async def _tell(self) -> None:
         while True:

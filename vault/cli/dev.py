@@ -124,15 +124,25 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
             f"approval.read:{TENANT}/**",
         ),
     ),
+    "operator-system": (
+        "system",
+        (
+            "tenant.create:system/tenants/*",
+            "key.read:system/keys",
+            "key.rotate:system/keys",
+            "key.schedule:system/keys",
+            "policy.read:system/policy",
+            "approval.read:system/**",
+            "approval.approve:system/**",
+        ),
+    ),
     "auditor": (
         "system",
         (
-            f"tenant.create:system/tenants/{TENANT}",
             "audit.read:system/audit",
             "audit.verify:system/audit",
             "policy.read:system/policy",
             "approval.read:system/**",
-            "approval.approve:system/**",
         ),
     ),
     "officer": (
@@ -154,7 +164,8 @@ _PROFILES: dict[str, tuple[str, tuple[str, ...]]] = {
 _CERTIFICATES = {
     "payments": "payments",
     "operator": "operator",
-    "auditor": "operator",
+    "operator-system": "operator",
+    "auditor": "auditor",
     "officer": "officer",
     "policy": "officer",
 }
@@ -293,7 +304,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], data: Path) -> None:
 def _ensure_tenant(data: Path) -> None:
     from vault.client import Client, StrongroomError  # noqa: PLC0415
 
-    with Client(profile(data, "auditor")) as client:
+    with Client(profile(data, "operator-system")) as client:
         try:
             client.create_tenant(TENANT)
         except StrongroomError as error:

@@ -30,10 +30,17 @@ def test_a_profile_is_granted_what_it_asks_for(profile: str) -> None:
     assert all(scopes.parse(scope).resource.startswith(f"{tenant}/") for scope in wanted)
 
 
-@pytest.mark.parametrize("profile", ["operator", "auditor", "officer", "policy"])
+@pytest.mark.parametrize("profile", ["operator", "operator-system", "auditor", "officer", "policy"])
 def test_who_looks_after_the_vault_opens_nothing(profile: str) -> None:
     opening = [f"{action}:acme/**" for action in sorted(scopes.ACTIONS) if action.startswith("session.")]
     assert not any(allowed(profile, *opening))
+
+
+def test_an_auditor_reads_and_verifies_and_changes_nothing() -> None:
+    reading = {"audit.read", "audit.verify", "policy.read", "approval.read"}
+    for action in scopes.ACTIONS:
+        scope_of = (f"{action}:{tenant}/**" for tenant in ("acme", "system"))
+        assert set(allowed("auditor", *scope_of)) == {action in reading}, action
 
 
 def test_a_port_that_another_vaults_workers_share_is_not_taken() -> None:

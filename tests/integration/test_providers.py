@@ -262,21 +262,63 @@ def test_a_grant_is_refreshed_and_the_session_goes_on_with_it(
         assert set(revealed) == {"access_token", "expires_at", "refresh_token", "token_type"}
 
 
-@pytest.mark.parametrize("said", ["soon", "9" * 5000, "-1", 2**40])
-def test_a_grant_is_kept_whatever_the_provider_says_of_its_time(
-    world: tuple[VaultSite, mock_providers.Providers], client: Client, said: int | str
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"expires_in": "soon"}, {"token_type"}),
+        ({"expires_in": "9" * 5000}, {"token_type"}),
+        ({"expires_in": "-1"}, {"token_type"}),
+        ({"expires_in": 2**40}, {"token_type"}),
+        ({"expires_in": 599.5, "token_type": None}, set()),
+        ({"expires_in": {"seconds": 600}, "token_type": ""}, set()),
+        ({"expires_in": True, "scope": ["accounts", "payments"]}, {"token_type"}),
+        ({"expires_in": None, "scope": "accounts"}, {"token_type", "scope"}),
+        ({"expires_in": None, "scope": "Zahlungsauslösung"}, {"token_type"}),
+        ({"expires_in": None, "access_token": "a" * 9000}, {"token_type"}),
+    ],
+)
+def test_a_grant_is_kept_whatever_the_provider_says_beside_it(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client, said: dict[str, object], kept: set[str]
 ) -> None:
-    grant, own = put_grant(client, world[1])
-    before, world[1].expires_in = world[1].expires_in, said
+    refreshed, fields = refreshed_while_the_provider_says(world[1], client, said)
+    assert (refreshed.version, refreshed.refreshed, refreshed.HasField("expire_time")) == (2, True, False)
+    assert set(fields) == {"access_token", "refresh_token"} | kept
+    assert fields["refresh_token"] in world[1].refresh_tokens
+    assert fields["access_token"] in (said.get("access_token"), world[1].issued[-1])
+
+
+def test_a_grant_is_kept_though_its_answer_shows_the_tokens_once_more(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    shown = f"refresh-mock-{secrets.token_hex(16)}"
+    with world[1].lock:
+        world[1].refresh_tokens.add(shown)
+    said = {"refresh_token": shown, "tokens": {"refresh": shown}}
+    refreshed, fields = refreshed_while_the_provider_says(world[1], client, said)
+    assert (refreshed.version, fields["refresh_token"]) == (2, shown)
+
+
+def test_an_access_token_that_cannot_be_stored_costs_nobody_the_grant(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    _, fields = refreshed_while_the_provider_says(world[1], client, {"access_token": "two words"})
+    assert set(fields) == {"refresh_token", "token_type", "expires_at"}
+    assert fields["refresh_token"] in world[1].refresh_tokens
+
+
+def refreshed_while_the_provider_says(
+    providers: mock_providers.Providers, client: Client, said: dict[str, object]
+) -> tuple[pb.OauthRefreshResult, dict[str, str]]:
+    """What a refresh is answered while the provider says this beside its tokens, and what is stored then."""
+    grant, own = put_grant(client, providers)
+    providers.oauth_says = said
     try:
         with client.session(grant, own, purpose="test") as session:
-            kept = session.oauth_refresh("oauth-mock", client=own, name=grant)
+            refreshed = session.oauth_refresh("oauth-mock", client=own, name=grant)
     finally:
-        world[1].expires_in = before
-    assert (kept.version, kept.refreshed, kept.HasField("expire_time")) == (2, True, False)
+        providers.oauth_says = {}
     with client.reveal(grant, purpose="test")[0] as revealed:
-        assert revealed.text("refresh_token") in world[1].refresh_tokens
-        assert "expires_at" not in revealed
+        return refreshed, {name: revealed.text(name) for name in revealed}
 
 
 def test_many_who_ask_at_once_cause_one_refresh(

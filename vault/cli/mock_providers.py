@@ -82,7 +82,8 @@ class Providers(http.server.ThreadingHTTPServer):
         self.issued: list[str] = []
         self.refreshes = 0
         self.oauth_down = False
-        self.expires_in: int | str = 600
+        self.oauth_says: dict[str, Any] = {}
+        """What the OAuth server says beside its tokens, or instead of what it would say."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -238,8 +239,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 200, {
             "access_token": access,
             "refresh_token": refresh,
-            "expires_in": server.expires_in,
+            "expires_in": 600,
             "token_type": "Bearer",
+            **server.oauth_says,
         }
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the library's name

@@ -210,8 +210,17 @@ KINDS: dict[str, Kind] = {
     ),
     "oauth_grant": Kind(
         {
-            "refresh_token": Field(frozenset({OAUTH_REFRESH}), _NO_CONTROLS, _HEADER_RULE),
-            "access_token": _API_SECRET,
+            # RFC 6749, A.12 and A.17, but that no header holds an access token with spaces.
+            "refresh_token": Field(
+                frozenset({OAUTH_REFRESH}),
+                re.compile(rb"[ -~]{1,16384}"),
+                "must be 1 to 16384 printable ASCII characters",
+            ),
+            "access_token": Field(
+                frozenset({HTTP_CALL}),
+                re.compile(rb"[!-~]{1,16384}"),
+                "must be 1 to 16384 printable ASCII characters without spaces",
+            ),
             "token_type": _public(),
             "scope": _public(),
             "expires_at": Field(
@@ -294,6 +303,11 @@ def check_storable(fields: Mapping[str, bytes | bytearray | memoryview]) -> None
             raise ForbiddenError(name, "may never be stored (PCI DSS 3.3.1)")
         if _TRACKS.search(value):
             raise ForbiddenError(name, "holds a card's track data, which may never be stored (PCI DSS 3.3.1)")
+
+
+def fits(kind: str, field: str, value: bytes | memoryview) -> bool:
+    """Whether this could be stored as that field of a kind that has it."""
+    return KINDS[kind].fields[field].form.fullmatch(value) is not None
 
 
 def allows(kind: str, field: str, use: str) -> bool:

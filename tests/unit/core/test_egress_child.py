@@ -65,7 +65,7 @@ class Provider:
             "host": "localhost", "port": self.port, "method": "GET", "path": "/", "query": [], "headers": {},
             "body": "", "inject": [{"place": "bearer", "name": "", "values": 1}], "secret": [True],
             "capture": [], "capture_secret": [], "response_bytes": 1000, "seconds": 5, "loopback": True,
-            "ca_file": str(self.ca_file), **changes,
+            "only_captures": False, "ca_file": str(self.ca_file), **changes,
         }  # fmt: skip
         return child.run(head, secrets or [SECRET])
 

@@ -65,6 +65,8 @@ class Request:
     seconds: int
     loopback: bool = False
     ca_file: Path | None = None
+    only_captures: bool = False
+    """Whether nobody wants the rest of an answer of which something was captured: then it is not passed on."""
 
 
 class Answer(NamedTuple):
@@ -185,6 +187,7 @@ def _head(request: Request, values: list[memoryview]) -> dict[str, Any]:
         "response_bytes": request.response_bytes,
         "seconds": request.seconds,
         "loopback": request.loopback,
+        "only_captures": request.only_captures,
         "ca_file": os.fspath(request.ca_file) if request.ca_file else "",
     }
 

@@ -45,6 +45,8 @@ def run(head: dict[str, Any], secrets: list[bytes]) -> tuple[dict[str, Any], lis
     captured: list[bytes] = []
     if head["capture"] and 200 <= status < 300:  # noqa: PLR2004
         body, captured = _capture(head["capture"], body)
+    if captured and head["only_captures"]:
+        return {"status": status, "headers": {}, "body": ""}, captured
     shown = {name: value for name, value in headers if name not in _DROPPED}
     text = "\n".join(f"{name}: {value}" for name, value in shown.items()).encode()
     hidden = [secret for secret, told in zip(secrets, head["secret"], strict=True) if told]
@@ -191,7 +193,10 @@ def _context(head: dict[str, Any], request: _Request) -> ssl.SSLContext:
 
 
 def _capture(rules: list[dict[str, str]], body: bytes) -> tuple[bytes, list[bytes]]:
-    """Take values out of the answer, and put the handle in their place. A shown one stays."""
+    """Take values out of the answer, and put the handle in their place. A shown one stays.
+
+    What is optional and not there, or not a text or a number where nothing has to be hidden, is empty.
+    """
     document = _object(body, "withheld")
     captured = []
     for rule in rules:
@@ -200,10 +205,11 @@ def _capture(rules: list[dict[str, str]], body: bytes) -> tuple[bytes, list[byte
         for part in parents:
             at = at.get(part) if isinstance(at, dict) else None
         value = at.get(last) if isinstance(at, dict) else None
-        if value is None and rule["optional"]:
+        usable = isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+        if not usable and rule["optional"] and (value in (None, "") or not rule["handle"]):
             captured.append(b"")
             continue
-        if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        if not usable:
             raise _RefusedError("withheld")
         captured.append(str(value).encode())
         if rule["handle"]:

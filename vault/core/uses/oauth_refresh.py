@@ -141,8 +141,14 @@ async def _keep(material: Material, answer: Answer, surroundings: Surroundings) 
     got = dict(zip(_CAPTURED, answer.captured, strict=True))
     values = dict(bundle.fields(material.view))
     for name in ("access_token", "refresh_token", "token_type", "scope"):
-        if len(got[name]):
-            values[name] = got[name].view
+        given = got[name].view
+        if not len(given):
+            continue
+        # Nothing else that a provider says may cost the grant itself.
+        if name == "refresh_token" or kinds.fits(_KIND, name, given):
+            values[name] = given
+        else:
+            values.pop(name, None)
     expires_at = 0
     values.pop("expires_at", None)
     text = bytes(got["expires_in"].view)
@@ -200,6 +206,7 @@ async def _request(
         ),
         response_bytes=65_536,
         seconds=connector.limits.seconds,
+        only_captures=True,
         loopback=connector.development is not None,
         ca_file=connector.development.ca_file if connector.development else None,
     )

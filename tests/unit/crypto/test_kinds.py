@@ -100,7 +100,10 @@ def test_an_unknown_kind_is_told() -> None:
 @pytest.mark.parametrize(
     "name",
     ["cvv", "cvc", "cvv2", "card_cvv", "csc", "security_code", "card_verification_value", "pin_block",
-     "card_pin", "encrypted_pin", "track1", "track_2", "track2_data", "magstripe", "full_track"],
+     "card_pin", "encrypted_pin", "track1", "track_2", "track2_data", "magstripe", "full_track", "cvv_code", "cvc_1",
+     "customer_cvv", "cvv2_value", "icvv", "card_cvn2", "card_cid", "card_security_code_2", "iso0_pin_block",
+     "pin_block_hex", "card_track2", "track2_equivalent_data", "raw_track_1", "trackdata", "magnetic_stripe",
+     "swipe_data", "cardsecuritycode", "card_pin_encrypted"],
 )  # fmt: skip
 def test_what_pci_dss_forbids_is_refused_by_name_in_every_kind(name: str) -> None:
     for kind in ("generic", "imported", "bank_login"):
@@ -116,6 +119,9 @@ def test_what_pci_dss_forbids_is_refused_by_name_in_every_kind(name: str) -> Non
         b"%B4111111111111111^DOE/JOHN^29121010000000000000?",
         b";4111111111111111=29121010000000000000?",
         b'{"swipe": ";4111111111111111=2912101?"}',
+        b"B4111111111111111^DOE/JOHN^2912101",
+        b"4111111111111111=29121010000012300000",
+        b'{"tag57": "4111111111111111D29121010000012300000F"}',
     ],
 )
 def test_track_data_is_refused_by_its_form_under_any_name(value: bytes) -> None:
@@ -123,8 +129,38 @@ def test_track_data_is_refused_by_its_form_under_any_name(value: bytes) -> None:
         kinds.check_storable({"notes": value})
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"card": {"number": "4111111111111111", "cvv": "123"}}',
+        b'{"cvc2": 1234}',
+        rb'{"request": "{\"cvv\": \"123\"}"}',
+        b"number=4111111111111111&cvv=123&expiry=2912",
+        b"<card><cvv>123</cvv></card>",
+        b"<CardSecurityCode>1234</CardSecurityCode>",
+        b"cardVerificationValue: 123",
+        b'{"pinBlock": "0412AC89ABCDEF67"}',
+    ],
+)
+def test_a_verification_code_or_pin_block_is_refused_within_a_field_too(value: bytes) -> None:
+    with pytest.raises(kinds.ForbiddenError) as caught:
+        kinds.check_storable({"notes": memoryview(value)})
+    assert caught.value.field == "notes"
+    assert "123" not in str(caught.value)
+
+
 def test_what_only_looks_a_little_like_it_may_be_stored() -> None:
     kinds.check_storable({"spinner": b"1", "tracking_id": b"4111111111111111", "description": b"a;1=2"})
+    for name in ("pin", "client_cid", "security_question", "cscart_key", "track_and_trace_url", "soundtrack"):
+        kinds.check_storable({name: b"1234"})
+    for value in (
+        b'{"cvc_check": "pass", "cvv": ""}',
+        b'{"verification_code": "123456"}',
+        b"4111111111111112=29121010000012300000",  # its check digit is wrong
+        b"https://bank.example/?1234567890123=2512101",
+        b"a" * 12 + b"D4111111111111111D2912101",
+    ):
+        kinds.check_storable({"notes": value})
 
 
 def test_a_field_is_for_its_uses_only() -> None:

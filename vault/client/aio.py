@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 import grpc
 
@@ -64,6 +64,9 @@ class AsyncClient:
         # Many tasks may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = asyncio.Lock()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds a connection: pickle its profile, and make another client of that")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -122,7 +125,7 @@ class AsyncClient:
     async def reveal(
         self, *names: str, purpose: str, field_names: Sequence[str] = (), approval_id: str = ""
     ) -> list[Secrets]:
-        """Reveal up to 100 credentials in one call. Close each, or use each in a `async with` block.
+        """Reveal up to 100 credentials in one call. Close each, or use each in a `with` block.
 
         With `approval_id` it breaks the glass on one.
         """
@@ -817,7 +820,8 @@ class AsyncSession:
     ) -> session_pb2.VerifyWebhookResult:
         """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault.
 
-        It is genuine only if the result's `verdict` is `WEBHOOK_VERDICT_VALID`.
+        It is genuine only if the result's `verdict` is `WEBHOOK_VERDICT_VALID`. Of `headers` those are sent that the
+        scheme reads; all of a request's may be given.
         `apply_to`: a credential whose standing a genuine webhook may set. `connector`: fetches Plaid's public key
         with the credential's client_id and secret, instead of `field_names`.
         """

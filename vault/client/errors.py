@@ -33,6 +33,10 @@ class StrongroomError(Exception):
         self.message = message
         self.metadata = metadata
 
+    def __reduce__(self) -> tuple[type[StrongroomError], tuple[object, ...]]:
+        # By default it would be made anew from its text: an error that does not unpickle breaks a pool of processes.
+        return type(self), (self.code, self.reason, self.message, self.metadata)
+
 
 class SessionClosedError(Exception):
     """The session has ended. `closed` says why, and holds its receipt."""
@@ -43,6 +47,9 @@ class SessionClosedError(Exception):
             f"the session has ended: {reason.removeprefix('CLOSE_REASON_').lower().replace('_', ' ')}"
         )
         self.closed = closed
+
+    def __reduce__(self) -> tuple[type[SessionClosedError], tuple[object, ...]]:
+        return type(self), (self.closed,)
 
 
 def from_rpc(error: grpc.RpcError | grpc.aio.AioRpcError) -> StrongroomError:

@@ -27,6 +27,16 @@ SCHEMES = {
     "adyen-platform": pb.WEBHOOK_SCHEME_ADYEN_PLATFORM,
     "gocardless": pb.WEBHOOK_SCHEME_GOCARDLESS,
 }
+_HEADERS = {
+    "stripe": {"stripe-signature"},
+    "standard-webhooks": {"webhook-id", "webhook-timestamp", "webhook-signature"},
+    "plaid": {"plaid-verification"},
+    "braintree": set[str](),
+    "adyen": set[str](),
+    "adyen-platform": {"hmacsignature"},
+    "gocardless": {"webhook-signature"},
+}
+"""What a scheme reads of a request's headers. The others, cookies among them, are none of the vault's business."""
 HASHES = {"sha256": pb.MAC_HASH_SHA256, "sha384": pb.MAC_HASH_SHA384, "sha512": pb.MAC_HASH_SHA512}
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -76,12 +86,13 @@ class SessionState:
         connector: str,
     ) -> pb.SessionServiceOpenRequest:
         """Asks to verify a webhook."""
+        number = _choice("scheme", scheme, SCHEMES)
         return self.use(
             "verify_webhook",
             name,
             field_names=() if connector else field_names,
-            scheme=_choice("scheme", scheme, SCHEMES),
-            headers=headers,
+            scheme=number,
+            headers={key: value for key, value in headers.items() if key.lower() in _HEADERS[scheme]},
             body=body,
             apply_to=apply_to,
             connector=connector,

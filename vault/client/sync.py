@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 
 import grpc
 
@@ -64,6 +64,9 @@ class Client:
         self._heard = False
         # Many threads may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds a connection: pickle its profile, and make another client of that")
 
     def __enter__(self) -> Self:
         return self
@@ -813,7 +816,8 @@ class Session:
     ) -> session_pb2.VerifyWebhookResult:
         """Verify a webhook (`stripe`, `plaid`, `adyen`, ...: docs/uses.md) with a secret that stays in the vault.
 
-        It is genuine only if the result's `verdict` is `WEBHOOK_VERDICT_VALID`.
+        It is genuine only if the result's `verdict` is `WEBHOOK_VERDICT_VALID`. Of `headers` those are sent that the
+        scheme reads; all of a request's may be given.
         `apply_to`: a credential whose standing a genuine webhook may set. `connector`: fetches Plaid's public key
         with the credential's client_id and secret, instead of `field_names`.
         """

@@ -107,6 +107,8 @@ def test_the_beginning_of_the_log_is_archived_and_everything_goes_on(site: Vault
     (archive,) = told("audit", "archive", "--config", config)["archived"]
     assert (archive["first"], archive["records"]) == (0, end)
     assert told("audit", "archive", "--config", config)["archived"] == []
+    for more in ((), ("--dry-run",)):
+        assert "nothing" in strongroom("audit", "archive", "--config", config, *more)[1]
     file = folder / archive["file"]
 
     # The rest, by the vault and by whoever has the database; everything, with the archive; the archive alone.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.test_audit_evidence import strongroom as by_command
 from tests.integration.test_backup import made, moved, new_url, strongroom, verifier_key
+from tests.integration.test_policy import profile_file
 from vault.client import Client, SessionClosedError, StrongroomError
 from vault.crypto.approvals import Operation
 
@@ -122,13 +124,23 @@ def test_one_person_is_erased_everywhere_and_the_others_are_not(
                 "the log does not name the person either"
             )
         key = verifier_key(site)
+        auditor = profile_file(site, "operator", tmp_path, "system", ["audit.read:system/audit"])
+        for sequence in (record.sequence, record.sequence - 1):
+            proof = tmp_path / f"proof-{record.sequence - sequence}"
+            by_command("audit", "prove", sequence, "--out", proof, "--profile", auditor)
         assert strongroom("backup", str(after), "--config", str(site.config_file))[0] == 0
     finally:
         site.stop()
 
     file = tmp_path / "certificate"
     file.write_text(certificate)
-    assert strongroom("erasure", "verify", str(file), "--key", key)[0] == 0
+    verified = ("erasure", "verify", str(file), "--key", key)
+    assert strongroom(*verified)[0] == 0
+    code, said = strongroom(*verified, "--proof", str(tmp_path / "proof-0"))
+    assert (code, said["in_log_at"]) == (0, record.sequence)
+    code, said = strongroom(*verified, "--proof", str(tmp_path / "proof-1"))
+    assert (code, said["valid"]) == (5, False)
+    assert "audit search --action subject.erased" in said["finding"], "and how to find the right one"
     file.write_text(certificate.replace('"versions":6', '"versions":7'))
     assert strongroom("erasure", "verify", str(file), "--key", key)[0] == 5
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.integration.test_audit_evidence import strongroom as by_command
 from tests.integration.test_backup import moved, strongroom
+from tests.integration.test_policy import profile_file
 from tests.integration.wire import until
 from tests.support.vault import TRUST_DOMAIN, client_extensions, issue_certificate
 from vault.client import Client, Profile, StrongroomError
@@ -264,6 +265,8 @@ def test_nothing_tells_who_a_person_is_but_to_those_who_may_know_and_to_nobody_o
 
     with Client(site.profile("operator", "system", OFFICER), timeout=60) as officer:
         assert officer.identify([pseudonym]) == [""]
+        file = profile_file(site, "operator", tmp_path, "system", OFFICER)
+        assert by_command("person", "identify", pseudonym, "--profile", file).split()[1:2] == ["nobody:"]
         assert officer.audit_records(identity=pseudonym), "the records stay"
         # The others are known as before.
         assert {record.identity for record in officer.audit_records(identity=spiffe(OTTO))}

@@ -13,6 +13,8 @@ import httpx
 import pytest
 import stripe
 
+from tests.integration.test_audit_evidence import strongroom
+from tests.integration.test_policy import profile_file
 from tests.support.postgres import free_port
 from tests.support.vault import VaultSite
 from vault.cli import mock_providers
@@ -87,6 +89,20 @@ def test_a_request_is_made_with_the_key_put_in_and_only_harmless_headers_come_ba
     assert json.loads(answer.body)["object"] == "balance"
     assert "request-id" in answer.headers
     assert not {"set-cookie", "location", "connection"} & set(answer.headers)
+
+
+def test_the_command_says_nothing_of_a_capture_where_nothing_was_captured(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client, tmp_path: Path
+) -> None:
+    scopes = ["session.use.http_call:acme/**", "session.reveal:acme/**"]
+    profile = profile_file(world[0], "payments", tmp_path, "acme", scopes)
+    for form in ("table", "json"):
+        shown = strongroom(
+            "session", "http", put_stripe(client), "stripe-mock", "GET", "/v1/balance",
+            "--output", form, "--profile", profile,
+        )  # fmt: skip
+        assert "200" in shown
+        assert "captured" not in shown
 
 
 def test_a_provider_that_shows_the_key_in_any_spelling_has_its_answer_withheld(client: Client) -> None:

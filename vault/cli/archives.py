@@ -31,7 +31,10 @@ def archive(
     output: Output = Format.TABLE,
 ) -> None:
     """Move what is older than the retention into the archive folder, and remove it once it verifies there."""
-    show_dict(output, asyncio.run(_archive(config, dry_run=dry_run)))
+    done = asyncio.run(_archive(config, dry_run=dry_run))
+    if output is Format.TABLE and not any(done.values()):
+        done = {"due": "nothing: no whole month is older than audit.retention_months"}
+    show_dict(output, done)
 
 
 async def _archive(file: Path, *, dry_run: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +36,7 @@ AskFor = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Write the certificate to this file.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _LONG_SECONDS = 3600.0
+_RECORDS = {"subject": "subject.erased", "tenant": "tenant.erased", "person": "person.erased"}
 
 
 @tenant_app.command("describe-erasure")
@@ -109,7 +110,9 @@ def identify(
 ) -> None:
     """Say whom pseudonyms stand for. Needs the scope `audit.identify`, and is itself in the log."""
     with client(profile, token_file) as vault:
-        show_dict(output, dict(zip(pseudonyms, vault.identify(pseudonyms), strict=True)))
+        found = dict(zip(pseudonyms, vault.identify(pseudonyms), strict=True))
+    unknown = "" if output is Format.JSON else "nobody: erased, or never here"
+    show_dict(output, {pseudonym: name or unknown for pseudonym, name in found.items()})
 
 
 def _erase(
@@ -169,15 +172,27 @@ def verify(
         values = verify_certificate(note, keys)
         if proof is not None:
             record = verify_text(read_text(proof), keys).record or {}
-            digest = hashlib.sha256(note.encode()).hexdigest()
-            held = json.loads(record.get("after_state") or "{}").get("certificate") == digest
-            values = {**values, "in_log_at": record.get("sequence"), "valid": held}
+            values["in_log_at"] = _holding(record, note, values["erased"])
         result = {"valid": True, **values}
     except CryptoError as error:
         result = {"valid": False, "finding": str(error)}
     show_dict(output, result)
     if not result["valid"]:
         raise typer.Exit(EXIT_NOT_VALID)
+
+
+def _holding(record: dict[str, Any], note: str, erased: str) -> int:
+    """The place of a proven record, if it holds the certificate. Raises `FormatError`."""
+    from vault.crypto.errors import FormatError  # noqa: PLC0415
+
+    held = json.loads(record.get("after_state") or "{}").get("certificate")
+    place: int = record.get("sequence", -1)
+    if held != hashlib.sha256(note.encode()).hexdigest():
+        raise FormatError(
+            f"record {place} of the proof does not hold this certificate: prove the one that "
+            f"`audit search --action {_RECORDS[erased]}` finds"
+        )
+    return place
 
 
 def _content(certificate: str) -> dict[str, object]:

@@ -50,8 +50,8 @@ def show_dict(output: Format, values: dict[str, Any]) -> None:
         return
     width = max((len(key) for key in values), default=0)
     for key, value in values.items():
-        if value not in ("", [], {}, None):
-            print(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+        if text := _text(value):
+            print(f"{key.replace('_', ' '):<{width}}  {text}")
 
 
 def show_line(output: Format, message: Message, columns: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def _text(value: object) -> str:
         return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_text, value))
-    text = str(value)
+    text = "" if value is None else str(value)
     for prefix in (
         "STANDING_",
         "CREDENTIAL_CHANGE_",
@@ -126,5 +126,7 @@ def _text(value: object) -> str:
         "CLOSE_REASON_",
         "WEBHOOK_VERDICT_",
     ):
-        text = text.removeprefix(prefix)
+        if text.startswith(prefix):
+            # The value 0 of an enumeration: there is none.
+            return text.removeprefix(prefix).removesuffix("UNSPECIFIED")
     return text

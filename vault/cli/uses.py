@@ -216,6 +216,8 @@ def http(
         )
     shown = as_dict(result)
     shown["body"] = result.body.decode(errors="replace")
+    if not result.captured_name:
+        del shown["captured_name"], shown["captured_version"]
     show_dict(output, shown)
     if result.status >= _BAD_STATUS:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vault.cli.output import Format, show_rows
+from vault.cli.output import Format, show_dict, show_rows
 
 ROWS = [{"name": "acme/stripe/live", "update_time": "2026-11-28"}, {"name": "acme/x", "update_time": ""}]
 COLUMNS = ("name", "update_time")
@@ -48,3 +48,20 @@ def test_without_a_screen_a_row_is_a_line_of_any_length(monkeypatch: pytest.Monk
 def test_json_is_the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow, wide = (shown(monkeypatch, width, Format.JSON, tty=True) for width in (10, 200))
     assert narrow == wide
+
+
+def test_what_has_no_value_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {
+        "state": "JOB_STATE_UNSPECIFIED",
+        "kind": "JOB_KIND_REWRAP",
+        "total": 0,
+        "end_time": None,
+        "failures": [],
+    }
+    show_dict(Format.TABLE, values)
+    assert capsys.readouterr().out.splitlines() == ["kind      REWRAP", "total     0"]
+
+
+def test_a_list_has_a_gap_where_there_is_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows(Format.TABLE, [{"state": "KEY_STATE_UNSPECIFIED", "version": None}], ("state", "version"))
+    assert capsys.readouterr().out.split() == ["state", "version"]

@@ -6,6 +6,7 @@ import base64
 import html
 import itertools
 import json
+import quopri
 import socket
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -75,6 +76,16 @@ SPELLINGS = {
     **{f"base64url at {n}": lambda s, n=n: base64.urlsafe_b64encode(b"x" * n + s) for n in range(3)},
     "base64 in lines": lambda s: base64.encodebytes(b"user:" + s * 4),
     "base64, percent": lambda s: quote(base64.b64encode(s)).encode(),
+    **{f"base32 at {n}": lambda s, n=n: base64.b32encode(b"x" * n + s + b"yz") for n in range(5)},
+    "base32, small": lambda s: base64.b32encode(s).lower(),
+    "quoted-printable": lambda s: quopri.encodestring(s * 3, quotetabs=True),
+    "escaped hex": lambda s: "".join(f"\\x{b:02x}" for b in s).encode(),
+    "escaped octal": lambda s: "".join(f"\\{b:03o}" for b in s).encode(),
+    "escaped code points": lambda s: "".join(f"\\u{{{b:x}}}" for b in s).encode(),
+    "percent code points": lambda s: "".join(f"%u{b:04X}" for b in s).encode(),
+    "hex, byte by byte": lambda s: s.hex(":").encode(),
+    "hex, as a list": lambda s: ", ".join(f"0x{b:02x}" for b in s).encode(),
+    "a list of numbers": lambda s: json.dumps(list(s)).encode(),
 }
 
 

@@ -1,8 +1,8 @@
 """Whether a provider's answer shows a secret, in any spelling: as it is, or encoded, or encoded twice.
 
-The answer is decoded (percent, with a plus as it is or as a space, JSON, HTML, base64, hex, UTF-16), each way and each
-way again, and in every form the secret is looked for as it is, in base64 at each of its three alignments, in hex, and
-in UTF-16.
+The answer is decoded (percent, with a plus as it is or as a space, JSON, the escapes of other languages and of mail,
+HTML, base64, hex, lists of bytes, UTF-16), each way and each way again. In every form the secret is looked for as it
+is, in base64 at each of its three alignments, in base32 at each of its five, in hex, and in UTF-16.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ _JSON_ESCAPE = re.compile(rb"((?:\\u[0-9a-fA-F]{4})+)|\\([\"\\/bfnrt])")
 _SIMPLE = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{11,}")
 _HEX = re.compile(rb"[0-9a-fA-F]{16,}")
+_ESCAPE = re.compile(
+    rb"=\r?\n|(?:=|\\x|%u00|\\u00)([0-9a-fA-F]{2})|\\u\{0{0,4}([0-9a-fA-F]{2})\}|\\([0-3][0-7]{2})"
+)
+_LISTS = (
+    (16, re.compile(rb"(?:(?:0[xX])?[0-9a-fA-F]{2}(?:, ?|[ :;-])){7,}(?:0[xX])?[0-9a-fA-F]{2}")),
+    (10, re.compile(rb"(?:[0-9]{1,3}, ?){7,}[0-9]{1,3}")),
+)
+_LISTED = re.compile(rb"0[xX][0-9a-fA-F]{2}|[0-9a-fA-F]+")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def leaks(answer: bytes, secrets: list[bytes]) -> bool:
     """Whether any of the secrets stands in the answer."""
     patterns = [pattern for secret in secrets for pattern in _patterns(secret)]
-    hexes = [binascii.hexlify(secret) for secret in secrets]
+    of_any_case = [pattern for secret in secrets for pattern in (binascii.hexlify(secret), *_base32(secret))]
     for form in _forms(answer):
         lowered = form.lower()
-        if any(pattern in form for pattern in patterns) or any(text in lowered for text in hexes):
+        if any(pattern in form for pattern in patterns) or any(text in lowered for text in of_any_case):
             return True
     return False
 
@@ -48,6 +56,15 @@ def _patterns(secret: bytes) -> list[bytes]:
         whole = (offset + len(secret)) * 8 // 6
         core = encoded[start:whole]
         found += [core, core.translate(bytes.maketrans(b"+/", b"-_"))]
+    return found
+
+
+def _base32(secret: bytes) -> list[bytes]:
+    """What of its base32 does not depend on what stands around it, for each of the places where it may begin."""
+    found = []
+    for offset in range(5):
+        encoded = base64.b32encode(bytes(offset) + secret).lower()
+        found.append(encoded[-(-offset * 8 // 5) : (offset + len(secret)) * 8 // 5])
     return found
 
 
@@ -78,6 +95,27 @@ def _json(data: bytes) -> bytes:
     return _JSON_ESCAPE.sub(plain, data) if b"\\" in data else data
 
 
+def _escapes(data: bytes) -> bytes:
+    """What other languages, and mail (RFC 2045, 6.7), write for a byte."""
+
+    def plain(match: re.Match[bytes]) -> bytes:
+        pair = match[1] or match[2]
+        return bytes([int(pair, 16) if pair else int(match[3], 8)]) if pair or match[3] else b""
+
+    return _ESCAPE.sub(plain, data) if b"\\" in data or b"=" in data or b"%u" in data else data
+
+
+def _lists(data: bytes) -> bytes:
+    """Bytes one by one, in hex or in decimals, as programs print them."""
+    found = []
+    for base, runs in _LISTS:
+        for run in runs.finditer(data):
+            # With a number that is no byte it is a list of something else.
+            with contextlib.suppress(ValueError):
+                found.append(bytes(int(part, base) for part in _LISTED.findall(run[0])))
+    return b"\n".join(found)
+
+
 def _html(data: bytes) -> bytes:
     return html.unescape(data.decode("latin-1")).encode("utf-8", "replace") if b"&" in data else data
 
@@ -103,4 +141,4 @@ def _narrow(data: bytes) -> bytes:
     return data.translate(None, b"\0")
 
 
-_DECODERS = (_percent, _form, _json, _html, _base64, _hex, _narrow)
+_DECODERS = (_percent, _form, _json, _escapes, _html, _base64, _hex, _lists, _narrow)

@@ -71,8 +71,10 @@ def _base32(secret: bytes) -> list[bytes]:
 def _forms(answer: bytes) -> set[bytes]:
     # Line breaks in the middle of an encoding, as MIME has them.
     forms = {answer, answer.translate(None, b"\r\n")}
+    newest = set(forms)
     for _ in range(2):
-        forms |= {decode(form) for form in forms for decode in _DECODERS}
+        newest = {decode(form) for form in newest for decode in _DECODERS} - forms
+        forms |= newest
     return forms | {form.translate(None, b"\r\n") for form in forms}
 
 

@@ -29,14 +29,17 @@ from vault.errors import StartError, VaultError
      "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:8.8.8.8",
      "::ffff:0:7f00:1", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1", "2002:7f00:1::", "2002:808:808::1",
      "2001::1", "2001:db8::1", "fd00:ec2::254", "fc00::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "100::1",
-     "3fff::1", "5f00::1", "localhost", "", "0x7f.1", "2130706433"],
+     "3fff::1", "5f00::1", "200:1::1", "301::1", "400::1", "1::1", "4000::1", "3ffe::1", "64:ff9c::1", "100:0:0:1::1",
+     "2001:0:4136:e378::1", "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:808:808",
+     "2606:4700::1%eth0", "localhost", "", "0x7f.1", "2130706433"],
 )  # fmt: skip
 def test_an_address_that_is_not_a_public_one_is_refused(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "54.187.174.169", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"]
+    "address",
+    ["8.8.8.8", "54.187.174.169", "172.32.0.1", "2606:4700::1111", "2a00:1450::1", "2606:4700::1:5efe:1"],
 )
 def test_a_public_address_is_taken(address: str) -> None:
     assert is_public(address)

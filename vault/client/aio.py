@@ -1,4 +1,4 @@
-"""The asyncio SDK: `sync.py` with `await`. A session belongs to one task at a time."""
+"""The asyncio SDK: `sync.py` with `await`. Tasks may share a client, and a session too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import grpc
 
 from vault.client.connection import explain
 from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
+from vault.client.exchange import Exchange
 from vault.client.operations import (
     approvals,
     audit,
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, policy_pb2, token_pb2, webhook_pb2
 
 T = TypeVar("T")
-
-_EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # missing from the stubs
-_OPEN = "/vault.v1.SessionService/Open"
 
 
 class AsyncClient:
@@ -753,6 +751,7 @@ class AsyncSession:
     def __init__(self, client: AsyncClient, state: SessionState) -> None:
         self._client = client
         self._state = state
+        self._exchange: Exchange | None = None
 
     @property
     def session_id(self) -> str:
@@ -775,30 +774,38 @@ class AsyncSession:
         return self._state.closed
 
     async def __aenter__(self) -> Self:
-        access = self._client._access  # noqa: SLF001 - a session is a part of its client
-        await self._client._fetch_token()  # noqa: SLF001
-        token = await self._client._drive(access.token())  # noqa: SLF001
-        invoke = self._client._channel.stream_stream(  # noqa: SLF001
-            _OPEN,
+        opening = sessions.Opening(self._client._access)  # noqa: SLF001 - a session is a part of its client
+        while True:
+            try:
+                await self._open()
+            except StrongroomError as failure:
+                self._leave()
+                await self._client._pause(failure, opening.after)  # noqa: SLF001
+            except BaseException:
+                self._leave()
+                raise
+            else:
+                return self
+
+    async def _open(self) -> None:
+        client = self._client
+        await client._fetch_token()  # noqa: SLF001
+        token = await client._drive(client._access.token())  # noqa: SLF001
+        invoke: Any = client._channel.stream_stream(  # noqa: SLF001
+            sessions.Opening.METHOD,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
             response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
         )
-        # The stubs want an iterator; without one the stream is written to by hand.
-        self._stream: Any = invoke(metadata=calls.metadata(access.profile, token))  # type: ignore[call-arg]
-        try:
-            await self._ask(self._state.start())
-        except BaseException:
-            self._leave()
-            raise
-        return self
+        self._exchange = Exchange(invoke(metadata=calls.metadata(client.profile, token)), self._state)
+        await self._exchange.ask(self._state.start())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._state.wipe()
         try:
-            if self._state.closed is None:
-                await self._drain()
+            if self._state.closed is None and self._exchange is not None:
+                await self._exchange.close()
         finally:
             self._leave()
 
@@ -996,27 +1003,15 @@ class AsyncSession:
     ) -> session_pb2.SessionServiceOpenResponse:
         if self._state.closed is not None:
             raise SessionClosedError(self._state.closed)
+        if self._exchange is None:
+            raise ValueError("the session is not open: use it in an `async with` block")
         try:
-            await self._stream.write(message)
-            while (answer := await self._stream.read()) is not _EOF:
-                if self._state.take(answer, message.operation_id):
-                    return answer  # type: ignore[no-any-return]
-            # The stream ended: what follows raises why, if the vault said so.
-            await self._stream.initial_metadata()
-            if await self._stream.code() is not grpc.StatusCode.OK:
-                await self._stream
-        except grpc.aio.AioRpcError as error:
-            raise await asyncio.to_thread(explain, self._client.profile, from_rpc(error)) from None
-        raise StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
-
-    async def _drain(self) -> None:
-        try:
-            await self._stream.write(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
-            while (answer := await self._stream.read()) is not _EOF:
-                self._state.take(answer, 0)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, SessionClosedError):
-            pass
+            return await self._exchange.ask(message)
+        except StrongroomError as failure:
+            raise await asyncio.to_thread(explain, self._client.profile, failure) from None
 
     def _leave(self) -> None:
         self._state.wipe()
-        self._stream.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.leave()

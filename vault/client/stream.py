@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -53,7 +54,7 @@ class SessionState:
         self._recipient = Recipient()
         self._reveals: Reveals | None = None
         self._revealed: list[Secrets] = []
-        self._operation_id = 0
+        self._operation_ids = itertools.count(1)
         self.session_id = ""
         self.opened: tuple[pb.OpenedCredential, ...] = ()
         self.events: list[pb.SessionServiceOpenResponse] = []
@@ -179,8 +180,7 @@ class SessionState:
         return self._names[0]
 
     def _next(self) -> int:
-        self._operation_id += 1
-        return self._operation_id
+        return next(self._operation_ids)
 
 
 def _choice(what: str, text: str, choices: Mapping[str, T]) -> T:

@@ -1,4 +1,4 @@
-"""The synchronous SDK. Safe to share among threads; a session belongs to one thread at a time."""
+"""The synchronous SDK. Threads may share a client; those that share a session take turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 import grpc
 
 from vault.client.connection import explain
-from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
+from vault.client.errors import UNREACHABLE, SessionClosedError, StrongroomError, from_rpc
 from vault.client.operations import (
     approvals,
     audit,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from vault.v1 import approval_pb2, erasure_pb2, handover_pb2, policy_pb2, token_pb2, webhook_pb2
 
 T = TypeVar("T")
-
-_OPEN = "/vault.v1.SessionService/Open"
 
 
 class Client:
@@ -749,6 +747,7 @@ class Session:
         self._state = state
         self._outbox: queue.SimpleQueue[session_pb2.SessionServiceOpenRequest | None] = queue.SimpleQueue()
         self._call: Any = None
+        self._turn = threading.Lock()
 
     @property
     def session_id(self) -> str:
@@ -771,30 +770,41 @@ class Session:
         return self._state.closed
 
     def __enter__(self) -> Self:
-        access = self._client._access  # noqa: SLF001 - a session is a part of its client
-        self._client._fetch_token()  # noqa: SLF001
-        token = self._client._drive(access.token())  # noqa: SLF001
-        invoke = self._client._channel.stream_stream(  # noqa: SLF001
-            _OPEN,
+        opening = sessions.Opening(self._client._access)  # noqa: SLF001 - a session is a part of its client
+        while True:
+            try:
+                self._open()
+            except StrongroomError as failure:
+                self._leave()
+                self._client._pause(failure, opening.after)  # noqa: SLF001
+            except BaseException:
+                self._leave()
+                raise
+            else:
+                return self
+
+    def _open(self) -> None:
+        client = self._client
+        client._fetch_token()  # noqa: SLF001
+        token = client._drive(client._access.token())  # noqa: SLF001
+        invoke = client._channel.stream_stream(  # noqa: SLF001
+            sessions.Opening.METHOD,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
             response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
         )
-        self._call = invoke(iter(self._outbox.get, None), metadata=calls.metadata(access.profile, token))
-        try:
-            self._ask(self._state.start())
-        except BaseException:
-            self._leave()
-            raise
-        return self
+        self._outbox = queue.SimpleQueue()
+        self._call = invoke(iter(self._outbox.get, None), metadata=calls.metadata(client.profile, token))
+        self._exchange(self._state.start())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._state.wipe()
         try:
-            if self._state.closed is None:
-                self._outbox.put(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
-                self._drain()
+            with self._turn:
+                if self._state.closed is None:
+                    self._outbox.put(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
+                    self._drain()
         finally:
             self._leave()
 
@@ -983,18 +993,29 @@ class Session:
         return self._ask(asked).link_token
 
     def _ask(self, message: session_pb2.SessionServiceOpenRequest) -> session_pb2.SessionServiceOpenResponse:
-        if self._state.closed is not None:
-            raise SessionClosedError(self._state.closed)
+        with self._turn:
+            if self._state.closed is not None:
+                raise SessionClosedError(self._state.closed)
+            if self._call is None:
+                raise ValueError("the session is not open: use it in a `with` block")
+            try:
+                return self._exchange(message)
+            except StrongroomError as failure:
+                raise explain(self._client.profile, failure) from None
+
+    def _exchange(
+        self, message: session_pb2.SessionServiceOpenRequest
+    ) -> session_pb2.SessionServiceOpenResponse:
         self._outbox.put(message)
         try:
             answer: session_pb2.SessionServiceOpenResponse
-            for answer in self._call or ():
+            for answer in self._call:
                 if self._state.take(answer, message.operation_id):
                     return answer
-            failure = StrongroomError(grpc.StatusCode.UNAVAILABLE, "UNREACHABLE", "the stream ended", {})
+            failure = StrongroomError(grpc.StatusCode.UNAVAILABLE, UNREACHABLE, "the stream ended", {})
         except grpc.RpcError as error:
             # It is the call itself, and must not be kept by what is raised: see `_leave`.
-            failure = explain(self._client.profile, from_rpc(error))
+            failure = from_rpc(error)
         raise failure
 
     def _drain(self) -> None:

@@ -1568,6 +1568,10 @@ BAD_OPERATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a webhook with an unknown field": (webhook(field_names=["pin"]), "UNKNOWN_FIELD"),
     "a webhook with a field in upper case": (webhook(field_names=["Password"]), F),
     "a webhook with seventeen headers": (webhook(headers={f"h{n}": "" for n in range(17)}), F),
+    "a webhook with a header twice": (
+        webhook(headers={"Stripe-Signature": "t=1", "stripe-signature": "t=2"}),
+        F,
+    ),
     "a webhook with a header of 4,097": (webhook(headers={"a": "a" * 4097}), F),
     "a webhook with a body beyond 65,536": (webhook(body=b"a" * 65_537), F),
     "an HMAC without a field": (use("hmac", field_name=""), "UNKNOWN_FIELD"),
@@ -1690,6 +1694,10 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str]] = {
     },
     **{f"a request to a path {what}": (http_call(path=path), NOWHERE) for what, path in BAD_PATHS.items()},
     **{f"a request to a host, {what}": (http_call(host=host), NOWHERE) for what, host in BAD_HOSTS.items()},
+    "a request with a header twice": (
+        http_call(headers={"Idempotency-Key": "a", "idempotency-key": "b"}),
+        F,
+    ),
     **{
         f"a request with a header of {what}": (http_call(headers={"idempotency-key": value}), F)
         for what, value in BAD_HEADERS.items()

@@ -233,6 +233,8 @@ def _field(material: Material, name: str, use: str) -> tuple[memoryview, bool]:
 
 def _headers(connector: Connector, headers: Mapping[str, str]) -> dict[str, str]:
     """Those of the caller's headers that the connector lets through; the others are left out."""
+    if len({name.lower() for name in headers}) != len(headers):
+        raise invalid_field("headers", "each at most once")
     passed = {}
     for name, value in headers.items():
         if len(value) > _MAX_TEXT or not _VALUE.fullmatch(value):

@@ -79,6 +79,8 @@ async def run(material: Material, request: VerifyWebhook, surroundings: Surround
     headers = request.headers
     if len(headers) > MAX_HEADERS or any(len(value) > MAX_HEADER for value in headers.values()):
         raise invalid_field("headers", f"at most {MAX_HEADERS}, of at most {MAX_HEADER} characters each")
+    if len(_lowered(headers)) != len(headers):
+        raise invalid_field("headers", "each at most once")
     body = message("body", request.body, least=1)
     if request.apply_to:
         standing.check_apply(material.caller, request.apply_to)

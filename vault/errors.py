@@ -110,8 +110,20 @@ EX_CONFIG = 78
 """The exit code for what only an operator can mend: configuration, database, HSM (sysexits.h)."""
 
 
+EX_TEMPFAIL = 75
+"""The exit code for what may pass by itself: the database does not answer yet (sysexits.h)."""
+
+
 class StartError(Exception):
     """The vault cannot start: one line that says what is wrong and what to do."""
+
+    exit_code = EX_CONFIG
+
+
+class NotYetError(StartError):
+    """The vault cannot start now; it may when it is tried again."""
+
+    exit_code = EX_TEMPFAIL
 
 
 def invalid_field(field: str, rule: str) -> VaultError:

@@ -289,27 +289,33 @@ async def test_a_role_that_is_not_behind_the_wall_is_told_from_one_that_is(
     postgres: Postgres, database: Database
 ) -> None:
     name = await database_name(database)
-    assert await why_unsafe(database) == ""
+    assert await why_unsafe(database) is None
     for statement, why in ROLES:
         role = f"role_{secrets.token_hex(6)}"
         postgres.sql(name, statement.replace("{}", role))
         other = connect(postgres.url(name, role))
         try:
-            assert why in await why_unsafe(other)
+            unsafe = await why_unsafe(other)
+            assert unsafe is not None
+            assert why in unsafe.why
         finally:
             await other.close()
-    for statement, undo, why in (
+    for statement, undo, why, mend in (
         (
             "ALTER TABLE jobs DISABLE ROW LEVEL SECURITY",
             "ALTER TABLE jobs ENABLE ROW LEVEL SECURITY",
             "does not hold for jobs",
+            "strongroom migrate",
         ),
-        ("CREATE POLICY open ON keys USING (true)", "DROP POLICY open ON keys", "keys has other policies"),
-    ):
+        ("CREATE POLICY open ON keys USING (true)", "DROP POLICY open ON keys", "keys has other policies",
+         'DROP POLICY "open" ON keys'),
+    ):  # fmt: skip
         postgres.sql(name, statement)
-        assert why in await why_unsafe(database)
+        unsafe = await why_unsafe(database)
+        assert unsafe is not None
+        assert (why in unsafe.why, mend in unsafe.mend) == (True, True), unsafe
         postgres.sql(name, undo)
-    assert await why_unsafe(database) == ""
+    assert await why_unsafe(database) is None
 
 
 async def test_migrating_again_mends_policies_and_grants_and_else_touches_nothing(
@@ -322,9 +328,9 @@ async def test_migrating_again_mends_policies_and_grants_and_else_touches_nothin
     assert postgres.sql(name, policies) == before
     postgres.sql(name, "DROP POLICY tenants_declared ON keys; ALTER TABLE jobs DISABLE ROW LEVEL SECURITY")
     postgres.sql(name, f"GRANT UPDATE, DELETE ON audit_records TO {SERVER}")
-    assert await why_unsafe(database) != ""
+    assert await why_unsafe(database) is not None
     await (await migrated(postgres.url(name))).close()
-    assert await why_unsafe(database) == ""
+    assert await why_unsafe(database) is None
 
 
 async def test_a_role_that_is_not_there_stops_the_migration(postgres: Postgres) -> None:

@@ -24,12 +24,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.integration.wire import Wire, failure, until
 from tests.support.postgres import free_port
 from tests.support.vault import VaultSite
+from vault.client.health import look
 from vault.client.sealing import Recipient
 from vault.v1 import credential_pb2
 from vault.v1 import session_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.support.postgres import Postgres
 
 PASSWORD = "db-password-9c1f77aa"
 SECRET = "start-canary-51c0ffee"
@@ -228,7 +231,14 @@ def test_what_would_start_starts(prepared: VaultSite) -> None:
 
 def test_a_database_that_is_not_there_is_named(broken: VaultSite) -> None:
     broken.write_config(database={"url": f"postgresql://strongroom@127.0.0.1:{free_port()}/vault"})
-    refused(broken, "database: the database does not answer (ConnectionRefusedError)")
+    assert "database.url: the database does not answer" in serve(broken).stderr
+    assert serve(broken).returncode == 75, "whoever started it may try again"
+
+
+def test_a_file_that_cannot_be_opened_is_named_and_not_tried_again(broken: VaultSite) -> None:
+    broken.write_config(database={"url": "sqlite:///absent/strongroom.db"})
+    refused(broken, "database.url: the database cannot be opened", "unable to open database file")
+    assert serve(broken).returncode == 78
 
 
 def test_a_database_that_wants_another_password_is_named_without_it(broken: VaultSite) -> None:
@@ -461,6 +471,26 @@ def test_a_vault_whose_last_worker_can_never_start_again_ends_and_says_why(runni
         assert "policy" in running.log().splitlines()[-1]
     finally:
         policy.write_text(kept)
+
+
+def listens(site: VaultSite) -> bool:
+    host, _, port = site.address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def test_workers_that_end_while_the_database_is_away_are_back_when_it_is(
+    fresh_site: VaultSite, postgres: Postgres
+) -> None:
+    name = fresh_site.database_url.rpartition("/")[2]
+    fresh_site.start()
+    postgres.sql("postgres", f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
+    fresh_site.kill_workers()
+    until(lambda: "takes no connection now" in fresh_site.log())
+    postgres.sql("postgres", f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
+    until(lambda: listens(fresh_site))
+    assert look(fresh_site.profile("operator")).ready
+    assert fresh_site.stop() == 0
 
 
 def test_a_worker_that_is_killed_while_the_vault_starts_is_said_in_one_line(broken: VaultSite) -> None:

@@ -141,6 +141,17 @@ class Postgres:
         )  # fmt: skip
         return done.stdout.strip()
 
+    def offer_tls(self, certificate: bytes, key: bytes) -> None:
+        """Take TLS connections beside others, from now on."""
+        for name, pem in (("tls.pem", certificate), ("tls-key.pem", key)):
+            file = self._data / name
+            file.write_bytes(pem)
+            file.chmod(0o600)
+            shutil.chown(file, *self._data.stat()[4:6])
+        for setting in ("ssl_cert_file = 'tls.pem'", "ssl_key_file = 'tls-key.pem'", "ssl = on"):
+            self.sql("postgres", f"ALTER SYSTEM SET {setting}")
+        self.sql("postgres", "SELECT pg_reload_conf()")
+
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             pid = int((self._data / "postmaster.pid").read_text().splitlines()[0])

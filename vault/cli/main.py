@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 not done here, 2 wrong usage, 3 refused by the vault, 4 the vault did not answer or is not ready,
 5 something does not verify, 6 not all is done (a job failed or was cancelled; something still uses an old key; an
-operation of a session failed), 78 configuration, database or HSM are not as the vault needs them, 130 detached.
+operation of a session failed), 75 the database does not answer a command on the server, 78 configuration, database or
+HSM are not as the vault needs them, 130 detached.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vault.cli import (
     webhooks,
 )
 from vault.cli.dev import dev
-from vault.errors import EX_CONFIG, StartError, VaultError
+from vault.errors import StartError, VaultError
 
 EXIT_HERE, EXIT_REFUSED, EXIT_UNREACHABLE = 1, 3, 4
 
@@ -128,7 +129,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except StartError as error:
-        _fail(EX_CONFIG, str(error))
+        _fail(error.exit_code, str(error))
     except OSError as error:
         _fail(EXIT_HERE, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except VaultError as error:

@@ -102,7 +102,7 @@ def open_owned_database(config: Config) -> Database:
     if url is None:
         return open_database(config)
     password = read_secret_file(file, "database.owner_password_file") if file else None
-    return connect(url, password, pool_size=config.database.pool_size)
+    return connect(url, password, pool_size=config.database.pool_size, key="database.owner_url")
 
 
 def server_role(config: Config) -> str:
@@ -149,6 +149,7 @@ def _open_one(config: Config, section: HsmSection | SecondHsm, load: Load, watch
 
 
 async def _check_schema(database: Database, *, any_role: bool) -> None:
+    await database.check()
     try:
         current = await current_revision(database)
     except VaultError as error:
@@ -166,8 +167,7 @@ async def _check_schema(database: Database, *, any_role: bool) -> None:
         raise StartError(f"database: {error.message}") from None
     if unsafe and not any_role:
         raise StartError(
-            f"database.url: {unsafe}: tenants would be kept apart by the vault's code alone; "
-            "name another role, and `strongroom migrate` gives it what it needs"
+            f"database.url: {unsafe.why}: tenants would be kept apart by the vault's code alone; {unsafe.mend}"
         )
     if unsafe:
-        log.warning("database.danger_any_role: no row-level security", extra={"why": unsafe})
+        log.warning("database.danger_any_role: no row-level security", extra={"why": unsafe.why})

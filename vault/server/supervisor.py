@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from vault.config import load
 from vault.crypto.hardening import ENVIRONMENT
-from vault.errors import EX_CONFIG, StartError
+from vault.errors import EX_CONFIG, EX_TEMPFAIL, StartError
 from vault.server.exposition import Exposition
 
 if TYPE_CHECKING:
@@ -75,19 +75,22 @@ class Supervisor:
         for slot in range(self._config.server.workers):
             code = self._start(slot)
             if code is not None:
-                if code not in (0, EX_CONFIG):
+                if code not in (0, EX_CONFIG, EX_TEMPFAIL):
                     print(f"strongroom: a worker ended while it started ({code})", file=sys.stderr)  # noqa: T201
                 self._stop()
                 return abs(code)
         print(f"strongroom: listening on {self._config.server.listen}", file=sys.stderr, flush=True)  # noqa: T201
+        self._keep()
+        self._stop()
+        return 0 if self._stopping.is_set() else EX_CONFIG
+
+    def _keep(self) -> None:
+        """Replace workers that end, until all is to stop or there is none, and none that could start."""
         backoff = _MIN_BACKOFF
         steady_since = time.monotonic()
+        missing: set[int] = set()
         while not self._stopping.wait(_POLL_SECONDS):
             dead = {slot: worker for slot, worker in self._workers.items() if worker.poll() is not None}
-            if not dead:
-                if time.monotonic() - steady_since > _MAX_BACKOFF:
-                    backoff = _MIN_BACKOFF
-                continue
             for slot, worker in dead.items():
                 del self._workers[slot]
                 if self._exposition is not None:
@@ -97,13 +100,20 @@ class Supervisor:
                     file=sys.stderr,
                     flush=True,
                 )
-                self._stopping.wait(backoff)
-                backoff = min(backoff * 2, _MAX_BACKOFF)
-                if self._start(slot) == EX_CONFIG and not self._workers:
-                    return EX_CONFIG
+            missing |= set(dead)
+            if not missing:
+                if time.monotonic() - steady_since > _MAX_BACKOFF:
+                    backoff = _MIN_BACKOFF
+                continue
+            self._stopping.wait(backoff)
+            backoff = min(backoff * 2, _MAX_BACKOFF)
+            codes = {slot: self._start(slot) for slot in sorted(missing)}
+            # What ended for a reason that may pass, a database that is away for one, is tried again.
+            again = {slot for slot, code in codes.items() if code not in (None, EX_CONFIG)}
+            missing = again - set(self._workers)
+            if not self._workers and not missing:
+                return
             steady_since = time.monotonic()
-        self._stop()
-        return 0
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping.set()

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         uvloop.run(_serve(Path(arguments[0]), int(arguments[1])))
     except StartError as error:
         print(f"strongroom: {error}", file=sys.stderr)  # noqa: T201
-        return EX_CONFIG
+        return error.exit_code
     except VaultError as error:
         print(f"strongroom: {error.reason.value}: {error.message}", file=sys.stderr)  # noqa: T201
         return EX_CONFIG

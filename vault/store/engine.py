@@ -13,6 +13,9 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import os
+import sqlite3
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -21,17 +24,20 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from vault.errors import Reason, StartError, VaultError
+from vault.errors import NotYetError, Reason, StartError, VaultError
 from vault.store.reach import as_array, current
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from vault.store.reach import Reach
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+_TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+"""The modes of libpq's `sslmode`, by which the driver goes too."""
+_CA = "be of the CA in the file that PGSSLROOTCERT names, or else in ~/.postgresql/root.crt"
 _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5
 SETTING = "strongroom.tenants"
@@ -46,8 +52,9 @@ RULES = (IntegrityError, DataError, asyncpg.IntegrityConstraintViolationError, a
 class Database:
     """The database: two ways in, and one error when it does not answer (`STORAGE_UNAVAILABLE`)."""
 
-    def __init__(self, engine: AsyncEngine, connections: int) -> None:
+    def __init__(self, engine: AsyncEngine, connections: int, key: str) -> None:
         self._engine = engine
+        self._key = key
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.is_postgresql = engine.dialect.name == "postgresql"
         self._room = asyncio.Semaphore(connections)
@@ -176,6 +183,17 @@ class Database:
         _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
         return await asyncpg.connect(**parameters, timeout=_CONNECT_SECONDS)
 
+    async def check(self) -> None:
+        """Connect once, and say in full why not: for whoever starts the vault, never for a caller.
+
+        Raises `NotYetError` if the database does not answer, `StartError` if it answers and something is to be mended.
+        """
+        try:
+            async with self._lend():
+                pass
+        except ERRORS as error:
+            raise _why_not(_cause(error), self._key) from None
+
     async def close(self) -> None:
         """Close every connection."""
         while self._kept:
@@ -209,27 +227,55 @@ def _begin(reach: Reach, how: str = "") -> str:
 
 def unavailable(error: BaseException) -> VaultError:
     """What a caller is told when the database fails: that it did, and the driver's name for it; never what it said."""
+    return VaultError(
+        Reason.STORAGE_UNAVAILABLE, f"the database does not answer ({type(_cause(error)).__name__})"
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver raised."""
     wrapped = getattr(error, "orig", None) or error
-    cause = wrapped.__cause__ or wrapped
-    return VaultError(Reason.STORAGE_UNAVAILABLE, f"the database does not answer ({type(cause).__name__})")
+    return wrapped.__cause__ or wrapped
 
 
-def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Database:
+def _why_not(error: BaseException, key: str) -> StartError:
+    """Why there is no connection, in the words of the driver or of PostgreSQL, and what to do."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return StartError(
+            f"{key}: the certificate of the database does not verify: {error.verify_message}; it must name the host "
+            f"of the URL, and {_CA}"
+        )
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return StartError(f"{key}: TLS cannot be set up: {said}; the certificate of the database must {_CA}")
+    if isinstance(error, asyncpg.CannotConnectNowError | asyncpg.TooManyConnectionsError):
+        return NotYetError(f"{key}: the database takes no connection now: {said}")
+    if isinstance(error, asyncpg.PostgresError):
+        return StartError(f"{key}: the database refuses the connection: {said}")
+    if isinstance(error, sqlite3.Error):
+        return StartError(f"{key}: the database cannot be opened: {said}")
+    return NotYetError(f"{key}: the database does not answer: {said}")
+
+
+def connect(
+    url: str, password: str | None = None, *, pool_size: int = 8, key: str = "database.url"
+) -> Database:
     """Open a database by its URL (`postgresql://user@host/name` or `sqlite:///path`).
 
-    The password comes from a file, never from the URL. Raises `StartError` for a URL that cannot be used.
+    The password comes from a file, never from the URL. `key`: where the URL stands in the configuration.
+    Raises `StartError` for a URL that cannot be used.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StartError(
-            "database.url: not a URL such as postgresql://user@host/name or sqlite:///path"
-        ) from None
+        raise StartError(f"{key}: not a URL such as postgresql://user@host/name or sqlite:///path") from None
     if parsed.password is not None:
-        raise StartError("database.url: must not hold a password; name a file in database.password_file")
+        raise StartError(f"{key}: must not hold a password; name a file in database.password_file")
     driver = _DRIVERS.get(parsed.get_backend_name())
     if driver is None:
-        raise StartError("database.url: only postgresql:// and sqlite:/// are supported")
+        raise StartError(f"{key}: only postgresql:// and sqlite:/// are supported")
+    if driver.startswith("postgresql"):
+        _check_options(parsed.query, key)
     parsed = parsed.set(drivername=driver, password=password)
     if driver.startswith("sqlite"):
         engine = create_async_engine(parsed, pool_size=pool_size, hide_parameters=True)
@@ -248,7 +294,18 @@ def connect(url: str, password: str | None = None, *, pool_size: int = 8) -> Dat
                 "server_settings": {"application_name": "strongroom", "jit": "off"},
             },
         )
-    return Database(engine, pool_size)
+    return Database(engine, pool_size, key)
+
+
+def _check_options(query: Mapping[str, object], key: str) -> None:
+    """An option that the driver does not know, or a CA that is not there, is named before the driver stumbles on it."""
+    if unknown := set(query) - {"ssl"}:
+        raise StartError(f"{key}: unknown option {min(unknown)}; there is one, ssl={'|'.join(_TLS)}")
+    if "ssl" in query and query["ssl"] not in _TLS:
+        raise StartError(f"{key}: ssl must be one of {', '.join(_TLS)}")
+    file = os.environ.get("PGSSLROOTCERT", "")
+    if str(query.get("ssl")).startswith("verify") and file and not os.access(file, os.R_OK):
+        raise StartError(f"{key}: PGSSLROOTCERT names {file}, which cannot be read")
 
 
 def user_of(url: str) -> str:

@@ -8,7 +8,7 @@ the tables' owner, superusers and roles with BYPASSRLS; so a server under one of
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from vault.store.engine import Database
 
 POLICY = "tenants_declared"
+_MIGRATE = "`strongroom migrate` with database.owner_url mends it"
+_ANOTHER_ROLE = (
+    "take that from it (ALTER ROLE, REVOKE), or make another by what `strongroom database grants` prints"
+)
 
 # A subselect, so that the setting is read and parsed once for each statement and not for each row.
 _DECLARED = f"(SELECT nullif(current_setting('{SETTING}', true), '')::text[])::text[]"
@@ -103,31 +107,41 @@ async def protect(connection: AsyncConnection, server_role: str) -> None:
         await connection.exec_driver_sql(statement)
 
 
-async def why_unsafe(database: Database) -> str:
-    """Why the role that the server connects as is not behind the wall; empty if it is. PostgreSQL only."""
+class Unsafe(NamedTuple):
+    """Why a role is not behind the wall, and what its owner does about it."""
+
+    why: str
+    mend: str
+
+
+async def why_unsafe(database: Database) -> Unsafe | None:
+    """Why the role that the server connects as is not behind the wall; none if it is. PostgreSQL only."""
     async with database.read(NOBODY) as connection:
         role = (await connection.execute(text(_ROLE))).one()
         relations = (await connection.execute(text(_RELATIONS))).all()
-    for wrong, why in (
-        (role.is_superuser, "is a superuser"),
-        (role.bypasses, "has BYPASSRLS"),
-        (role.owns, "owns the tables"),
-        (role.makes_roles, "may make roles"),
-        (role.makes_tables, "may make tables"),
+    for wrong, why, mend in (
+        (role.is_superuser, "is a superuser", _ANOTHER_ROLE),
+        (role.bypasses, "has BYPASSRLS", _ANOTHER_ROLE),
+        (role.owns, "owns the tables", _ANOTHER_ROLE),
+        (role.makes_roles, "may make roles", _ANOTHER_ROLE),
+        (role.makes_tables, "may make tables", _MIGRATE),
     ):
         if wrong:
-            return f"the role {role.name} {why}, or is a member of one that does"
-    return next((why for row in relations if (why := _why_open(row))), "")
+            return Unsafe(f"the role {role.name} {why}, itself or by a role that it is a member of", mend)
+    return next((found for row in relations if (found := _why_open(row))), None)
 
 
-def _why_open(relation: Row[tuple[str, bool, list[str] | None, bool, bool]]) -> str:
-    name = relation.relname
+def _why_open(relation: Row[tuple[str, bool, list[str] | None, bool, bool]]) -> Unsafe | None:
+    name, policies = relation.relname, set(relation.policies or ())
     if name in COLUMNS and not relation.active:
-        return f"row-level security does not hold for {name}"
-    if name in COLUMNS and relation.policies != [POLICY]:
-        return f"{name} has other policies than its own"
+        return Unsafe(f"row-level security does not hold for {name}", _MIGRATE)
+    if name in COLUMNS and POLICY not in policies:
+        return Unsafe(f"{name} lacks its policy", _MIGRATE)
+    if name in COLUMNS and (others := policies - {POLICY}):
+        drop = f"as the owner of the tables: DROP POLICY {grants.quoted(min(others))} ON {name}"
+        return Unsafe(f"{name} has other policies beside its own", drop)
     if relation.reads and name not in grants.privileges():
-        return f"the role may read {name}, past the policies"
+        return Unsafe(f"the role may read {name}, past the policies", _MIGRATE)
     if relation.changes and name in grants.APPEND_ONLY:
-        return f"the role may change {name}"
-    return ""
+        return Unsafe(f"the role may change {name}", _MIGRATE)
+    return None

@@ -71,6 +71,7 @@ async def migrate(database: Database, *, server_role: str = "") -> None:
     On PostgreSQL that comes with the policies, and with what the server's role may do, if one is named.
     Raises `StartError`.
     """
+    await database.check()
     try:
         async with database.write() as connection:
             await upgrade(connection)

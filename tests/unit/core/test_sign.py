@@ -144,11 +144,27 @@ CLAIMS = json.dumps({"iss": "me", "sub": "me", "aud": "https://bank.example", "e
         CLAIMS[:-1] + b', "x": "\xff"}',
         CLAIMS[:-1] + b', "x": "\t"}',
         b"\n" + CLAIMS[:-1] + b", }",
-        CLAIMS.replace(b'"aud"', b'"Aud"').replace(b'"exp"', b'"EXP"'),
+        b'{"Aud": "https://bank.example", "EXP": 1}',
     ],
     ids=["deep", "a long number", "no UTF-8", "a control character", "a comma too many", "another case"],
 )
 def test_nor_claims_that_others_read_where_python_does_not(payload: bytes) -> None:
+    assert refused(sign.jws, KEYS["ES256"], sign.SignJws("private_key", payload)) is Reason.FIELD_INVALID
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("iss", "sub", "jti"), ("iss", "aud", "response_type"), ("aud", "exp"), ("sub", "exp"), ("aud", "nbf")],
+    ids=[
+        "an assertion without an end",
+        "a request object",
+        "no issuer",
+        "no audience",
+        "no end but a beginning",
+    ],
+)
+def test_nor_a_part_of_a_tokens_claims_that_some_server_would_be_content_with(names: tuple[str, ...]) -> None:
+    payload = json.dumps(dict.fromkeys(names, "x")).encode()
     assert refused(sign.jws, KEYS["ES256"], sign.SignJws("private_key", payload)) is Reason.FIELD_INVALID
 
 
@@ -161,7 +177,17 @@ def test_nor_as_an_unencoded_payload_that_a_verifier_without_rfc_7797_would_deco
 
 
 @pytest.mark.parametrize(
-    "payload", [b"{", b"{}", b"{x: 1}", b"[" * 5000, b"example", b"\xff\x00", b'{"Data": {"exp": 1}}']
+    "payload",
+    [
+        b"{",
+        b"{}",
+        b"{x: 1}",
+        b"[" * 5000,
+        b"example",
+        b"\xff\x00",
+        b'{"Data": {"exp": 1}}',
+        b'{"iss": 1, "iat": 2}',
+    ],
 )
 @pytest.mark.parametrize("unencoded", [True, False])
 def test_what_are_no_claims_is_signed_whatever_it_is(payload: bytes, unencoded: bool) -> None:

@@ -44,7 +44,10 @@ _MAX_FIELDS = 32
 # What says which key or algorithm a signature is checked with is the vault's to say.
 _RESERVED = frozenset({"alg", "kid", "b64", "jwk", "jku", "x5u", "x5c", "x5t"})
 _TOKEN_TYPE = re.compile(r"(?i)(?:application/)?(?:.*\+)?jwt")
-_CLAIMS = frozenset({"aud", "exp"})
+# RFC 7519, 4.1, but for `iat`, which other documents have too. Not only `aud` with `exp`: there are servers that ask
+# for neither, and request objects (RFC 9101) need not have an end.
+_CLAIMS = frozenset({"iss", "sub", "aud", "exp", "nbf", "jti"})
+_FEWEST_CLAIMS = 2
 _OBJECT = re.compile(rb"[\xef\xbb\xbf\xfe\xff\0\s]*\{[\0\s]*\"")
 _DERIVED = frozenset(
     {"@method", "@target-uri", "@authority", "@scheme", "@request-target", "@path", "@query"}
@@ -311,7 +314,9 @@ def _holds_claims(payload: bytes) -> bool:
         document = json.loads(payload, parse_int=str)
     except (ValueError, RecursionError):
         return _OBJECT.match(payload) is not None
-    return isinstance(document, dict) and {name.casefold() for name in document} >= _CLAIMS
+    return (
+        isinstance(document, dict) and len({name.casefold() for name in document} & _CLAIMS) >= _FEWEST_CLAIMS
+    )
 
 
 def _decoded(payload: bytes) -> bytes:

@@ -260,3 +260,12 @@ def test_a_list_can_be_read_by_people_and_programs(command: Command) -> None:
     assert max(map(len, table.out.rstrip().splitlines())) <= 80
     (row,) = json.loads(command("credential", "list", "acme/command", "--output", "json").out)
     assert (row["name"], row["kind"]) == (NAME, "bank_login")
+
+
+def test_a_profile_without_scopes_is_told_what_it_lacks(site: VaultSite, tmp_path: Path) -> None:
+    command = Command(site, tmp_path, ())
+    ran = command("credential", "list")
+    assert (ran.code, "names no scopes" in ran.err, "docs/configuration.md" in ran.err) == (HERE, True, True)
+    # What takes no token, or names its scopes, needs none of the profile's.
+    assert command("token", "jwks").code == 0
+    assert command("token", "issue", "--scope", f"credential.read:{NAME}").code == 0

@@ -53,6 +53,14 @@ def test_the_recipient_opens_it_once(site: VaultSite, books: Books) -> None:
     assert refused.value.reason == "HANDOVER_OPENED"
 
 
+@pytest.mark.parametrize("nobody", ["", "ledger", "spiffe://", "CN=ledger", "spiffe://bank.example/a b"])
+def test_a_recipient_that_no_certificate_could_name_is_refused(site: VaultSite, nobody: str) -> None:
+    with pytest.raises(StrongroomError) as refused:
+        wrap(site, recipient=nobody)
+    assert refused.value.reason == "FIELD_INVALID"
+    assert "SPIFFE ID or a DNS name" in str(refused.value)
+
+
 def test_its_secret_leaves_the_database_with_the_opening(site: VaultSite, books: Books) -> None:
     handover_id = wrap(site)
     with site.client("ledger") as ledger:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile
+from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.inputs import read_text
 from vault.cli.output import Format, Output, show_dict
 from vault.cli.verification import EXIT_NOT_VALID, Keys, read_keys
@@ -46,11 +46,7 @@ def report(
     output: Output = Format.TABLE,
 ) -> None:
     """Make a report: JSON, the signed note over it, and a page for people. Verifies the whole log: it may take long."""
-    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
-
-    with Client(Profile.load(profile), timeout=_TIMEOUT_SECONDS) as vault:
-        if token_file is not None:
-            vault.use_token(read_text(token_file).strip())
+    with client(profile, token_file, timeout=_TIMEOUT_SECONDS) as vault:
         made = vault.compliance_report(standard.value, days=days, cryptoperiod_days=cryptoperiod_days)
     to.mkdir(parents=True, exist_ok=True)
     (to / "report.json").write_text(made.report, encoding="utf-8", newline="")

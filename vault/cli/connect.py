@@ -27,11 +27,20 @@ TokenFile = Annotated[
 DEFAULT_PROFILE = Path(".strongroom/operator.toml")
 
 
-def client(profile: Path, token_file: Path | None = None, *, timeout: float = 15.0) -> Client:
-    """A client for this profile. `timeout`: how long one call may take, in seconds."""
-    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
+def client(
+    profile: Path, token_file: Path | None = None, *, timeout: float = 15.0, needs_token: bool = True
+) -> Client:
+    """A client for this profile. `timeout`: how long one call may take, in seconds.
 
-    made = Client(Profile.load(profile), timeout=timeout)
+    `needs_token`: whether it will call in the name of a token; if there can be none, a `ProfileError` says so.
+    """
+    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
+    from vault.client.profile import ProfileError  # noqa: PLC0415
+
+    loaded = Profile.load(profile)
+    if needs_token and token_file is None and not loaded.scopes:
+        raise ProfileError(f"{profile}: names no scopes, so no token can be issued")
+    made = Client(loaded, timeout=timeout)
     if token_file is not None:
         text = read_text(token_file).strip()
         if len(text.split()) != 1:

@@ -126,12 +126,9 @@ def _erase(
     *,
     yes: bool,
 ) -> None:
-    from vault.client import Client, Profile  # noqa: PLC0415 - gRPC is slow to import
-    from vault.crypto.approvals import Operation  # noqa: PLC0415
+    from vault.crypto.approvals import Operation  # noqa: PLC0415 - slow to import
 
-    with Client(Profile.load(profile), timeout=_LONG_SECONDS) as vault:
-        if token_file is not None:
-            vault.use_token(read_text(token_file).strip())
+    with client(profile, token_file, timeout=_LONG_SECONDS) as vault:
         if purpose:
             found = vault.describe_erasure(**whom)
             operation = Operation(found.action, found.resource, dict(found.arguments))

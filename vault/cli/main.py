@@ -103,7 +103,8 @@ _NEXT = {
     "TOKEN_EXPIRED": "issue another: `strongroom token issue`",
     "TOKEN_REVOKED": "issue another: `strongroom token issue`",
     "TOKEN_CERTIFICATE_MISMATCH": "use the profile that the token was issued to",
-    "SCOPE_DENIED": "add a scope with this action to the profile, or use a profile that has it",
+    "SCOPE_DENIED": "add a scope with this action to the profile (docs/configuration.md, Scopes, says on what), or use "
+    "a profile that has it",
     "POLICY_DENIED": "ask for less (a shorter life, too), or for a policy that grants it: `strongroom policy explain`",
     "ETAG_MISMATCH": "somebody changed it: read it again, then decide again",
     "CREDENTIAL_DELETED": "bring it back first: `strongroom credential undelete`",

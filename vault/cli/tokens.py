@@ -48,7 +48,7 @@ def issue(
     output: Output = Format.TABLE,
 ) -> None:
     """Issue a token. It is printed only if --save is not given."""
-    with client(profile) as vault:
+    with client(profile, needs_token=not scope) as vault:
         scopes = scope or list(vault.profile.scopes)
         issued = vault.issue_token(
             scopes,
@@ -193,7 +193,7 @@ def revoke(
 @app.command()
 def jwks(*, profile: ProfileFile = DEFAULT_PROFILE) -> None:
     """Print the public keys that verify tokens (JSON)."""
-    with client(profile) as vault:
+    with client(profile, needs_token=False) as vault:
         print(vault.jwks().decode())
 
 

@@ -52,6 +52,9 @@ _SWEEP_SECONDS = 60.0
 _SWEEP_ROWS = 500
 _TRIES = 5
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
+_RECIPIENT = re.compile(
+    r"spiffe://[!-~]{1,246}|person:[A-Za-z0-9_-]{22}|(?=.{1,255}$)[a-z0-9-]+(\.[a-z0-9-]+)+"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +185,11 @@ class Handovers:
 
 
 def _check(wrap: Wrap) -> datetime.timedelta:
-    requests.printable("recipient", wrap.recipient, required=True)
+    if not _RECIPIENT.fullmatch(wrap.recipient):
+        # Nobody else could ever open it.
+        raise invalid_field(
+            "recipient", "must be a SPIFFE ID or a DNS name, as a certificate names its holder"
+        )
     if not 0 < len(wrap.sealed) <= MAX_SEALED:
         raise invalid_field("sealed", f"1 to {MAX_SEALED} bytes")
     if not wrap.ingest_key_id:

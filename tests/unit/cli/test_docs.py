@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from vault.cli.main import app
+from vault.crypto import scopes
 
 ROOT = Path(__file__).parents[3]
 PAGES = [
@@ -66,3 +67,13 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 def test_the_pages_hold_commands_to_be_checked() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 80
+
+
+def test_every_action_of_a_scope_is_in_the_table_of_scopes() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    table = page.partition("\n### Scopes\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+\.[a-z_.]+)`", table))
+    assert {action for action in scopes.ACTIONS if not action.startswith("session.use.")} <= named
+    assert named <= {*scopes.ACTIONS, "session.use."}
+    for resource in re.findall(r"`((?:acme|system)/[a-z/*]+)`", table):
+        scopes.parse(f"audit.read:{resource}")

@@ -41,6 +41,7 @@ def world(
     settings: dict[str, dict[str, object]] = {
         "connectors": {"folder": "connectors"},
         "server": {"workers": 2},
+        "sessions": {"max_bytes_per_tenant": 1_000_000},
     }
     site = VaultSite(folder, postgres.create_database("vault_providers"), softhsm[0], softhsm[1], settings)
     port = free_port()
@@ -401,6 +402,33 @@ def test_a_grant_that_was_refreshed_elsewhere_is_taken_over_without_another_refr
         assert (
             two.http_call("oauth-mock", "GET", "/v1/balance", name=grant).status == 401
         )  # the mock wants Stripe's key
+
+
+def test_what_a_session_holds_more_of_after_a_refresh_counts_against_its_tenants_memory(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    own = unique()
+    client.put(own, {"client_id": "me", "client_secret": "oauth-client-secret"}, kind="oauth_client")
+    grants = [unique() for _ in range(20)]
+    for grant in grants:
+        client.put(grant, {"refresh_token": "r"}, kind="oauth_grant")
+    with client.session(*grants, own, purpose="test") as session:
+        for grant in grants:
+            client.put(grant, {"refresh_token": "r", "scope": "s" * 60_000}, kind="oauth_grant")
+        refused = 0
+        for grant in grants:
+            try:
+                assert session.oauth_refresh("oauth-mock", client=own, name=grant).version == 2
+            except StrongroomError as error:
+                assert (error.reason, error.metadata) == (
+                    "LIMIT_REACHED",
+                    {"limit": "session_bytes_per_tenant"},
+                )
+                refused += 1
+    assert refused == 4, "a million bytes for twenty times 60,000"
+    # All of it was given back.
+    with client.session(*grants[:15], purpose="test"):
+        pass
 
 
 def test_calls_are_in_the_log_before_and_after(

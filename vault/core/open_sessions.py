@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Entry(NamedTuple):
-    """What a session held when it was entered, which it itself forgets when it is wiped."""
+    """What a session holds, which it itself forgets when it is wiped."""
 
     names: tuple[str, ...]
     locked_bytes: int
@@ -55,6 +55,13 @@ class OpenSessions:
         _take(self._by_identity, session.caller.identity, 1)
         _take(self._by_tenant, session.token.tenant, 1)
         _take(self._bytes_by_tenant, session.token.tenant, entry.locked_bytes)
+
+    def grow(self, session: Session, more_bytes: int) -> None:
+        """Take note that a session, if it is there, holds more locked memory now, or less."""
+        entry = self._entries.get(session)
+        if entry is not None:
+            self._entries[session] = entry._replace(locked_bytes=entry.locked_bytes + more_bytes)
+            self._bytes_by_tenant[session.token.tenant] += more_bytes
 
     def __len__(self) -> int:
         return len(self._entries)

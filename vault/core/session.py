@@ -148,7 +148,7 @@ class Session:
         clock: Clock,
         surroundings: Surroundings,
         *,
-        reopen: Callable[[str], Awaitable[Content]],
+        reopen: Callable[[Session, str], Awaitable[Content]],
         expire_time: datetime.datetime,
     ) -> None:
         self.session_id = new_session_id()
@@ -188,6 +188,11 @@ class Session:
     def locked_bytes(self) -> int:
         """How much locked memory the session holds."""
         return len(self._key) + sum(len(content.buffer) for content in self._contents.values())
+
+    def bytes_of(self, name: str) -> int:
+        """How much of it a credential takes; none if the session has ended."""
+        content = self._contents.get(name)
+        return len(content.buffer) if content else 0
 
     def end(self, reason: CloseReason, name: str = "") -> None:
         """Let no further operation begin or answer. The first reason stands; `name`: of the credential that is gone."""
@@ -244,7 +249,7 @@ class Session:
 
     async def _renew(self, name: str) -> None:
         """Go on with the newest version of a credential. The one before is wiped."""
-        content = await self._reopen(name)
+        content = await self._reopen(self, name)
         if self.ended.done():
             content.buffer.close()
             raise _session_ended()

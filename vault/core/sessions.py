@@ -329,16 +329,19 @@ class Sessions:
         if not session.ended.done():
             asyncio.get_running_loop().call_later(due, self._look_after, session)
 
-    async def _reopen(self, name: str) -> Content:
+    async def _reopen(self, session: Session, name: str) -> Content:
         with self._openings.of([name]) as heard:
             (stored,) = await self._credentials.stored([(name, 0)])
             (buffer,) = await self._envelopes.open_all([stored])
-            if _taken_away([stored], heard):
-                try:
+            try:
+                if _taken_away([stored], heard):
                     await self._credentials.stored([(name, stored.version)])
-                except BaseException:
-                    buffer.close()
-                    raise
+                more_bytes = len(buffer) - session.bytes_of(name)
+                self._check_memory(session.token.tenant, more_bytes)
+            except BaseException:
+                buffer.close()
+                raise
+        self._open.grow(session, more_bytes)
         return content_of(stored, buffer)
 
     def __len__(self) -> int:
@@ -371,15 +374,18 @@ class Sessions:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions of this tenant", limit="sessions_per_tenant"
             )
+        self._check_memory(tenant, more_bytes)
+        if self._open.of_identity(caller.identity) >= self._settings.max_per_identity:
+            raise VaultError(
+                Reason.LIMIT_REACHED, "too many sessions of this identity", limit="sessions_per_identity"
+            )
+
+    def _check_memory(self, tenant: str, more_bytes: int) -> None:
         if self._open.bytes_of_tenant(tenant) + more_bytes > self._settings.max_bytes_per_tenant:
             raise VaultError(
                 Reason.LIMIT_REACHED,
                 "the sessions of this tenant hold too much memory",
                 limit="session_bytes_per_tenant",
-            )
-        if self._open.of_identity(caller.identity) >= self._settings.max_per_identity:
-            raise VaultError(
-                Reason.LIMIT_REACHED, "too many sessions of this identity", limit="sessions_per_identity"
             )
 
 

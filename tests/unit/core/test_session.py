@@ -88,7 +88,7 @@ def test_what_lends_its_fields_may_be_renewed_while_the_log_takes_the_intent(
     monkeypatch.setitem(USES, Ask, Use(ACTION, lent, reaches_out=True))
     monkeypatch.setitem(USES, Renew, Use(ACTION, renewed))
 
-    async def newest(name: str) -> Content:
+    async def newest(_session: Session, name: str) -> Content:
         return content(name, 2)
 
     async def ask() -> bytes:

@@ -163,6 +163,17 @@ def test_a_removed_endpoint_is_told_nothing_more(vault: VaultSite, receiver: Rec
         client.put("acme/removed/y", {"password": "p"}, kind="bank_login")
         until(lambda: len(receiver.taken) >= 2, seconds=40)
     assert [event["type"] for event in receiver.told] == ["credential.put"] * 2
+    # Nor is it remembered how far it had come. All other readers of the log keep their places.
+    books = Books(vault)
+
+    def places() -> set[str]:
+        return {row["name"] for row in books.rows("SELECT name FROM audit_sinks")}
+
+    before = places()
+    until(lambda: f"webhook:{removed.endpoint_id}" not in places(), seconds=40)
+    assert before - places() <= {f"webhook:{removed.endpoint_id}"}
+    assert f"webhook:{kept.endpoint_id}" in places()
+    books.close()
 
 
 def test_what_is_asked_for_twice_is_made_and_recorded_once(fresh_site: VaultSite) -> None:

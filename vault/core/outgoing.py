@@ -27,7 +27,8 @@ from vault.model import EndpointState, WebhookEndpoint
 from vault.store import audit as log_store
 from vault.store import sinks as places
 from vault.store import webhook_endpoints as store
-from vault.store.ledger import Commit, Unit, read_head
+from vault.store.ledger import Commit, Count, Unit, read_head
+from vault.store.reach import ALL_TENANTS
 from vault.store.rows import RowKey, Write, canonical_json
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ _MAX_URL = 512
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _POLL_SECONDS = 1.0
+_TIDY_SECONDS = 10.0
 _LEASE = datetime.timedelta(seconds=15)
 _PAGE = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 900.0
@@ -104,6 +106,7 @@ class Outgoing:
         self._clock = clock
         self._holder = secrets.token_hex(8)
         self._served: dict[str, asyncio.Task[None]] = {}
+        self._tidied = float("-inf")
 
     async def create(
         self, caller: Caller, url: str, events: tuple[str, ...], credential: str, request_id: str
@@ -127,28 +130,27 @@ class Outgoing:
             create_time=self._clock.now(),
             created_by=caller.identity,
         )
-        async with self._database.read() as connection:
-            if len(await store.active(connection, tenant)) >= MAX_ENDPOINTS:
-                raise VaultError(
-                    Reason.LIMIT_REACHED, "the tenant has as many as it may", limit="webhook_endpoints"
-                )
-        # Its place first: an endpoint without one would be told nothing, a place without one does nothing.
-        await places.enrol(self._database, _place(new.endpoint_id))
+        alive = Count("webhook_endpoints", tenant, EndpointState.DELETED)
 
         def decide(rows: Rows, now: datetime.datetime) -> Commit:
-            record = audit.granted(caller, "webhook.create", f"{tenant}/webhooks", after=_state(new))
+            record = audit.granted(caller, store.CREATE, f"{tenant}/webhooks", after=_state(new))
             earlier = repeat.earlier(rows)
             if earlier is not None:
                 return Commit((audit.repeated(record),), (), dataclasses.replace(new, endpoint_id=earlier))
+            if rows.count(alive) >= MAX_ENDPOINTS:
+                raise VaultError(
+                    Reason.LIMIT_REACHED, "the tenant has as many as it may", limit="webhook_endpoints"
+                )
+            # The moment of its record, by which that is found again.
+            made = dataclasses.replace(new, create_time=now)
             writes = (
-                Write("webhook_endpoints", store.endpoint_row(new)),
-                *repeat.remember(new.endpoint_id, now),
+                Write("webhook_endpoints", store.endpoint_row(made)),
+                *repeat.remember(made.endpoint_id, now),
             )
-            return Commit((record,), writes, new)
+            return Commit((record,), writes, made)
 
-        result: WebhookEndpoint = await self._log.commit(
-            Unit((RowKey("webhook_endpoints", (tenant, new.endpoint_id)), *repeat.reads), decide)
-        )
+        key = RowKey("webhook_endpoints", (tenant, new.endpoint_id))
+        result: WebhookEndpoint = await self._log.commit(Unit((key, *repeat.reads), decide, counts=(alive,)))
         return result
 
     async def list_endpoints(self, caller: Caller) -> list[tuple[WebhookEndpoint, Condition]]:
@@ -158,10 +160,10 @@ class Outgoing:
             found = await store.active(connection, tenant)
             states = {state.name: state for state in await places.states(connection)}
         await self._log.record(audit.granted(caller, "webhook.list", f"{tenant}/webhooks"))
+        conditions = [states.get(store.place_of(endpoint.endpoint_id)) for endpoint in found]
         return [
-            (endpoint, Condition(state.error, state.failing_since))
-            for endpoint in found
-            if (state := states.get(_place(endpoint.endpoint_id)))
+            (endpoint, Condition(state.error, state.failing_since) if state else Condition("", None))
+            for endpoint, state in zip(found, conditions, strict=True)
         ]
 
     async def delete(self, caller: Caller, endpoint_id: str) -> None:
@@ -188,8 +190,7 @@ class Outgoing:
         try:
             while True:
                 try:
-                    async with self._database.read() as connection:
-                        endpoints = await store.active(connection)
+                    endpoints = await self._endpoints()
                 except VaultError:
                     endpoints = []
                 for endpoint in endpoints:
@@ -202,9 +203,29 @@ class Outgoing:
                 serving.cancel()
             await asyncio.gather(*self._served.values(), return_exceptions=True)
 
+    async def _endpoints(self) -> list[WebhookEndpoint]:
+        """Every endpoint that is to be told of events, once each of them, and no other, has its place in the log.
+
+        A place is made and removed after its endpoint, by whichever worker looks first, so none is left over or missing
+        whenever a worker is killed.
+        """
+        if self._clock.monotonic() - self._tidied > _TIDY_SECONDS:
+            self._tidied = self._clock.monotonic()
+            async with self._database.write(ALL_TENANTS) as connection:
+                await store.forget_places(connection)
+        async with self._database.read(ALL_TENANTS) as connection:
+            begins = {
+                endpoint.endpoint_id: await store.sequence_of(connection, endpoint)
+                for endpoint in await store.without_place(connection)
+            }
+            endpoints = await store.active(connection)
+        for endpoint_id, begin in begins.items():
+            await places.enrol(self._database, store.place_of(endpoint_id), begin)
+        return endpoints
+
     async def _serve(self, endpoint: WebhookEndpoint) -> None:
         """Tell an endpoint all that it was not told yet; if it fails, pause and leave it to the next round."""
-        place = _place(endpoint.endpoint_id)
+        place = store.place_of(endpoint.endpoint_id)
         now = self._clock.now()
         try:
             claimed = await places.claim(self._database, place, self._holder, now, now + _LEASE)
@@ -233,7 +254,7 @@ class Outgoing:
 
     async def _pause(self, endpoint: WebhookEndpoint, seconds: float) -> bool:
         """Wait, and keep the lease meanwhile. Whether the endpoint is still there and ours to serve."""
-        place = _place(endpoint.endpoint_id)
+        place = store.place_of(endpoint.endpoint_id)
         until = self._clock.monotonic() + seconds
         while (left := until - self._clock.monotonic()) > 0:
             await asyncio.sleep(min(left, _LEASE.total_seconds() / 3))
@@ -261,7 +282,7 @@ class Outgoing:
         return await places.advance(self._database, place, self._holder, position, until)
 
     async def _failed(self, endpoint: WebhookEndpoint, problem: str) -> None:
-        place, now = _place(endpoint.endpoint_id), self._clock.now()
+        place, now = store.place_of(endpoint.endpoint_id), self._clock.now()
         if await places.fail(self._database, place, self._holder, problem, now):
             record = audit.by_vault(endpoint.tenant, "webhook.fail", f"{endpoint.tenant}/webhooks")
             after = canonical_json({"endpoint_id": endpoint.endpoint_id, "error": problem})
@@ -333,10 +354,6 @@ def _body(record: AuditRecord) -> bytes:
 
 def _is_repeat(record: AuditRecord) -> bool:
     return bool(json.loads(record.after_state or "{}").get("repeated"))
-
-
-def _place(endpoint_id: str) -> str:
-    return f"webhook:{endpoint_id}"
 
 
 def _state(endpoint: WebhookEndpoint) -> str:

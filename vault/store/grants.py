@@ -25,7 +25,7 @@ APPEND_ONLY = frozenset(
 )
 """Tables of which the server's role changes and removes nothing."""
 _CHANGED_ONLY = frozenset({"audit_head"})
-_FORGOTTEN = frozenset({"requests", "revocations", "group_revocations", "token_uses"})
+_FORGOTTEN = frozenset({"requests", "revocations", "group_revocations", "token_uses", "audit_sinks"})
 FUNCTIONS = ("make_audit_months(timestamptz, timestamptz)", "remove_archived_records(bigint)")
 """What the role may have done as the tables' owner."""
 

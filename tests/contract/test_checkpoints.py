@@ -97,7 +97,7 @@ async def open_log(prepared: VaultSite) -> AsyncIterator[Callable[..., Any]]:
             )
             log = Log(base, keys, made)
             stack.push_async_callback(made.close)
-            await log.checkpoints.start()
+            await log.checkpoints.start(new_anchors=True)  # on a log that is shared and has grown
             return log
 
         yield opened
@@ -345,7 +345,9 @@ async def test_an_anchor_that_is_away_holds_nothing_up_and_catches_up(
     monkeypatch.setattr(anchors_module, "_AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(anchors_module, "_PATIENCE_SECONDS", 0.1)
     folder = tmp_path / "away"
+    folder.mkdir()
     log = await open_log(lambda _paths, _base: [DirectoryAnchor(folder), FileAnchor(tmp_path / "here")])
+    folder.rmdir()
     await log.grow()
     # Else this waits for as long as the folder is not there.
     async with asyncio.timeout(30):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import signal
 import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.test_backup import made, new_url, strongroom
+from tests.integration.wire import until
+from tests.support.vault import VaultSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from tests.support.vault import VaultSite
 
 __all__ = ["new_url"]
 
@@ -149,3 +151,104 @@ def test_a_record_of_a_recovery_that_nobody_signed_excuses_nothing() -> None:
     ):
         with pytest.raises(StartError):
             trusted.check(bad)
+
+
+def test_an_anchor_that_is_lost_stops_the_start_until_somebody_says_that_it_is_new(
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str]
+) -> None:
+    site = made(softhsm, tmp_path / "vault", new_url("sqlite", tmp_path))
+    (database,) = tmp_path.glob("*.db")
+    with site.system() as system:
+        system.checkpoint()
+    site.stop()
+    anchors = site.folder / "anchors"
+    anchors.mkdir()
+    anchor, directory = anchors / "newest.txt", site.folder / "all"
+    (site.folder / "anchor.txt").rename(anchor)
+    site.settings = {"audit": {"anchor_file": "anchors/newest.txt", "checkpoint_seconds": 3600.0}}
+    site.write_config()
+    config = str(site.config_file)
+    begin = ("audit", "begin-anchors", "--config", config)
+    old = tmp_path / "old.copy"
+    copy_database(database, old)
+    code, said = strongroom(*begin)
+    assert code == 78, "nothing is new"
+    assert "holds a checkpoint already" in said["error"]
+    site.start()
+    with site.client() as vault:
+        vault.put("acme/lost", {"key": "lost"}, kind="generic")
+    site.stop()
+
+    # What would tell that the database was set back is not there: nobody serves it, nor signs over what is lost.
+    newer = anchor.read_text()
+    copy_database(old, database)
+    anchor.unlink()
+    with pytest.raises(RuntimeError, match=r"newest\.txt: it holds no checkpoint.* begin-anchors"):
+        site.start()
+    assert strongroom("backup", str(tmp_path / "x.backup"), "--config", config)[0] == 78
+    assert not anchor.exists()
+    anchor.mkdir()  # as good as a file that cannot be read, for whoever may read all
+    with pytest.raises(RuntimeError, match=r"newest\.txt: it cannot be read.* no start without it"):
+        site.start()
+    anchor.rmdir()
+    anchors.rename(site.folder / "unmounted")
+    with pytest.raises(RuntimeError, match=r"newest\.txt: its folder is not there"):
+        site.start()
+    code, said = strongroom(*begin)
+    assert code == 78, "what cannot be asked is not new"
+    assert "is it mounted?" in said["error"]
+
+    # Back, it tells.
+    (site.folder / "unmounted").rename(anchors)
+    anchor.write_text(newer)
+    with pytest.raises(RuntimeError, match="rolled back or truncated"):
+        site.start()
+
+    # A new one is begun by who says so, on the record; it does not make another that knows more be forgotten.
+    directory.mkdir()
+    lines = site.config_file.read_text()
+    site.config_file.write_text(f'{lines}[[audit.anchors]]\nkind = "directory"\npath = "all"\n')
+    code, said = strongroom(*begin)
+    assert code == 78
+    assert "rolled back or truncated" in said["error"]
+    anchor.unlink()
+    code, said = strongroom(*begin)
+    assert (code, len(said["begun"])) == (0, 2), said
+    assert [anchor.read_text()] == [file.read_text() for file in directory.glob("*.checkpoint")]
+    site.start()
+    try:
+        with site.system() as system:
+            (record,) = system.audit_records(action="audit.begin_anchors")
+            assert json.loads(record.after_state) == {"anchors": said["begun"]}
+            report = system.verify_audit()
+            assert (report.valid, report.anchors) == (True, 2)
+    finally:
+        site.stop()
+
+
+def test_a_new_log_needs_no_anchor_yet_even_if_its_first_worker_was_killed_before_it_told_any(
+    softhsm: tuple[str, Path], tmp_path: Path, new_url: Callable[[str, Path], str]
+) -> None:
+    site = VaultSite(tmp_path / "vault", new_url("sqlite", tmp_path), *softhsm)
+    site.settings = {"audit": {"anchor_file": "later/anchor.txt", "checkpoint_seconds": 3600.0}}
+    site.prepare()
+    with pytest.raises(RuntimeError, match="its folder is not there"):
+        site.start()
+    (site.folder / "later").mkdir()
+    anchor = site.folder / "later/anchor.txt"
+    for _ in range(2):
+        site.start()
+        until(anchor.exists)
+        assert site.process is not None
+        for process in (site.process.pid, *site.worker_pids()):
+            os.kill(process, signal.SIGKILL)
+        site.process.wait()
+        anchor.unlink()
+    site.start()
+    until(anchor.exists)
+    with site.system() as system:
+        system.create_tenant("acme")
+    site.stop()
+    anchor.unlink()
+    with pytest.raises(RuntimeError, match="holds no checkpoint"):
+        site.start()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vault.cli import archives, export, verification
+from vault.cli import anchors, archives, export, verification
 from vault.cli.connect import DEFAULT_PROFILE, ProfileFile, TokenFile, client
 from vault.cli.filters import (
     Action,
@@ -149,6 +149,7 @@ app.command()(verification.prove)
 app.command("prove-consistency")(verification.prove_consistency)
 app.command("verify-proof")(verification.verify_proof)
 app.command("accept-loss")(verification.accept_loss)
+app.command("begin-anchors")(anchors.begin)
 
 
 def _line(record: AuditRecord, output: Format) -> None:

@@ -90,7 +90,7 @@ async def _recover(config_file: Path, file: Path, *, approved: bool) -> dict[str
         signers = trusted.check(signed)
         await base.log.record(recovery.record(signed))
         kept = _set_aside(config)
-        await parts.checkpoints.start()
+        await parts.checkpoints.start(new_anchors=True)
         checkpoint = await parts.checkpoints.sign()
         await parts.anchors.close()
     return {"recovered": True, "approved_by": signers, "log_size": checkpoint.size, "anchor_kept_as": kept}

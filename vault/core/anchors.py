@@ -2,7 +2,9 @@
 
 A file or a directory on other storage, a witness that speaks C2SP `tlog-witness`, a syslog server. Each is told of
 every new checkpoint and has a health of its own; one that fails holds up neither the others nor the vault, and is
-tried again. What can be read back is held against the database at start and by `audit verify`.
+tried again. What can be read back is held against the database at start and by `audit verify`. A file or a directory
+that cannot be read, or that is empty though the log has checkpoints, is not passed over at start: what it knew may be
+what the database lost.
 """
 
 from __future__ import annotations
@@ -58,10 +60,28 @@ class Held(NamedTuple):
     note: str
 
 
+class Silent(NamedTuple):
+    """An anchor that should show what it holds, and does not: by what name to speak of it, and why."""
+
+    name: str
+    reason: str
+    empty: bool
+    """Whether it could be read, and held nothing."""
+
+
+class Asked(NamedTuple):
+    """What anchors answered."""
+
+    held: list[Held]
+    silent: list[Silent]
+
+
 class Anchor(Protocol):
     """A place that holds checkpoints."""
 
     name: str
+    shows: bool
+    """Whether it shows what it holds to whoever asks, always."""
 
     async def push(self, checkpoint: Checkpoint) -> str:
         """Hand over a checkpoint; gives the signature lines that it was answered with. Raises `AnchorFailed`."""
@@ -74,6 +94,8 @@ class Anchor(Protocol):
 
 class FileAnchor:
     """The newest checkpoint in one file."""
+
+    shows = True
 
     def __init__(self, path: Path) -> None:
         self.name = f"file {path}"
@@ -101,13 +123,20 @@ class FileAnchor:
             raise AnchorFailed(f"it cannot be written: {error.strerror}") from None
 
     def _read(self) -> list[Held]:
-        if not self._path.exists():
+        if not self._path.parent.is_dir():
+            raise AnchorFailed("its folder is not there")
+        try:
+            return [Held("anchor", self._path.read_text(errors="replace"))]
+        except FileNotFoundError:
             return []
-        return [Held("anchor", _text(self._path))]
+        except OSError as error:
+            raise AnchorFailed(f"it cannot be read: {error.strerror}") from None
 
 
 class DirectoryAnchor:
     """Every checkpoint in a file of its own, never written twice: for storage that only takes what is new."""
+
+    shows = True
 
     def __init__(self, path: Path) -> None:
         self.name = f"directory {path}"
@@ -133,12 +162,21 @@ class DirectoryAnchor:
             raise AnchorFailed(f"it cannot be written: {error.strerror}") from None
 
     def _read(self) -> list[Held]:
-        files = sorted(self._path.glob("*.checkpoint")) if self._path.is_dir() else []
-        return [Held(f"anchor {path.name}", _text(path)) for path in files[-_MAX_HELD:]]
+        try:
+            files = sorted(path for path in self._path.iterdir() if path.suffix == ".checkpoint")
+            return [
+                Held(f"anchor {path.name}", path.read_text(errors="replace")) for path in files[-_MAX_HELD:]
+            ]
+        except FileNotFoundError:
+            raise AnchorFailed("it is not there") from None
+        except OSError as error:
+            raise AnchorFailed(f"it cannot be read: {error.strerror}") from None
 
 
 class Witness:
     """A witness of C2SP `tlog-witness`, which cosigns what is consistent with all that it saw before."""
+
+    shows = False
 
     def __init__(
         self,
@@ -195,6 +233,8 @@ class Witness:
 
 class SyslogAnchor:
     """A syslog server over TLS (RFC 5424, RFC 5425), which is told every checkpoint. It cannot be asked."""
+
+    shows = False
 
     def __init__(self, host: str, port: int, ca_file: Path | None, clock: Clock) -> None:
         self.name = f"syslog {host}:{port}"
@@ -264,7 +304,11 @@ class Anchors:
 
     async def held(self) -> list[Held]:
         """What the anchors hold; one that cannot be asked is passed over, and logged."""
-        return await read_held(self._anchors)
+        return (await self.ask()).held
+
+    async def ask(self) -> Asked:
+        """What the anchors hold, and which should hold something and show nothing."""
+        return await ask(self._anchors)
 
     async def close(self) -> None:
         """Stop trying."""
@@ -294,16 +338,23 @@ class Anchors:
             del self._work[anchor.name]
 
 
-async def read_held(anchors: Sequence[Anchor]) -> list[Held]:
-    """What these anchors hold; one that cannot be asked is passed over, and logged."""
-    found: list[Held] = []
+async def ask(anchors: Sequence[Anchor]) -> Asked:
+    """What these anchors hold, and which should hold something and show nothing; one that cannot be asked is logged."""
+    answer = Asked([], [])
     for anchor in anchors:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                found += await anchor.held()
+                found = await anchor.held()
         except (AnchorFailed, TimeoutError) as error:
-            log.warning("an anchor cannot be asked", extra={"anchor": anchor.name, "reason": str(error)})
-    return found
+            reason = str(error) or "it does not answer in time"
+            log.warning("an anchor cannot be asked", extra={"anchor": anchor.name, "reason": reason})
+            if anchor.shows:
+                answer.silent.append(Silent(anchor.name, reason, empty=False))
+        else:
+            answer.held.extend(found)
+            if anchor.shows and not found:
+                answer.silent.append(Silent(anchor.name, "it holds no checkpoint", empty=True))
+    return answer
 
 
 def _http(url: str, body: bytes | None, tls: ssl.SSLContext) -> tuple[int, bytes]:
@@ -339,11 +390,3 @@ def _write_down(file: TextIO, text: str) -> None:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
-
-
-def _text(path: Path) -> str:
-    """What a file holds; what is not text is no note, and will not verify."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError as error:
-        raise AnchorFailed(f"it cannot be read: {error.strerror}") from None

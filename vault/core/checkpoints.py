@@ -21,14 +21,16 @@ from vault.crypto import merkle, notes
 from vault.crypto.errors import CryptoError
 from vault.errors import Reason, StartError, VaultError
 from vault.model import Checkpoint
-from vault.store import audit, tree
+from vault.store import archives, audit, tree
 from vault.store.ledger import read_head
 from vault.store.reach import ALL_TENANTS, declared
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vault.clock import Clock
-    from vault.core.anchors import Anchors
+    from vault.core.anchors import Anchors, Held, Silent
     from vault.core.audit import AuditLog
     from vault.core.checkpoint_keys import CheckpointKeys
     from vault.core.recovery import Recovery
@@ -71,6 +73,7 @@ class Checkpoints:
         self._database = database
         self._log = log_
         self._clock = clock
+        self._accepted = False
         self._signing = asyncio.Lock()
         self._following: Following | None = None
 
@@ -78,10 +81,21 @@ class Checkpoints:
         """From now on sign nothing once this finds that the log was set back."""
         self._following = following
 
-    async def start(self) -> None:
-        """Fetch the verifier keys from the HSM; refuse a database that is older than one of its anchors."""
+    async def start(self, *, new_anchors: bool = False) -> None:
+        """Fetch the verifier keys from the HSM; refuse a database that is older than one of its anchors.
+
+        An anchor that shows nothing may have been lost with what it knew, and is refused too, unless the log is as new;
+        `new_anchors`: somebody says that the empty ones are new. Raises `StartError`, `HSM_UNAVAILABLE`.
+        """
         await self._keys.learn()
-        await self._refuse_rollback()
+        held, silent = await self._anchors.ask()
+        for anchor in silent:
+            if not anchor.empty or not (new_anchors or await self._is_new()):
+                raise StartError(_lost(anchor))
+        await self._refuse_rollback(held)
+        self._accepted = True
+        if silent and not new_anchors:
+            await self._tell_first()
 
     @property
     def verifier_keys(self) -> tuple[str, ...]:
@@ -119,8 +133,13 @@ class Checkpoints:
     async def sign(self) -> Checkpoint:
         """Verify what came since the last checkpoint, then sign the head and hand it to the anchors.
 
-        Raises `STORED_DATA_DAMAGED` if what is stored does not come out as the head says.
+        Raises `STORED_DATA_DAMAGED` if what is stored does not come out as the head says, or was not held against the
+        anchors by `start`: a refused start that signed would put its log in the place of what they know.
         """
+        if not self._accepted:
+            raise VaultError(
+                Reason.STORED_DATA_DAMAGED, "the anchors do not vouch for it; nothing was signed"
+            )
         # Whoever asks for it, the log is everybody's.
         with declared(ALL_TENANTS):
             return await self._sign()
@@ -225,8 +244,22 @@ class Checkpoints:
             self.alarm = "the database was set back"
             raise VaultError(Reason.STORED_DATA_DAMAGED, "the database was set back; nothing was signed")
 
-    async def _refuse_rollback(self) -> None:
-        lost = await lost_heads(self._database, await self._anchors.held(), self._keys.verifiers)
+    async def _is_new(self) -> bool:
+        """Whether the log may well be one that no anchor has heard of."""
+        async with self._database.read() as connection:
+            # Whoever signed the first checkpoint may have been killed before it told the anchors.
+            known = await audit.list_checkpoints(connection, 0, 2)
+            return len(known) < 2 and await archives.first_sequence(connection) == 0  # noqa: PLR2004 - one is none
+
+    async def _tell_first(self) -> None:
+        """Tell the anchors of a new log of its first checkpoint, if there is one that they were not told of."""
+        async with self._database.read() as connection:
+            first = await audit.latest_checkpoint(connection)
+        if first is not None:
+            await self._anchors.tell(first)
+
+    async def _refuse_rollback(self, held: Sequence[Held]) -> None:
+        lost = await lost_heads(self._database, held, self._keys.verifiers)
         # Only where something is lost is the log searched for recoveries that gave it up.
         gone = await self._recovery.accepted(self._database) if lost else set()
         async with self._database.read() as connection:
@@ -240,3 +273,15 @@ class Checkpoints:
                     "it was rolled back or truncated; see `strongroom recover`"
                 )
             raise StartError(f"audit: the database's tree of {size} records is not the one in {name}")
+
+
+def _lost(anchor: Silent) -> str:
+    way_on = (
+        "if it is new, and only then, say so by `strongroom audit begin-anchors`"
+        if anchor.empty
+        else "no start without it; if it is lost for good, take it out of the configuration"
+    )
+    return (
+        f"audit: the anchor {anchor.name}: {anchor.reason}, so nobody can tell whether the database was rolled back: "
+        f"is it mounted? {way_on} (docs/operations.md, Anchors)"
+    )

@@ -12,7 +12,7 @@ from vault.core.anchors import (
     FileAnchor,
     SyslogAnchor,
     Witness,
-    read_held,
+    ask,
 )
 from vault.core.archiving import ArchiveSettings, Archiving
 from vault.core.checkpoint_keys import CheckpointKeys
@@ -97,7 +97,7 @@ async def held_by_anchors(config: Config, clock: Clock) -> list[Held]:
     async def prove(_size: int, _checkpoint: Checkpoint) -> list[bytes]:
         raise AnchorFailed("it is only read here")
 
-    return await read_held(_anchors(config.audit, prove, clock))
+    return (await ask(_anchors(config.audit, prove, clock))).held
 
 
 def _anchors(section: AuditSection, prove: Prove, clock: Clock) -> list[Anchor]:

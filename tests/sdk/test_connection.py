@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,39 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.certificates import self_signed
 from tests.support.postgres import free_port
+from tests.support.sockets import forward_to, listener
 from tests.support.vault import TRUST_DOMAIN, client_extensions, issue_certificate
 from vault.client import AsyncClient, Client, Profile, StrongroomError
 from vault.client.health import look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.vault import VaultSite
 
 HOUR = datetime.timedelta(hours=1)
 EXTENSIONS = client_extensions(f"spiffe://{TRUST_DOMAIN}/payments")
-
-
-@contextlib.contextmanager
-def listener(serve: Callable[[socket.socket], None], host: str = "127.0.0.1") -> Iterator[str]:
-    """Something that listens and is no vault: what it does with each connection is `serve`."""
-    with socket.create_server((host, 0)) as listening:
-
-        def answer(connection: socket.socket) -> None:
-            with connection, contextlib.suppress(OSError):
-                serve(connection)
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=answer, args=(listening.accept()[0],), daemon=True).start()
-
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        yield f"{host}:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-        accepting.join()
 
 
 def plaintext(connection: socket.socket) -> None:
@@ -61,22 +39,6 @@ def plaintext(connection: socket.socket) -> None:
 def silence(connection: socket.socket) -> None:
     while connection.recv(4096):
         pass
-
-
-def forward_to(port: int) -> Callable[[socket.socket], None]:
-    def serve(connection: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as onward:
-
-            def back() -> None:
-                with contextlib.suppress(OSError):
-                    while data := onward.recv(4096):
-                        connection.sendall(data)
-
-            threading.Thread(target=back, daemon=True).start()
-            while data := connection.recv(4096):
-                onward.sendall(data)
-
-    return serve
 
 
 def failure(profile: Profile, timeout: float = 15.0) -> StrongroomError:

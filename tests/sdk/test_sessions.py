@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hmac
 import secrets
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
-from vault.client import AsyncClient, StrongroomError
+from tests.support.sockets import forward_to, listener
+from vault.client import AsyncClient, Client, StrongroomError
+from vault.client.operations import calls
 from vault.client.operations.access import Access
 from vault.client.operations.calls import MAX_TRIES
 from vault.client.operations.sessions import Opening
@@ -128,3 +135,70 @@ def test_an_opening_is_tried_as_often_as_any_call(site: VaultSite) -> None:
     refused = StrongroomError(grpc.StatusCode.PERMISSION_DENIED, "SCOPE_DENIED", "no", {})
     with pytest.raises(StrongroomError, match="SCOPE_DENIED"):
         Opening(Access(site.profile("payments"))).after(refused)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_session_whose_vault_is_gone_without_a_word_does_not_wait_for_ever(
+    site: VaultSite, name: str, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    quick = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+    options = tuple((key, 1000 if key in quick else value) for key, value in calls.CHANNEL_OPTIONS)
+    assert {key for key, value in options if value == 1000} == set(quick)
+    monkeypatch.setattr(calls, "CHANNEL_OPTIONS", options)
+    cut = threading.Event()
+
+    async def asynchronously(address: str) -> None:
+        profile = dataclasses.replace(site.profile("payments"), server=address)
+        async with AsyncClient(profile) as client, client.session(name, purpose="test") as session:
+            cut.set()
+            await session.hmac("key", b"m", raw=True)
+
+    with listener(forward_to(site.port, cut=cut)) as address:
+        began = time.monotonic()
+        with pytest.raises(StrongroomError, match="UNREACHABLE"):
+            if is_async:
+                asyncio.run(asynchronously(address))
+            else:
+                profile = dataclasses.replace(site.profile("payments"), server=address)
+                with Client(profile) as client, client.session(name, purpose="test") as session:
+                    cut.set()
+                    session.hmac("key", b"m", raw=True)
+        assert time.monotonic() - began < 15
+
+
+def test_after_a_fork_the_client_is_good_on_both_sides_and_the_session_with_who_opened_it(
+    site: VaultSite, name: str
+) -> None:
+    profile = site.profile("payments")
+    program = f"""
+import os, signal
+from pathlib import PosixPath
+from vault.client import Client
+from vault.client.profile import Profile
+
+client = Client({profile!r})
+client.get({name!r})
+for _ in range(3):
+    if (child := os.fork()) == 0:
+        signal.alarm(30)
+        with client.session({name!r}, purpose="test") as session:
+            os._exit(0 if session.hmac("key", b"m", raw=True) == {right(b"m")!r} else 1)
+    assert os.waitpid(child, 0)[1] == 0
+with client.session({name!r}, purpose="test") as session:
+    session.hmac("key", b"m")
+    if (child := os.fork()) == 0:
+        signal.alarm(30)
+        try:
+            session.hmac("key", b"m")
+        except ValueError as error:
+            session.__exit__(None, None, None)
+            os._exit(0 if "another process's" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert session.hmac("key", b"m", raw=True) == {right(b"m")!r}
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

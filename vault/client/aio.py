@@ -29,6 +29,7 @@ from vault.client.operations import (
 from vault.client.operations.access import Access
 from vault.client.operations.calls import MAX_TRIES
 from vault.client.operations.credentials import Watching
+from vault.client.profile import Shown
 from vault.client.stream import SessionState
 from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, threat_pb2
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEPT = 2
+
 
 class AsyncClient:
     """A vault's client. `timeout` is how long one call may take, in seconds."""
@@ -53,9 +56,9 @@ class AsyncClient:
     def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
         self.profile = profile
         self._access = Access(profile)
-        self._channel = grpc.aio.secure_channel(
-            profile.server, profile.channel_credentials(), calls.CHANNEL_OPTIONS
-        )
+        self._shown = Shown(profile)
+        # The last is in use. The one before is for what still runs on it when the certificate was renewed.
+        self._channels = [self._connect()]
         self._timeout = timeout
         # Whether the vault has answered this client: then there is nothing wrong with how it is addressed.
         self._heard = False
@@ -74,8 +77,9 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close(None)
+        """Close the connections."""
+        for channel in self._channels:
+            await channel.close(None)
 
     def use_token(self, text: str) -> None:
         """Use this token from now on, instead of issuing one."""
@@ -216,13 +220,13 @@ class AsyncClient:
         Nothing is missed after the first connection; with the `cursor` of an earlier change, nothing since that.
         """
         watching = Watching(self._access, prefix, cursor)
-        invoke = self._channel.unary_stream(
-            Watching.METHOD,
-            request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
-            response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
-        )
         while True:
             token = await self._drive(self._access.token())
+            invoke = self._channel.unary_stream(
+                Watching.METHOD,
+                request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
+                response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
+            )
             call = invoke(watching.request, metadata=calls.metadata(self.profile, token))
             try:
                 async for answer in call:
@@ -612,6 +616,8 @@ class AsyncClient:
                         return
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error)
+                if self._access.renews(failure):
+                    continue
                 if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= jobs.MAX_WATCH_TRIES:
                     raise await asyncio.to_thread(explain, self.profile, failure) from None
                 await asyncio.sleep(calls.pause(min(attempt, MAX_TRIES)))
@@ -686,6 +692,20 @@ class AsyncClient:
         """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
         return await self._run(audit.consistency_proof(self._access, old_size, size))
 
+    @property
+    def _channel(self) -> grpc.aio.Channel:
+        return self._channels[-1]
+
+    def _connect(self) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(self.profile.server, self._shown.credentials, calls.CHANNEL_OPTIONS)
+
+    async def _renew_connection(self) -> None:
+        """Show the certificate that the files hold now, if it is another."""
+        if self._shown.renewed():
+            self._channels.append(self._connect())
+            if len(self._channels) > _KEPT:
+                await self._channels.pop(0).close(None)
+
     async def _pause(self, failure: StrongroomError, after: Callable[[StrongroomError], float]) -> None:
         """Wait as long as `after` says. Raises what it raises."""
         try:
@@ -725,6 +745,8 @@ class AsyncClient:
             return result
 
     async def _send(self, call: Call) -> object:
+        if call.shows_certificate:
+            await self._renew_connection()
         invoke = self._channel.unary_unary(
             call.method,
             request_serializer=type(call.request).SerializeToString,
@@ -774,23 +796,24 @@ class AsyncSession:
         return self._state.closed
 
     async def __aenter__(self) -> Self:
-        opening = sessions.Opening(self._client._access)  # noqa: SLF001 - a session is a part of its client
+        client = self._client
+        opening = sessions.Opening(client._access)  # noqa: SLF001 - a session is a part of its client
         while True:
+            await client._fetch_token()  # noqa: SLF001
+            token = await client._drive(client._access.token())  # noqa: SLF001
             try:
-                await self._open()
+                await self._open(token)
             except StrongroomError as failure:
                 self._leave()
-                await self._client._pause(failure, opening.after)  # noqa: SLF001
+                await client._pause(failure, opening.after)  # noqa: SLF001
             except BaseException:
                 self._leave()
                 raise
             else:
                 return self
 
-    async def _open(self) -> None:
+    async def _open(self, token: str) -> None:
         client = self._client
-        await client._fetch_token()  # noqa: SLF001
-        token = await client._drive(client._access.token())  # noqa: SLF001
         invoke: Any = client._channel.stream_stream(  # noqa: SLF001
             sessions.Opening.METHOD,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,

@@ -113,6 +113,37 @@ class Profile:
             raise ProfileError(f"cannot read {error.filename}: {error.strerror}") from None
 
 
+class Shown:
+    """What a client shows and trusts on its connection: its profile's files, as they were when they last fitted."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._seen = self._contents()
+        self.credentials = profile.channel_credentials()
+
+    def renewed(self) -> bool:
+        """Whether the files hold something new since, so that another connection is needed.
+
+        What does not fit together yet, being written just now, is left for the next time.
+        """
+        try:
+            seen = self._contents()
+            if seen == self._seen:
+                return False
+            self.credentials = self._profile.channel_credentials()
+        except (OSError, ProfileError):
+            return False
+        self._seen = seen
+        return True
+
+    def _contents(self) -> tuple[bytes, ...]:
+        profile = self._profile
+        return tuple(
+            file.read_bytes() if file.exists() else b""
+            for file in (profile.ca_file, profile.certificate_file)
+        )
+
+
 def _certificate(file: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(file.read_bytes())

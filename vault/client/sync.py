@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 import time
@@ -30,6 +31,7 @@ from vault.client.operations import (
 from vault.client.operations.access import Access
 from vault.client.operations.calls import MAX_TRIES
 from vault.client.operations.credentials import Watching
+from vault.client.profile import Shown
 from vault.client.stream import SessionState
 from vault.v1 import audit_pb2, credential_pb2, job_pb2, key_pb2, session_pb2, threat_pb2
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEPT = 2
+
 
 class Client:
     """A vault's client. `timeout` is how long one call may take, in seconds."""
@@ -54,14 +58,15 @@ class Client:
     def __init__(self, profile: Profile, *, timeout: float = 15.0) -> None:
         self.profile = profile
         self._access = Access(profile)
-        self._channel = grpc.secure_channel(
-            profile.server, profile.channel_credentials(), calls.CHANNEL_OPTIONS
-        )
+        self._shown = Shown(profile)
+        # The last is in use. The one before is for what still runs on it when the certificate was renewed.
+        self._channels = [self._connect()]
         self._timeout = timeout
         # Whether the vault has answered this client: then there is nothing wrong with how it is addressed.
         self._heard = False
         # Many threads may find the token or the key missing at once: one fetches it, the others wait.
         self._fetching = threading.Lock()
+        self._connecting = threading.Lock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds a connection: pickle its profile, and make another client of that")
@@ -75,8 +80,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
 
     def use_token(self, text: str) -> None:
         """Use this token from now on, instead of issuing one."""
@@ -217,13 +223,13 @@ class Client:
         Nothing is missed after the first connection; with the `cursor` of an earlier change, nothing since that.
         """
         watching = Watching(self._access, prefix, cursor)
-        invoke = self._channel.unary_stream(
-            Watching.METHOD,
-            request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
-            response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
-        )
         while True:
             token = self._drive(self._access.token())
+            invoke = self._channel.unary_stream(
+                Watching.METHOD,
+                request_serializer=credential_pb2.CredentialServiceWatchRequest.SerializeToString,
+                response_deserializer=credential_pb2.CredentialServiceWatchResponse.FromString,
+            )
             call = invoke(watching.request, metadata=calls.metadata(self.profile, token))
             try:
                 for answer in call:
@@ -609,6 +615,8 @@ class Client:
                         return
             except grpc.RpcError as error:
                 failure = from_rpc(error)
+                if self._access.renews(failure):
+                    continue
                 if failure.code is not grpc.StatusCode.UNAVAILABLE or attempt >= jobs.MAX_WATCH_TRIES:
                     raise explain(self.profile, failure) from None
                 time.sleep(calls.pause(min(attempt, MAX_TRIES)))
@@ -680,6 +688,21 @@ class Client:
         """The proof that the checkpoint of `old_size` is the beginning of that of `size` (0: of the newest)."""
         return self._run(audit.consistency_proof(self._access, old_size, size))
 
+    @property
+    def _channel(self) -> grpc.Channel:
+        return self._channels[-1]
+
+    def _connect(self) -> grpc.Channel:
+        return grpc.secure_channel(self.profile.server, self._shown.credentials, calls.CHANNEL_OPTIONS)
+
+    def _renew_connection(self) -> None:
+        """Show the certificate that the files hold now, if it is another."""
+        with self._connecting:
+            if self._shown.renewed():
+                self._channels.append(self._connect())
+                if len(self._channels) > _KEPT:
+                    self._channels.pop(0).close()
+
     def _pause(self, failure: StrongroomError, after: Callable[[StrongroomError], float]) -> None:
         """Wait as long as `after` says. Raises what it raises."""
         try:
@@ -719,6 +742,8 @@ class Client:
             return result
 
     def _send(self, call: Call) -> object:
+        if call.shows_certificate:
+            self._renew_connection()
         invoke = self._channel.unary_unary(
             call.method,
             request_serializer=type(call.request).SerializeToString,
@@ -748,6 +773,7 @@ class Session:
         self._outbox: queue.SimpleQueue[session_pb2.SessionServiceOpenRequest | None] = queue.SimpleQueue()
         self._call: Any = None
         self._turn = threading.Lock()
+        self._process = os.getpid()
 
     @property
     def session_id(self) -> str:
@@ -770,23 +796,24 @@ class Session:
         return self._state.closed
 
     def __enter__(self) -> Self:
-        opening = sessions.Opening(self._client._access)  # noqa: SLF001 - a session is a part of its client
+        client = self._client
+        opening = sessions.Opening(client._access)  # noqa: SLF001 - a session is a part of its client
         while True:
+            client._fetch_token()  # noqa: SLF001
+            token = client._drive(client._access.token())  # noqa: SLF001
             try:
-                self._open()
+                self._open(token)
             except StrongroomError as failure:
                 self._leave()
-                self._client._pause(failure, opening.after)  # noqa: SLF001
+                client._pause(failure, opening.after)  # noqa: SLF001
             except BaseException:
                 self._leave()
                 raise
             else:
                 return self
 
-    def _open(self) -> None:
+    def _open(self, token: str) -> None:
         client = self._client
-        client._fetch_token()  # noqa: SLF001
-        token = client._drive(client._access.token())  # noqa: SLF001
         invoke = client._channel.stream_stream(  # noqa: SLF001
             sessions.Opening.METHOD,
             request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
@@ -802,7 +829,7 @@ class Session:
         self._state.wipe()
         try:
             with self._turn:
-                if self._state.closed is None:
+                if self._state.closed is None and self._process == os.getpid():
                     self._outbox.put(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
                     self._drain()
         finally:
@@ -998,6 +1025,9 @@ class Session:
                 raise SessionClosedError(self._state.closed)
             if self._call is None:
                 raise ValueError("the session is not open: use it in a `with` block")
+            if self._process != os.getpid():
+                # Its stream does not survive a fork, and would be waited for without end.
+                raise ValueError("the session is another process's: open one after the fork")
             try:
                 return self._exchange(message)
             except StrongroomError as failure:

@@ -113,6 +113,7 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.enable_channelz", 0),
 )
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _RENEW_AT = 0.8
-_RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED")
+# The certificate is rejected, for one, when it expires on an open connection; its file may hold another by then.
+_RENEW_REASONS = ("TOKEN_EXPIRED", "TOKEN_REVOKED", "CERTIFICATE_REJECTED")
 
 
 class Access:
@@ -62,7 +63,10 @@ class Access:
             approval_id=approval_id,
         )
         response: token_pb2.TokenServiceIssueResponse = yield Call(
-            "/vault.v1.TokenService/Issue", request, token_pb2.TokenServiceIssueResponse
+            "/vault.v1.TokenService/Issue",
+            request,
+            token_pb2.TokenServiceIssueResponse,
+            shows_certificate=True,
         )
         return response
 

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_TRIES = 6
-# A client has a connection of its own: a server takes 64 calls and sessions at once on each.
-CHANNEL_OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+CHANNEL_OPTIONS = (
+    # A client has a connection of its own: a server takes 64 calls and sessions at once on each.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A session or watch waits without a deadline: a peer that is gone without a word is found out within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # By default a vault that was away for long would be tried every two minutes only.
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
 PAGE = 500
 _NOT_BEGUN = ("OVERLOADED", "SHUTTING_DOWN", "REVOCATIONS_UNKNOWN", "HSM_UNAVAILABLE")
 
@@ -33,6 +42,8 @@ class Call:
     response: type[Message]
     token: str = dataclasses.field(default="", repr=False)
     repeatable: bool = True
+    shows_certificate: bool = False
+    """Whether it is for the certificate that the connection shows, which should be the newest then."""
 
     def may_repeat(self, failure: StrongroomError, attempt: int) -> bool:
         """Whether to try once more after this failure of try number `attempt`, counted from 0."""

@@ -222,6 +222,21 @@ def test_a_key_on_another_curve_is_named(broken: VaultSite) -> None:
     refused(broken, "tls.private_key_file", "P-256")
 
 
+def test_memory_that_may_not_be_locked_is_told_before_the_hsm_is_asked(broken: VaultSite) -> None:
+    broken.write_config()
+    # Root may lock what it likes, unless that is taken from it.
+    bounds = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"] if os.geteuid() == 0 else []
+    command = [sys.executable, "-m", "vault.cli", "serve", "--config", str(broken.config_file)]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -l 1024; exec "$@"', "sh", *bounds, *command],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "sessions.locked_memory_bytes" in line
+    assert "LimitMEMLOCK=" in line
+
+
 def test_what_would_start_starts(prepared: VaultSite) -> None:
     """The oracle of all the others."""
     prepared.write_config()

@@ -227,6 +227,14 @@ def configure(*, limit_bytes: int) -> None:
     _arena = LockedArena(limit_bytes)
 
 
+def can_lock(size: int) -> bool:
+    """Whether this process may lock so many bytes, by RLIMIT_MEMLOCK or CAP_IPC_LOCK: tried, and given up again."""
+    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    locked: int = _libc.mlock(ctypes.addressof(ctypes.c_char.from_buffer(mapping)), size)
+    mapping.close()
+    return locked == 0
+
+
 def allocate(size: int) -> LockedBuffer:
     """A zeroed locked buffer from this process's arena. Raises `LockedMemoryExhausted`."""
     return _arena.allocate(size)

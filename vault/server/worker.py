@@ -1,7 +1,8 @@
 """A worker process: hardened, then started, then served until SIGTERM.
 
 Run by the supervisor as `python -m vault.server.worker CONFIG READY_FD [METRICS_FOLDER SLOT]`; writes one byte to
-READY_FD when it listens. Exit codes: 0 stopped as told, 78 cannot start (one line on stderr says why).
+READY_FD when it listens. Exit codes: 0 stopped as told, 75 cannot start now, 78 cannot start (one line on stderr says
+why).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from vault import metrics
+from vault.crypto import memory
 from vault.crypto.hardening import end_with_parent, harden_process
 from vault.errors import EX_CONFIG, StartError, VaultError
 
@@ -27,6 +29,11 @@ async def _serve(config_file: Path, ready_fd: int) -> None:
     from vault.server.foundation import foundation  # noqa: PLC0415
 
     config = configuration.load(config_file)
+    if not memory.can_lock(config.sessions.locked_memory_bytes):
+        raise StartError(
+            "sessions.locked_memory_bytes: this process may not lock so much memory: raise RLIMIT_MEMLOCK (`ulimit "
+            "-l`, LimitMEMLOCK= of a systemd unit), or lower it"
+        )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

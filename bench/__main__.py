@@ -126,12 +126,12 @@ async def rounds(
 class Load:
     """The callers of each operation, made ready before anything is measured."""
 
-    def __init__(self, client: AsyncClient, session_client: AsyncClient, callers: int) -> None:
+    def __init__(self, client: AsyncClient, sessions: AsyncClient, callers: int) -> None:
         self._client = client
-        self._session_client = session_client
+        self._session_channel = sessions._channel
         self._channel = client._channel
         self._callers = callers
-        self._sessions: list = []
+        self._streams: list = []
 
     async def prepare(self) -> None:
         for start in range(0, BUNDLE, 20):
@@ -178,24 +178,39 @@ class Load:
 
     async def stream(self, message: session_pb2.SessionServiceOpenRequest) -> list:
         """One open session a caller."""
-        if not self._sessions:
-            sessions = [
-                self._session_client.session(f"{PREFIX}/0", purpose="bench") for _ in range(self._callers)
-            ]
-            self._sessions = [await session.__aenter__() for session in sessions]
+        if not self._streams:
+            self._streams = [await self._opened() for _ in range(self._callers)]
 
-        def caller(session):
+        def caller(stream):
             async def call() -> None:
-                await session._stream.write(message)
-                await session._stream.read()
+                await stream.write(message)
+                answer = await stream.read()
+                if answer.WhichOneof("message") in ("error", "closed"):
+                    raise RuntimeError(f"the vault did not do it: {answer}")
 
             return call
 
-        return [caller(session) for session in self._sessions]
+        return [caller(stream) for stream in self._streams]
+
+    async def _opened(self):
+        invoke = self._session_channel.stream_stream(
+            "/vault.v1.SessionService/Open",
+            request_serializer=session_pb2.SessionServiceOpenRequest.SerializeToString,
+            response_deserializer=session_pb2.SessionServiceOpenResponse.FromString,
+        )
+        stream = invoke(metadata=self._metadata)
+        start = session_pb2.SessionStart(
+            credentials=[session_pb2.CredentialSelector(name=f"{PREFIX}/0")],
+            purpose="bench",
+            recipient_key=self._recipient.public_bytes,
+        )
+        await stream.write(session_pb2.SessionServiceOpenRequest(operation_id=1, start=start))
+        await stream.read()
+        return stream
 
     async def close(self) -> None:
-        for session in self._sessions:
-            await session.__aexit__(None, None, None)
+        for stream in self._streams:
+            await stream.write(session_pb2.SessionServiceOpenRequest(close=session_pb2.SessionClose()))
 
 
 def echo_callers(

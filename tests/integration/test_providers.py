@@ -15,10 +15,12 @@ import stripe
 
 from tests.integration.test_audit_evidence import strongroom
 from tests.integration.test_policy import profile_file
+from tests.integration.wire import Wire
 from tests.support.postgres import free_port
 from tests.support.vault import VaultSite
 from vault.cli import mock_providers
 from vault.client import Client, StrongroomError
+from vault.client.sealing import Recipient
 from vault.client.transport import AsyncVaultTransport, VaultTransport
 from vault.v1 import credential_pb2
 from vault.v1 import session_pb2 as pb
@@ -429,6 +431,34 @@ def test_what_a_session_holds_more_of_after_a_refresh_counts_against_its_tenants
     # All of it was given back.
     with client.session(*grants[:15], purpose="test"):
         pass
+
+
+def test_the_copies_that_requests_work_on_count_against_their_tenants_memory(
+    world: tuple[VaultSite, mock_providers.Providers], client: Client
+) -> None:
+    site, providers = world
+    grant, own = put_grant(client, providers)
+    with client.reveal(grant, purpose="test")[0] as revealed:
+        fields = {"refresh_token": revealed.text("refresh_token"), "scope": "s" * 65_000}
+    client.put(grant, fields, kind="oauth_grant")
+    start = pb.SessionStart(
+        credentials=[pb.CredentialSelector(name=name) for name in (grant, own)],
+        purpose="test",
+        recipient_key=Recipient().public_bytes,
+    )
+    asked = pb.OauthRefreshOperation(name=grant, client_name=own, connector="oauth-mock")
+    with Wire(site.profile("payments")) as wire, wire.stream(timeout=60) as stream:
+        assert stream.ask(start=start).opened.session_id
+        with providers.lock:  # the provider answers nobody: one asks it, and the others wait for that one
+            for number in range(1, 17):
+                stream.send(operation_id=number, oauth_refresh=asked)
+            refused = [stream.read() for _ in range(2)]
+        answers = [stream.read() for _ in range(14)]
+        assert stream.ask(operation_id=17, oauth_refresh=asked).oauth_refresh.version == 4
+    assert {answer.error.reason for answer in refused} == {"LIMIT_REACHED"}, (
+        "a million bytes for 17 times 65,000"
+    )
+    assert {answer.oauth_refresh.version for answer in answers} == {3}
 
 
 def test_calls_are_in_the_log_before_and_after(

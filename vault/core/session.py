@@ -28,6 +28,7 @@ from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from vault.clock import Clock
     from vault.core.audit import AuditLog
@@ -149,6 +150,7 @@ class Session:
         surroundings: Surroundings,
         *,
         reopen: Callable[[Session, str], Awaitable[Content]],
+        more_memory: Callable[[Session, int], AbstractContextManager[None]],
         expire_time: datetime.datetime,
     ) -> None:
         self.session_id = new_session_id()
@@ -170,6 +172,7 @@ class Session:
         self._clock = clock
         self._surroundings = surroundings
         self._reopen = reopen
+        self._more_memory = more_memory
         self._reveals = 0
         self._uses = 0
         self._warned = False
@@ -238,7 +241,12 @@ class Session:
         material = self._material(content)
         if lender is not None:
             material = dataclasses.replace(material, companion=self._material(lender))
-        done = await use.run(material, request, self._surroundings)
+        if use.reaches_out:
+            # It works on copies, as many as there are such uses at once, and may wait with them.
+            with self._more_memory(self, len(content.buffer) + (len(lender.buffer) if lender else 0)):
+                done = await use.run(material, request, self._surroundings)
+        else:
+            done = await use.run(material, request, self._surroundings)
         self._uses += 1
         opened = opened_of(content.stored, done.field_names)
         state = _used_state(opened.version, opened.field_names, tuple(done.after.items()))

@@ -39,7 +39,7 @@ from vault.store.ledger import Commit, Unit
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from vault.clock import Clock
     from vault.core.approvals import Approvals
@@ -210,6 +210,7 @@ class Sessions:
             self._clock,
             self._surroundings,
             reopen=self._reopen,
+            more_memory=self._more_memory,
             expire_time=expire_time,
         )
         try:
@@ -379,6 +380,16 @@ class Sessions:
             raise VaultError(
                 Reason.LIMIT_REACHED, "too many sessions of this identity", limit="sessions_per_identity"
             )
+
+    @contextlib.contextmanager
+    def _more_memory(self, session: Session, more_bytes: int) -> Iterator[None]:
+        """Let a session hold more until the block is left. Raises `LIMIT_REACHED`."""
+        self._check_memory(session.token.tenant, more_bytes)
+        self._open.grow(session, more_bytes)
+        try:
+            yield
+        finally:
+            self._open.grow(session, -more_bytes)
 
     def _check_memory(self, tenant: str, more_bytes: int) -> None:
         if self._open.bytes_of_tenant(tenant) + more_bytes > self._settings.max_bytes_per_tenant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,6 +103,7 @@ def test_what_lends_its_fields_may_be_renewed_while_the_log_takes_the_intent(
             clock,
             Surroundings(now=clock.now),
             reopen=newest,
+            more_memory=lambda _session, _more_bytes: contextlib.nullcontext(),
             expire_time=clock.now() + datetime.timedelta(hours=1),
         )
         log.meanwhile.append(lambda: session.use(LENDER, Renew()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.wire import until
-from vault.client import Client, StrongroomError
+from vault.client import AsyncClient, Client, Profile, StrongroomError
 from vault.client.health import look
 from vault.core.evidence import consistency_text, inclusion_text, verify_text
 from vault.crypto import notes
@@ -279,3 +280,13 @@ def test_over_a_damaged_record_nothing_is_signed_until_people_accept_that_it_is_
         assert not system.verify_audit().valid
     for client in made.values():
         client.close()
+
+
+async def test_both_sdks_and_the_command_are_given_the_same_verdict(site: VaultSite, auditor: Path) -> None:
+    shown = json.loads(strongroom("audit", "verify", "--profile", auditor, "--output", "json"))
+    async with AsyncClient(Profile.load(auditor)) as client:
+        asked = await client.verify_audit()
+        with site.system() as system:
+            again = await asyncio.to_thread(system.verify_audit)
+    assert shown["valid"] is asked.valid is again.valid is True
+    assert int(shown["records"]) < asked.records < again.records, "each verdict is recorded"

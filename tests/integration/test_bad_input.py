@@ -1156,6 +1156,7 @@ GOOD: dict[str, Good] = {
     ),
     "/vault.v1.AuditService/ListSinks": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/Verify": Good(lambda _: {}, {}, tenant="system"),
+    "/vault.v1.AuditService/WatchVerify": Good(lambda _: {}, {}, tenant="system"),
     "/vault.v1.AuditService/ListCheckpoints": Good(
         lambda _: {"page_size": 1}, {"page_size": PAGE_SIZES, "page_token": PAGES}
     ),

@@ -103,6 +103,7 @@ WITHOUT_OBJECT = {
     "/vault.v1.AuditService/ListSinks",
     "/vault.v1.AuditService/Report",
     "/vault.v1.AuditService/Verify",
+    "/vault.v1.AuditService/WatchVerify",
     "/vault.v1.AuditService/ListCheckpoints",
     "/vault.v1.AuditService/GetInclusionProof",
     "/vault.v1.AuditService/GetConsistencyProof",
@@ -310,7 +311,8 @@ def test_the_checkpoint_tells_no_tenant_more_than_the_size_of_the_log(acme: Wire
         assert answer.ok
         assert "acme" not in answer.response.note
         assert "globex" not in answer.response.note
-    assert globex.call("/vault.v1.AuditService/Verify").reason == "SCOPE_DENIED"
+    for verify in ("Verify", "WatchVerify"):
+        assert globex.call(f"/vault.v1.AuditService/{verify}").reason == "SCOPE_DENIED"
 
 
 def test_another_tenants_webhook_endpoint_looks_like_none(acme: Wire, globex: Wire) -> None:

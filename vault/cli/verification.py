@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vault.core.verification import Report
 
 EXIT_NOT_VALID = 5
-_LONG_SECONDS = 24 * 3600.0
 
 Keys = Annotated[
     list[str] | None,
@@ -225,10 +224,12 @@ async def _verify_database(
 def _ask(profile: Path, token_file: Path | None) -> dict[str, Any]:
     from vault.cli.output import as_dict  # noqa: PLC0415
 
-    with client(profile, token_file, timeout=_LONG_SECONDS) as vault, progress() as bar:
-        # The vault does not say how far it is.
-        bar.add_task("the vault verifies", total=None)
-        return as_dict(vault.verify_audit())
+    with client(profile, token_file) as vault, progress() as bar:
+        task = bar.add_task("the vault verifies", total=None)
+        verdict = vault.verify_audit(
+            lambda records, total: bar.update(task, completed=records, total=total or None)
+        )
+    return as_dict(verdict)
 
 
 def _shown(report: Report) -> dict[str, Any]:

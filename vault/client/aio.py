@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack
 import grpc
 
 from vault.client.connection import explain
-from vault.client.errors import SessionClosedError, StrongroomError, from_rpc
+from vault.client.errors import UNREACHABLE, SessionClosedError, StrongroomError, from_rpc
 from vault.client.exchange import Exchange
 from vault.client.operations import (
     approvals,
@@ -652,9 +652,38 @@ class AsyncClient:
         """The newest checkpoint of the audit log."""
         return await self._run(audit.checkpoint(self._access))
 
-    async def verify_audit(self) -> audit_pb2.AuditServiceVerifyResponse:
-        """Have the vault verify its whole audit log."""
-        return await self._run(audit.verify_audit(self._access))
+    async def verify_audit(
+        self, watch: Callable[[int, int], None] = lambda _records, _total: None
+    ) -> audit_pb2.AuditServiceVerifyResponse:
+        """Have the vault verify its whole audit log, however long it takes: the client's time-out does not hold for it.
+
+        `watch` is told about once a second how many records were read, and of how many (0: not known yet).
+        """
+        try:
+            return await self._verify_audit(watch)
+        except StrongroomError as failure:
+            if not self._access.renews(failure):
+                raise await asyncio.to_thread(explain, self.profile, failure) from None
+        return await self._verify_audit(watch)
+
+    async def _verify_audit(self, watch: Callable[[int, int], None]) -> audit_pb2.AuditServiceVerifyResponse:
+        await self._fetch_token()
+        token = await self._drive(self._access.token())
+        invoke = self._channel.unary_stream(
+            audit.WATCH_VERIFY,
+            request_serializer=audit_pb2.AuditServiceWatchVerifyRequest.SerializeToString,
+            response_deserializer=audit_pb2.AuditServiceWatchVerifyResponse.FromString,
+        )
+        sent = calls.metadata(self.profile, token)
+        try:
+            async for told in invoke(audit_pb2.AuditServiceWatchVerifyRequest(), metadata=sent):
+                if told.HasField("verdict"):
+                    verdict: audit_pb2.AuditServiceVerifyResponse = told.verdict
+                    return verdict
+                watch(told.records, told.total)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error) from None
+        raise StrongroomError(grpc.StatusCode.UNAVAILABLE, UNREACHABLE, "the stream ended", {})
 
     async def audit_page(
         self, request: audit_pb2.AuditServiceListRequest

@@ -650,9 +650,38 @@ class Client:
         """The newest checkpoint of the audit log."""
         return self._run(audit.checkpoint(self._access))
 
-    def verify_audit(self) -> audit_pb2.AuditServiceVerifyResponse:
-        """Have the vault verify its whole audit log."""
-        return self._run(audit.verify_audit(self._access))
+    def verify_audit(
+        self, watch: Callable[[int, int], None] = lambda _records, _total: None
+    ) -> audit_pb2.AuditServiceVerifyResponse:
+        """Have the vault verify its whole audit log, however long it takes: the client's time-out does not hold for it.
+
+        `watch` is told about once a second how many records were read, and of how many (0: not known yet).
+        """
+        try:
+            return self._verify_audit(watch)
+        except StrongroomError as failure:
+            if not self._access.renews(failure):
+                raise explain(self.profile, failure) from None
+        return self._verify_audit(watch)
+
+    def _verify_audit(self, watch: Callable[[int, int], None]) -> audit_pb2.AuditServiceVerifyResponse:
+        self._fetch_token()
+        token = self._drive(self._access.token())
+        invoke = self._channel.unary_stream(
+            audit.WATCH_VERIFY,
+            request_serializer=audit_pb2.AuditServiceWatchVerifyRequest.SerializeToString,
+            response_deserializer=audit_pb2.AuditServiceWatchVerifyResponse.FromString,
+        )
+        sent = calls.metadata(self.profile, token)
+        try:
+            for told in invoke(audit_pb2.AuditServiceWatchVerifyRequest(), metadata=sent):
+                if told.HasField("verdict"):
+                    verdict: audit_pb2.AuditServiceVerifyResponse = told.verdict
+                    return verdict
+                watch(told.records, told.total)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        raise StrongroomError(grpc.StatusCode.UNAVAILABLE, UNREACHABLE, "the stream ended", {})
 
     def audit_page(self, request: audit_pb2.AuditServiceListRequest) -> audit_pb2.AuditServiceListResponse:
         """One page of audit records, to read a log of any length."""

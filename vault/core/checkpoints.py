@@ -27,7 +27,7 @@ from vault.store.reach import ALL_TENANTS, declared
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vault.clock import Clock
     from vault.core.anchors import Anchors, Held, Silent
@@ -177,8 +177,10 @@ class Checkpoints:
             raise ValueError("this would read as a checkpoint")
         return await self._keys.attest(text)
 
-    async def verify(self, caller: Caller) -> Report:
-        """Verify the whole log from the database; the verdict is audited."""
+    async def verify(
+        self, caller: Caller, watch: Callable[[int, int], None] = lambda _records, _all: None
+    ) -> Report:
+        """Verify the whole log from the database; the verdict is audited. `watch` is told how far it is."""
         with declared(ALL_TENANTS):
             report = await inspect(
                 self._database,
@@ -188,6 +190,7 @@ class Checkpoints:
                 anchors=await self._recovery.in_force(
                     self._database, await self._anchors.held(), self._keys.verifiers
                 ),
+                watch=watch,
             )
         state = canonical_json({"valid": not report.findings, "records": report.records})
         await self._log.record(audit_log.granted(caller, "audit.verify", "", after=state))

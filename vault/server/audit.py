@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import ipaddress
@@ -19,7 +20,7 @@ from vault.store.rows import canonical_json
 from vault.v1 import audit_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from vault.core.audit import AuditLog
     from vault.core.checkpoints import Checkpoints
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vault.core.people import People
     from vault.core.proofs import Proofs
     from vault.core.sinks import Sinks
+    from vault.core.verification import Report
     from vault.model import AuditRecord, Caller, Token
     from vault.server.pages import Pages
     from vault.store.engine import Database
@@ -46,6 +48,9 @@ _OUTCOMES = {
 # gRPC clients take 4 MiB unless they are told otherwise.
 _MAX_ANSWER = 3 * 1024 * 1024
 _RECORD_BYTES = 1024
+
+
+_TELL_SECONDS = 1.0
 
 
 class AuditService:
@@ -136,17 +141,26 @@ class AuditService:
     ) -> pb.AuditServiceVerifyResponse:
         """See the proto."""
         requests.require(caller, "audit.verify", f"{SYSTEM_TENANT}/audit")
-        report = await self._checkpoints.verify(caller)
-        return pb.AuditServiceVerifyResponse(
-            valid=not report.findings,
-            records=report.records,
-            checkpoints=report.checkpoints,
-            root_hash=report.root,
-            findings=report.findings,
-            accepted=report.accepted,
-            first_sequence=report.first,
-            anchors=report.anchors,
-        )
+        return _verdict(await self._checkpoints.verify(caller))
+
+    async def watch_verify(
+        self, _request: pb.AuditServiceWatchVerifyRequest, caller: Caller
+    ) -> AsyncGenerator[pb.AuditServiceWatchVerifyResponse]:
+        """See the proto."""
+        requests.require(caller, "audit.verify", f"{SYSTEM_TENANT}/audit")
+        read = (0, 0)
+
+        def watch(records: int, total: int) -> None:
+            nonlocal read
+            read = (records, total)
+
+        verifying = asyncio.create_task(self._checkpoints.verify(caller, watch))
+        try:
+            while not (await asyncio.wait({verifying}, timeout=_TELL_SECONDS))[0]:
+                yield pb.AuditServiceWatchVerifyResponse(records=read[0], total=read[1])
+            yield pb.AuditServiceWatchVerifyResponse(verdict=_verdict(verifying.result()))
+        finally:
+            verifying.cancel()
 
     async def list_checkpoints(
         self, request: pb.AuditServiceListCheckpointsRequest, caller: Caller
@@ -301,6 +315,19 @@ def _that_fit(records: Sequence[AuditRecord], size: int) -> int:
         if total > _MAX_ANSWER and count:
             return count
     return size
+
+
+def _verdict(report: Report) -> pb.AuditServiceVerifyResponse:
+    return pb.AuditServiceVerifyResponse(
+        valid=not report.findings,
+        records=report.records,
+        checkpoints=report.checkpoints,
+        root_hash=report.root,
+        findings=report.findings,
+        accepted=report.accepted,
+        first_sequence=report.first,
+        anchors=report.anchors,
+    )
 
 
 def _tenant(token: Token, wanted: str) -> str:

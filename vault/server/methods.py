@@ -86,6 +86,7 @@ RULES: dict[str, Rule] = {
     "/vault.v1.AuditService/List": Rule("audit.list", "tenant"),
     "/vault.v1.AuditService/GetCheckpoint": Rule("audit.get_checkpoint"),
     "/vault.v1.AuditService/Verify": Rule("audit.verify"),
+    "/vault.v1.AuditService/WatchVerify": Rule("audit.verify"),
     "/vault.v1.AuditService/Report": Rule("audit.report"),
     "/vault.v1.AuditService/ListSinks": Rule("audit.list_sinks"),
     "/vault.v1.AuditService/ListCheckpoints": Rule("audit.list_checkpoints"),

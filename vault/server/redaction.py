@@ -36,6 +36,7 @@ MESSAGES: dict[str, Fields] = {
     ),
     "AuditServiceGetCheckpointRequest": Fields(),
     "AuditServiceVerifyRequest": Fields(),
+    "AuditServiceWatchVerifyRequest": Fields(),
     "AuditServiceListSinksRequest": Fields(),
     "AuditServiceReportRequest": Fields(("standard", "period", "cryptoperiod")),
     "AuditServiceListCheckpointsRequest": Fields((), _PAGE),

@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/audit.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08identity\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\"\n\x07outcome\x18\x08 \x01(\x0e\x32\x11.vault.v1.Outcome\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nip_address\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x10\n\x08token_id\x18\r \x01(\t\x12\x12\n\nsession_id\x18\x0e \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_state\x18\x0f \x01(\t\x12\x13\n\x0b\x61\x66ter_state\x18\x10 \x01(\t\x12\x14\n\x0crows_written\x18\x11 \x01(\t\x12\x11\n\tleaf_hash\x18\x12 \x01(\x0c\"\x81\x03\n\x17\x41uditServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\"\n\x07outcome\x18\x07 \x01(\x0e\x32\x11.vault.v1.Outcome\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07network\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x0c \x01(\x04\x12\x14\n\x0cnewest_first\x18\r \x01(\x08\x12\'\n\x04wait\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x18\x41uditServiceListResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.vault.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n AuditServiceGetCheckpointRequest\"^\n!AuditServiceGetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x15\n\rverifier_keys\x18\x03 \x03(\t\"\x1b\n\x19\x41uditServiceVerifyRequest\"\xb1\x01\n\x1a\x41uditServiceVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x03 \x01(\x04\x12\x11\n\troot_hash\x18\x04 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x03(\t\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\x12\x0f\n\x07\x61nchors\x18\x08 \x01(\x04\"k\n\nCheckpoint\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x10\n\x08\x66rontier\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\"AuditServiceListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n#AuditServiceListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.vault.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n$AuditServiceGetInclusionProofRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x9c\x01\n%AuditServiceGetInclusionProofResponse\x12%\n\x06record\x18\x01 \x01(\x0b\x32\x15.vault.v1.AuditRecord\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"H\n&AuditServiceGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\xa5\x01\n\'AuditServiceGetConsistencyProofResponse\x12,\n\x0eold_checkpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\x1e\n\x1c\x41uditServiceListSinksRequest\"C\n\x1d\x41uditServiceListSinksResponse\x12\"\n\x05sinks\x18\x01 \x03(\x0b\x32\x13.vault.v1.AuditSink\"\x94\x01\n\tAuditSink\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08required\x18\x02 \x01(\x08\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x31\n\rfailing_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x1d\x41uditServiceAcceptLossRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\t\"J\n\x1e\x41uditServiceAcceptLossResponse\x12(\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\"\x89\x01\n\x19\x41uditServiceReportRequest\x12\x10\n\x08standard\x18\x01 \x01(\t\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x63ryptoperiod\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x1a\x41uditServiceReportResponse\x12\x0e\n\x06report\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\"1\n\x1b\x41uditServiceIdentifyRequest\x12\x12\n\npseudonyms\x18\x01 \x03(\t\"2\n\x1c\x41uditServiceIdentifyResponse\x12\x12\n\nidentities\x18\x01 \x03(\t*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_GRANTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x32\xed\x07\n\x0c\x41uditService\x12M\n\x04List\x12!.vault.v1.AuditServiceListRequest\x1a\".vault.v1.AuditServiceListResponse\x12h\n\rGetCheckpoint\x12*.vault.v1.AuditServiceGetCheckpointRequest\x1a+.vault.v1.AuditServiceGetCheckpointResponse\x12S\n\x06Verify\x12#.vault.v1.AuditServiceVerifyRequest\x1a$.vault.v1.AuditServiceVerifyResponse\x12n\n\x0fListCheckpoints\x12,.vault.v1.AuditServiceListCheckpointsRequest\x1a-.vault.v1.AuditServiceListCheckpointsResponse\x12t\n\x11GetInclusionProof\x12..vault.v1.AuditServiceGetInclusionProofRequest\x1a/.vault.v1.AuditServiceGetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.vault.v1.AuditServiceGetConsistencyProofRequest\x1a\x31.vault.v1.AuditServiceGetConsistencyProofResponse\x12_\n\nAcceptLoss\x12\'.vault.v1.AuditServiceAcceptLossRequest\x1a(.vault.v1.AuditServiceAcceptLossResponse\x12\\\n\tListSinks\x12&.vault.v1.AuditServiceListSinksRequest\x1a\'.vault.v1.AuditServiceListSinksResponse\x12S\n\x06Report\x12#.vault.v1.AuditServiceReportRequest\x1a$.vault.v1.AuditServiceReportResponse\x12Y\n\x08Identify\x12%.vault.v1.AuditServiceIdentifyRequest\x1a&.vault.v1.AuditServiceIdentifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vault/v1/audit.proto\x12\x08vault.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n\x0b\x41uditRecord\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\n\n\x02id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08identity\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x10\n\x08resource\x18\x07 \x01(\t\x12\"\n\x07outcome\x18\x08 \x01(\x0e\x32\x11.vault.v1.Outcome\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x12\n\nip_address\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12\x10\n\x08token_id\x18\r \x01(\t\x12\x12\n\nsession_id\x18\x0e \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_state\x18\x0f \x01(\t\x12\x13\n\x0b\x61\x66ter_state\x18\x10 \x01(\t\x12\x14\n\x0crows_written\x18\x11 \x01(\t\x12\x11\n\tleaf_hash\x18\x12 \x01(\x0c\"\x81\x03\n\x17\x41uditServiceListRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\"\n\x07outcome\x18\x07 \x01(\x0e\x32\x11.vault.v1.Outcome\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07network\x18\n \x01(\t\x12\x11\n\tdevice_id\x18\x0b \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x0c \x01(\x04\x12\x14\n\x0cnewest_first\x18\r \x01(\x08\x12\'\n\x04wait\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x18\x41uditServiceListResponse\x12&\n\x07records\x18\x01 \x03(\x0b\x32\x15.vault.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n AuditServiceGetCheckpointRequest\"^\n!AuditServiceGetCheckpointResponse\x12\x0c\n\x04note\x18\x01 \x01(\t\x12\x14\n\x0cverifier_key\x18\x02 \x01(\t\x12\x15\n\rverifier_keys\x18\x03 \x03(\t\"\x1b\n\x19\x41uditServiceVerifyRequest\"\xb1\x01\n\x1a\x41uditServiceVerifyResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x0f\n\x07records\x18\x02 \x01(\x04\x12\x13\n\x0b\x63heckpoints\x18\x03 \x01(\x04\x12\x11\n\troot_hash\x18\x04 \x01(\x0c\x12\x10\n\x08\x66indings\x18\x05 \x03(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x03(\t\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\x12\x0f\n\x07\x61nchors\x18\x08 \x01(\x04\" \n\x1e\x41uditServiceWatchVerifyRequest\"x\n\x1f\x41uditServiceWatchVerifyResponse\x12\x0f\n\x07records\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\x12\x35\n\x07verdict\x18\x03 \x01(\x0b\x32$.vault.v1.AuditServiceVerifyResponse\"k\n\nCheckpoint\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x10\n\x08\x66rontier\x18\x03 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\"AuditServiceListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"i\n#AuditServiceListCheckpointsResponse\x12)\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x14.vault.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n$AuditServiceGetInclusionProofRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\x9c\x01\n%AuditServiceGetInclusionProofResponse\x12%\n\x06record\x18\x01 \x01(\x0b\x32\x15.vault.v1.AuditRecord\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"H\n&AuditServiceGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\xa5\x01\n\'AuditServiceGetConsistencyProofResponse\x12,\n\x0eold_checkpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12(\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x14.vault.v1.Checkpoint\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\"\x1e\n\x1c\x41uditServiceListSinksRequest\"C\n\x1d\x41uditServiceListSinksResponse\x12\"\n\x05sinks\x18\x01 \x03(\x0b\x32\x13.vault.v1.AuditSink\"\x94\x01\n\tAuditSink\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08required\x18\x02 \x01(\x08\x12\x15\n\rnext_sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x31\n\rfailing_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x1d\x41uditServiceAcceptLossRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\t\"J\n\x1e\x41uditServiceAcceptLossResponse\x12(\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x14.vault.v1.Checkpoint\"\x89\x01\n\x19\x41uditServiceReportRequest\x12\x10\n\x08standard\x18\x01 \x01(\t\x12)\n\x06period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x63ryptoperiod\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"P\n\x1a\x41uditServiceReportResponse\x12\x0e\n\x06report\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x14\n\x0cverifier_key\x18\x03 \x01(\t\"1\n\x1b\x41uditServiceIdentifyRequest\x12\x12\n\npseudonyms\x18\x01 \x03(\t\"2\n\x1c\x41uditServiceIdentifyResponse\x12\x12\n\nidentities\x18\x01 \x03(\t*L\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_GRANTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x32\xd3\x08\n\x0c\x41uditService\x12M\n\x04List\x12!.vault.v1.AuditServiceListRequest\x1a\".vault.v1.AuditServiceListResponse\x12h\n\rGetCheckpoint\x12*.vault.v1.AuditServiceGetCheckpointRequest\x1a+.vault.v1.AuditServiceGetCheckpointResponse\x12S\n\x06Verify\x12#.vault.v1.AuditServiceVerifyRequest\x1a$.vault.v1.AuditServiceVerifyResponse\x12\x64\n\x0bWatchVerify\x12(.vault.v1.AuditServiceWatchVerifyRequest\x1a).vault.v1.AuditServiceWatchVerifyResponse0\x01\x12n\n\x0fListCheckpoints\x12,.vault.v1.AuditServiceListCheckpointsRequest\x1a-.vault.v1.AuditServiceListCheckpointsResponse\x12t\n\x11GetInclusionProof\x12..vault.v1.AuditServiceGetInclusionProofRequest\x1a/.vault.v1.AuditServiceGetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.vault.v1.AuditServiceGetConsistencyProofRequest\x1a\x31.vault.v1.AuditServiceGetConsistencyProofResponse\x12_\n\nAcceptLoss\x12\'.vault.v1.AuditServiceAcceptLossRequest\x1a(.vault.v1.AuditServiceAcceptLossResponse\x12\\\n\tListSinks\x12&.vault.v1.AuditServiceListSinksRequest\x1a\'.vault.v1.AuditServiceListSinksResponse\x12S\n\x06Report\x12#.vault.v1.AuditServiceReportRequest\x1a$.vault.v1.AuditServiceReportResponse\x12Y\n\x08Identify\x12%.vault.v1.AuditServiceIdentifyRequest\x1a&.vault.v1.AuditServiceIdentifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vault.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=2808
-  _globals['_OUTCOME']._serialized_end=2884
+  _globals['_OUTCOME']._serialized_start=2964
+  _globals['_OUTCOME']._serialized_end=3040
   _globals['_AUDITRECORD']._serialized_start=100
   _globals['_AUDITRECORD']._serialized_end=493
   _globals['_AUDITSERVICELISTREQUEST']._serialized_start=496
@@ -49,38 +49,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICEVERIFYREQUEST']._serialized_end=1135
   _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_start=1138
   _globals['_AUDITSERVICEVERIFYRESPONSE']._serialized_end=1315
-  _globals['_CHECKPOINT']._serialized_start=1317
-  _globals['_CHECKPOINT']._serialized_end=1424
-  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_start=1426
-  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_end=1501
-  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_start=1503
-  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_end=1608
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_start=1610
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_end=1680
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_start=1683
-  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_end=1839
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_start=1841
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_end=1913
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_start=1916
-  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_end=2081
-  _globals['_AUDITSERVICELISTSINKSREQUEST']._serialized_start=2083
-  _globals['_AUDITSERVICELISTSINKSREQUEST']._serialized_end=2113
-  _globals['_AUDITSERVICELISTSINKSRESPONSE']._serialized_start=2115
-  _globals['_AUDITSERVICELISTSINKSRESPONSE']._serialized_end=2182
-  _globals['_AUDITSINK']._serialized_start=2185
-  _globals['_AUDITSINK']._serialized_end=2333
-  _globals['_AUDITSERVICEACCEPTLOSSREQUEST']._serialized_start=2335
-  _globals['_AUDITSERVICEACCEPTLOSSREQUEST']._serialized_end=2405
-  _globals['_AUDITSERVICEACCEPTLOSSRESPONSE']._serialized_start=2407
-  _globals['_AUDITSERVICEACCEPTLOSSRESPONSE']._serialized_end=2481
-  _globals['_AUDITSERVICEREPORTREQUEST']._serialized_start=2484
-  _globals['_AUDITSERVICEREPORTREQUEST']._serialized_end=2621
-  _globals['_AUDITSERVICEREPORTRESPONSE']._serialized_start=2623
-  _globals['_AUDITSERVICEREPORTRESPONSE']._serialized_end=2703
-  _globals['_AUDITSERVICEIDENTIFYREQUEST']._serialized_start=2705
-  _globals['_AUDITSERVICEIDENTIFYREQUEST']._serialized_end=2754
-  _globals['_AUDITSERVICEIDENTIFYRESPONSE']._serialized_start=2756
-  _globals['_AUDITSERVICEIDENTIFYRESPONSE']._serialized_end=2806
-  _globals['_AUDITSERVICE']._serialized_start=2887
-  _globals['_AUDITSERVICE']._serialized_end=3892
+  _globals['_AUDITSERVICEWATCHVERIFYREQUEST']._serialized_start=1317
+  _globals['_AUDITSERVICEWATCHVERIFYREQUEST']._serialized_end=1349
+  _globals['_AUDITSERVICEWATCHVERIFYRESPONSE']._serialized_start=1351
+  _globals['_AUDITSERVICEWATCHVERIFYRESPONSE']._serialized_end=1471
+  _globals['_CHECKPOINT']._serialized_start=1473
+  _globals['_CHECKPOINT']._serialized_end=1580
+  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_start=1582
+  _globals['_AUDITSERVICELISTCHECKPOINTSREQUEST']._serialized_end=1657
+  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_start=1659
+  _globals['_AUDITSERVICELISTCHECKPOINTSRESPONSE']._serialized_end=1764
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_start=1766
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFREQUEST']._serialized_end=1836
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_start=1839
+  _globals['_AUDITSERVICEGETINCLUSIONPROOFRESPONSE']._serialized_end=1995
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_start=1997
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFREQUEST']._serialized_end=2069
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_start=2072
+  _globals['_AUDITSERVICEGETCONSISTENCYPROOFRESPONSE']._serialized_end=2237
+  _globals['_AUDITSERVICELISTSINKSREQUEST']._serialized_start=2239
+  _globals['_AUDITSERVICELISTSINKSREQUEST']._serialized_end=2269
+  _globals['_AUDITSERVICELISTSINKSRESPONSE']._serialized_start=2271
+  _globals['_AUDITSERVICELISTSINKSRESPONSE']._serialized_end=2338
+  _globals['_AUDITSINK']._serialized_start=2341
+  _globals['_AUDITSINK']._serialized_end=2489
+  _globals['_AUDITSERVICEACCEPTLOSSREQUEST']._serialized_start=2491
+  _globals['_AUDITSERVICEACCEPTLOSSREQUEST']._serialized_end=2561
+  _globals['_AUDITSERVICEACCEPTLOSSRESPONSE']._serialized_start=2563
+  _globals['_AUDITSERVICEACCEPTLOSSRESPONSE']._serialized_end=2637
+  _globals['_AUDITSERVICEREPORTREQUEST']._serialized_start=2640
+  _globals['_AUDITSERVICEREPORTREQUEST']._serialized_end=2777
+  _globals['_AUDITSERVICEREPORTRESPONSE']._serialized_start=2779
+  _globals['_AUDITSERVICEREPORTRESPONSE']._serialized_end=2859
+  _globals['_AUDITSERVICEIDENTIFYREQUEST']._serialized_start=2861
+  _globals['_AUDITSERVICEIDENTIFYREQUEST']._serialized_end=2910
+  _globals['_AUDITSERVICEIDENTIFYRESPONSE']._serialized_start=2912
+  _globals['_AUDITSERVICEIDENTIFYRESPONSE']._serialized_end=2962
+  _globals['_AUDITSERVICE']._serialized_start=3043
+  _globals['_AUDITSERVICE']._serialized_end=4150
 # @@protoc_insertion_point(module_scope)

@@ -138,6 +138,20 @@ class AuditServiceVerifyResponse(_message.Message):
     anchors: int
     def __init__(self, valid: _Optional[bool] = ..., records: _Optional[int] = ..., checkpoints: _Optional[int] = ..., root_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[str]] = ..., accepted: _Optional[_Iterable[str]] = ..., first_sequence: _Optional[int] = ..., anchors: _Optional[int] = ...) -> None: ...
 
+class AuditServiceWatchVerifyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditServiceWatchVerifyResponse(_message.Message):
+    __slots__ = ("records", "total", "verdict")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    records: int
+    total: int
+    verdict: AuditServiceVerifyResponse
+    def __init__(self, records: _Optional[int] = ..., total: _Optional[int] = ..., verdict: _Optional[_Union[AuditServiceVerifyResponse, _Mapping]] = ...) -> None: ...
+
 class Checkpoint(_message.Message):
     __slots__ = ("size", "note", "frontier", "create_time")
     SIZE_FIELD_NUMBER: _ClassVar[int]

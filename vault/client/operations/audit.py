@@ -147,15 +147,6 @@ def checkpoint(access: Access) -> Steps[audit_pb2.AuditServiceGetCheckpointRespo
     )
 
 
-def verify_audit(access: Access) -> Steps[audit_pb2.AuditServiceVerifyResponse]:
-    """Have the vault verify its whole audit log."""
-    return access.authorised(
-        "/vault.v1.AuditService/Verify",
-        audit_pb2.AuditServiceVerifyRequest(),
-        audit_pb2.AuditServiceVerifyResponse,
-    )
-
-
 def identify(access: Access, pseudonyms: Sequence[str]) -> Steps[list[str]]:
     """Whom pseudonyms stand for."""
     response = yield from access.authorised(
@@ -183,6 +174,9 @@ def audit_request(filters: AuditFilters) -> audit_pb2.AuditServiceListRequest:
         newest_first=filters.get("newest_first", False),
         page_size=PAGE,
     )
+
+
+WATCH_VERIFY = "/vault.v1.AuditService/WatchVerify"
 
 
 class Reading:

@@ -339,7 +339,8 @@ class App:
             self._server.add_generic_rpc_handlers(
                 (self._edge.handler(descriptor.services_by_name[name], service),)
             )
-        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._health), self._server)
+        health = HealthService(self._health, self._identities, self._base.metrics)
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         if self._config.server.reflection:
             self._enable_reflection()
         self._server.add_generic_rpc_handlers((self._edge.unknown(),))

@@ -19,7 +19,6 @@ import re
 import secrets
 import time
 import traceback
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote
 
@@ -36,10 +35,11 @@ from vault.model import AuditDraft, Caller, Origin, Outcome
 from vault.server import status
 from vault.server.methods import RULES, UNKNOWN, Rule
 from vault.server.redaction import may_record
+from vault.server.watch_limits import WatchLimits
 from vault.store.reach import NOBODY, declare, of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -95,7 +95,7 @@ class Edge:
         self._max_calls = max_calls
         self._load = load
         self._metrics = metrics
-        self._watches: Counter[str] = Counter()
+        self._watches = WatchLimits(MAX_WATCHES, MAX_WATCHES_PER_IDENTITY)
         self._stopping = False
 
     def stop(self) -> None:
@@ -172,7 +172,7 @@ class Edge:
             with self._visit(rule, lasts=True) as visit:
                 try:
                     caller = await self._admit(rule, context, visit)
-                    with self._watch(caller.identity):
+                    with self._watches.hold(caller.identity):
                         async with (
                             self._while_good(caller),
                             contextlib.aclosing(implementation(well_formed(request), caller)) as answers,
@@ -247,25 +247,6 @@ class Edge:
             caller = Caller(certificate, visit.origin, token, person.pseudonym, observed)
         visit.caller = caller
         return caller
-
-    @contextlib.contextmanager
-    def _watch(self, identity: str) -> Iterator[None]:
-        """Count a watch for as long as a block lasts. Raises `LIMIT_REACHED`."""
-        if self._watches.total() >= MAX_WATCHES:
-            raise VaultError(
-                Reason.LIMIT_REACHED, "too many watches on this worker", limit="watches_per_worker"
-            )
-        if self._watches[identity] >= MAX_WATCHES_PER_IDENTITY:
-            raise VaultError(
-                Reason.LIMIT_REACHED, "too many watches of this identity", limit="watches_per_identity"
-            )
-        self._watches[identity] += 1
-        try:
-            yield
-        finally:
-            self._watches[identity] -= 1
-            if not self._watches[identity]:
-                del self._watches[identity]
 
     @contextlib.asynccontextmanager
     async def _while_good(self, caller: Caller) -> AsyncGenerator[None]:

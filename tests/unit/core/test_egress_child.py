@@ -230,6 +230,20 @@ def test_an_answer_that_shows_the_secret_is_withheld(provider: Provider, answer:
     assert provider.refused(answer) == "withheld"
 
 
+INTERIM = "".join(
+    f"HTTP/1.1 {status}\r\nLink: </x>\r\n\r\n"
+    for status in ("100 Continue", "102 Processing", "103 Early Hints")
+)
+
+
+def test_what_comes_before_the_answer_is_no_answer(provider: Provider) -> None:
+    provider.answer = INTERIM.encode() + http(b'{"done": true}')
+    answer, _ = provider.ask()
+    assert (answer["status"], base64.b64decode(answer["body"])) == (200, b'{"done": true}')
+    assert "link" not in answer["headers"]
+    assert provider.refused(INTERIM.encode() * 5 + http(b"{}")) == "failed", "there is an end to it"
+
+
 def test_a_redirect_is_an_answer_like_any_other_and_leads_nowhere(provider: Provider) -> None:
     provider.answer = http(
         b"{}",

@@ -34,6 +34,22 @@ _DROPPED = frozenset(
 )  # fmt: skip
 
 
+_MAX_INTERIM = 8
+_SWITCHING = 101
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer behind any interim ones (RFC 9110, 15.2): of those the library passes over one kind only."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]  # missing from the stubs
+            if status // 100 != 1 or status == _SWITCHING:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.BadStatusLine("no answer behind the interim ones")
+
+
 class _RefusedError(Exception):
     """The request is not made, or its answer not shown; the text says which, and holds nothing else."""
 
@@ -151,6 +167,7 @@ def _converse(
     host, port = head["host"], head["port"]
     connection = http.client.HTTPConnection(host, port, timeout=head["seconds"])
     connection.sock = secured
+    connection.response_class = _Answer
     target = request.path
     if request.query:
         target += "?" + urlencode(request.query, quote_via=quote)

@@ -8,6 +8,7 @@ but the events it puts out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -27,7 +28,7 @@ from vault.model import Outcome, Standing
 from vault.store.rows import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
 
     from vault.clock import Clock
@@ -173,6 +174,8 @@ class Session:
         self._surroundings = surroundings
         self._reopen = reopen
         self._more_memory = more_memory
+        self._waits = 0
+        """How many uses wait for a provider."""
         self._reveals = 0
         self._uses = 0
         self._warned = False
@@ -242,8 +245,7 @@ class Session:
         if lender is not None:
             material = dataclasses.replace(material, companion=self._material(lender))
         if use.reaches_out:
-            # It works on copies, as many as there are such uses at once, and may wait with them.
-            with self._more_memory(self, len(content.buffer) + (len(lender.buffer) if lender else 0)):
+            with self._reaching_out(len(content.buffer) + (len(lender.buffer) if lender else 0)):
                 done = await use.run(material, request, self._surroundings)
         else:
             done = await use.run(material, request, self._surroundings)
@@ -254,6 +256,17 @@ class Session:
         if done.renewed:
             await self._renew(name)
         return done.result
+
+    @contextlib.contextmanager
+    def _reaching_out(self, copied_bytes: int) -> Iterator[None]:
+        """Such a use works on copies, with which it may wait; and who waits for a provider is not idle."""
+        with self._more_memory(self, copied_bytes):
+            self._waits += 1
+            try:
+                yield
+            finally:
+                self._waits -= 1
+                self.last_used = self._clock.monotonic()
 
     async def _renew(self, name: str) -> None:
         """Go on with the newest version of a credential. The one before is wiped."""
@@ -289,7 +302,8 @@ class Session:
     def tick(self, settings: SessionSettings) -> float:
         """End the session if its time is over; warn before. Returns in how many seconds to look again."""
         left = self.expire_time - self._clock.now()
-        idle_left = self.last_used + settings.idle.total_seconds() - self._clock.monotonic()
+        last_used = self._clock.monotonic() if self._waits else self.last_used
+        idle_left = last_used + settings.idle.total_seconds() - self._clock.monotonic()
         if left <= datetime.timedelta(0):
             at_end = self.expire_time >= self.token.expire_time
             self.end(CloseReason.TOKEN_ENDED if at_end else CloseReason.EXPIRED)

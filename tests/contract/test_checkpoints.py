@@ -6,8 +6,11 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ from hsm import Capabilities, HsmBackend, KeyAlgorithm, SignatureAlgorithm
 from tests.support.vault import VaultSite
 from tests.support.witness import Witness
 from vault import config as configuration
+from vault.clock import SystemClock
 from vault.core import anchors as anchors_module
 from vault.core import export
 from vault.core.anchors import AnchorFailed, Anchors, DirectoryAnchor, FileAnchor, SyslogAnchor
@@ -29,7 +33,7 @@ from vault.core.recovery import Recovery
 from vault.core.verification import INTRODUCE
 from vault.crypto import notes
 from vault.errors import StartError
-from vault.model import SYSTEM_TENANT, AuditDraft, KeyPurpose, Origin, Outcome
+from vault.model import SYSTEM_TENANT, AuditDraft, Checkpoint, KeyPurpose, Origin, Outcome
 from vault.server.checkpointing import checkpointing
 from vault.server.foundation import Foundation, foundation
 from vault.store import audit as store
@@ -337,6 +341,36 @@ async def test_a_witness_that_saw_another_or_a_longer_log_is_heard(
         assert health.reason == f"it has seen 1000000 records, the log holds {good.size + 1}"
         witness.size, witness.root = good.size, bytes(32)
         await until(lambda: health.reason == "it answers 422")
+
+
+DYING = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from vault.core import anchors
+
+def die(file, text):
+    file.write(text[:10])
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+anchors._write_down = die
+asyncio.run(anchors.DirectoryAnchor(Path(sys.argv[1])).push(SimpleNamespace(size=7, note="strongroom/audit")))
+"""
+
+
+def test_who_is_killed_while_it_writes_leaves_no_half_checkpoint_that_would_refuse_the_next_start(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    anchor = DirectoryAnchor(tmp_path)
+    assert asyncio.run(anchor.held()) == []
+    checkpoint = Checkpoint(size=7, root=b"", frontier=b"", note="a note", create_time=SystemClock().now())
+    asyncio.run(anchor.push(checkpoint))
+    asyncio.run(anchor.push(dataclasses.replace(checkpoint, note="another, of the same size")))
+    assert [held.note for held in asyncio.run(anchor.held())] == ["a note"]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 async def test_an_anchor_that_is_away_holds_nothing_up_and_catches_up(

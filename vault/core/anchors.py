@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -154,8 +155,11 @@ class DirectoryAnchor:
     def _write(self, checkpoint: Checkpoint) -> None:
         path = self._path / f"{checkpoint.size:020}.checkpoint"
         try:
-            with path.open("x") as file:
+            with _nameless(self._path) or path.open("x") as file:
                 _write_down(file, checkpoint.note)
+                if isinstance(file.name, int):
+                    # A descriptor has Python follow the link by linkat(2), whatever it is: the path is absolute.
+                    os.link(f"/proc/self/fd/{file.name}", path, src_dir_fd=file.name)
         except FileExistsError:
             return
         except OSError as error:
@@ -383,6 +387,19 @@ def _reason(error: Exception) -> str:
 
 def _size(note: str) -> int:
     return notes.checkpoint_head(note.partition("\n\n")[0] + "\n").size
+
+
+def _nameless(folder: Path) -> TextIO | None:
+    """A file that gets its name when it is whole, so that who is killed leaves no half one (open(2), `O_TMPFILE`).
+
+    None where the file system has none, as NFS.
+    """
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o644), "w")
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            return None
+        raise
 
 
 def _write_down(file: TextIO, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.test_audit_evidence import strongroom as by_command
-from tests.integration.test_backup import made, moved, new_url, strongroom, verifier_key
+from tests.integration.test_backup import made, moved, new_url, start_elsewhere, strongroom, verifier_key
 from tests.integration.test_policy import profile_file
 from vault.client import Client, SessionClosedError, StrongroomError
 from vault.crypto.approvals import Operation
@@ -150,7 +150,7 @@ def test_one_person_is_erased_everywhere_and_the_others_are_not(
     assert code == 5
     assert restored["findings"] == []
     assert restored["versions_not_opened"] == {"HSM_UNAVAILABLE": 12}
-    other.start()
+    start_elsewhere(other)
     try:
         for number in range(3):
             refuses(other, f"acme/customers/one-{number}", "HSM_UNAVAILABLE")

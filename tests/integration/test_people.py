@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.integration.test_audit_evidence import strongroom as by_command
-from tests.integration.test_backup import moved, strongroom
+from tests.integration.test_backup import moved, start_elsewhere, strongroom
 from tests.integration.test_policy import profile_file
 from tests.integration.wire import until
 from tests.support.vault import TRUST_DOMAIN, client_extensions, issue_certificate
@@ -294,7 +294,7 @@ def test_nothing_tells_who_a_person_is_but_to_those_who_may_know_and_to_nobody_o
     restored = moved(site, url)
     code, said = strongroom("restore", str(old), "--config", str(restored.config_file), "--key", key)
     assert code == 0, said
-    restored.start()
+    start_elsewhere(restored)
     try:
         with Client(restored.profile("operator", "system", OFFICER), timeout=60) as officer:
             assert officer.identify([pseudonym]) == [""]

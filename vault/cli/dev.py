@@ -313,15 +313,16 @@ def _ensure_tenant(data: Path) -> None:
 
 
 def _how_to_go_on(data: Path, *, running: bool) -> None:
+    command = sys.argv[0] if Path(sys.argv[0]).name == "strongroom" else "strongroom"
     if running:
         print(
             "Mock Plaid, Stripe and OAuth run beside it: connectors plaid-mock, stripe-mock, oauth-mock (docs/uses.md)."
         )
-        print(f"To use it:   export STRONGROOM_PROFILE={data}/payments.toml; strongroom credential list")
+        print(f"To use it:   export STRONGROOM_PROFILE={data}/payments.toml; {command} credential list")
         print("To stop it:  Ctrl-C")
     else:
-        print("The vault has stopped. To run it again and keep it:  .venv/bin/strongroom dev")
+        print(f"The vault has stopped. To run it again and keep it:  {command} dev")
     print(
         f"Where all lies:  {data}/ (configuration, database, HSM token, certificates); delete it to begin anew"
     )
-    print("What else there is:  .venv/bin/strongroom --help", flush=True)
+    print(f"What else there is:  {command} --help", flush=True)

@@ -111,8 +111,11 @@ def identify(
     """Say whom pseudonyms stand for. Needs the scope `audit.identify`, and is itself in the log."""
     with client(profile, token_file) as vault:
         found = dict(zip(pseudonyms, vault.identify(pseudonyms), strict=True))
-    unknown = "" if output is Format.JSON else "nobody: erased, or never here"
-    show_dict(output, {pseudonym: name or unknown for pseudonym, name in found.items()})
+    if output is Format.JSON:
+        show_dict(output, found)
+        return
+    for pseudonym, name in found.items():
+        print(f"{pseudonym}  {name or 'nobody: erased, or never here'}")
 
 
 def _erase(

@@ -341,6 +341,10 @@ async def test_a_witness_that_saw_another_or_a_longer_log_is_heard(
         assert health.reason == f"it has seen 1000000 records, the log holds {good.size + 1}"
         witness.size, witness.root = good.size, bytes(32)
         await until(lambda: health.reason == "it answers 422")
+        # The end must find it between two tries: SQLite's driver loses a connection that is made when it is cancelled.
+        monkeypatch.setattr(anchors_module, "_AGAIN_SECONDS", 60.0)
+        health.reason = ""
+        await until(lambda: health.reason == "it answers 422")
 
 
 DYING = """

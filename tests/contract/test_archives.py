@@ -20,16 +20,20 @@ from vault.core import archives, archiving, export
 from vault.core.archiving import ArchiveSettings, Archiving
 from vault.core.audit import AuditLog
 from vault.core.batch import Load
+from vault.core.follower import Follower
 from vault.core.inspection import inspect
 from vault.core.verification import Report, Verification
+from vault.core.watches import Watches
 from vault.crypto import merkle, notes
+from vault.crypto.scopes import parse
 from vault.errors import Reason, VaultError
-from vault.model import AuditDraft, Checkpoint, Origin, Outcome
+from vault.model import AuditDraft, Caller, Certificate, Checkpoint, Origin, Outcome, Token
 from vault.store import audit as store
 from vault.store import sinks as leases
 from vault.store.archives import first_sequence, months_before
 from vault.store.engine import connect
 from vault.store.ledger import Commit, Unit, read_head
+from vault.store.reach import declare, of
 from vault.store.rows import RowKey, Write
 from vault.store.schema import migrate
 from vault.store.upkeep import make_months
@@ -260,6 +264,30 @@ async def test_what_stays_of_the_tree_makes_proofs_of_all_that_follows(site: Sit
         "UPDATE tree_nodes SET hash = (SELECT leaf_hash FROM audit_records LIMIT 1) WHERE level = 0"
     )
     assert any(line.startswith("tree node 0/256") for line in (await site.inspect()).findings)
+
+
+async def test_a_watch_does_not_go_on_behind_a_cursor_that_was_archived(site: Site) -> None:
+    follower = Follower(site.database, site.clock)
+    watches = Watches(site.database, site.log, follower, site.clock)
+    token = Token(
+        "T" * 22, "spiffe://x/me", "acme", (parse("credential.read:acme/**"),), "t" * 43,
+        site.clock.now(), site.clock.now() + MONTH,
+    )  # fmt: skip
+    certificate = Certificate("spiffe://x/me", "t" * 43, site.clock.now(), site.clock.now() + MONTH)
+    caller = Caller(certificate, Origin(), token)
+
+    # Each in a task of its own, as a call is: what one declares is not for the archiving.
+    async def first_of(position: int) -> int:
+        declare(of("acme"))
+        async with contextlib.aclosing(watches.watch(caller, "", position)) as seen:
+            return (await anext(seen)).position
+
+    assert await asyncio.create_task(first_of(299)) >= 300, "before it was archived"
+    await site.archiving.archive()
+    with pytest.raises(VaultError) as refused:
+        await asyncio.create_task(first_of(299))
+    assert refused.value.reason is Reason.CURSOR_TOO_OLD
+    assert await asyncio.create_task(first_of(300)) >= 300
 
 
 async def test_records_that_are_gone_without_an_archive_are_missing(site: Site) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from vault.core import audit, requests
 from vault.crypto import scopes
 from vault.errors import Reason, VaultError
+from vault.store import archives
 from vault.store import audit as store
 from vault.store.ledger import read_head
+from vault.store.reach import ALL_TENANTS
 
 if TYPE_CHECKING:
     import datetime
@@ -80,6 +82,7 @@ class Watches:
         if not readable:
             raise VaultError(Reason.SCOPE_DENIED, "the token has no scope to read", action=_READ)
         prefix = requests.prefix(token.tenant, prefix)
+        await self._refuse_archived(position)
         await self._log.record(audit.granted(caller, "credential.watch", prefix))
         wake = asyncio.Event()
         self._open[wake] = token
@@ -108,6 +111,17 @@ class Watches:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_HEARTBEAT_SECONDS):
                         await wake.wait()
+
+    async def _refuse_archived(self, position: int | None) -> None:
+        """Raise `CURSOR_TOO_OLD` if not all that came behind a position is in the database any more."""
+        if position is None:
+            return
+        async with self._database.read(ALL_TENANTS) as connection:
+            first = await archives.first_sequence(connection)
+        if position < first:
+            raise VaultError(
+                Reason.CURSOR_TOO_OLD, "what changed behind this cursor was archived: list anew, then watch"
+            )
 
     async def _read(self, tenant: str, position: int | None) -> tuple[list[AuditRecord], int]:
         """A page of the tenant's changes, and the position behind it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
@@ -29,6 +30,8 @@ SCOPES = {
     "acme": ("tenant.delete:acme/subjects", "approval.approve:acme/subjects"),
     "system": ("tenant.delete:system/tenants/acme", "approval.approve:system/tenants/acme"),
 }
+
+HOOKS = ("webhook.manage:acme/webhooks",)
 
 
 def client(site: VaultSite, name: str, tenant: str) -> Client:
@@ -186,13 +189,22 @@ def test_a_tenant_is_erased_whole_and_its_name_is_not_given_again(
             vault.put("acme/a", {"key": "one"}, kind="generic", subject=JANE)
             operator.rotate_key("acme")
             vault.put("acme/b", {"key": "two"}, kind="generic")
+            with site.client(
+                scopes=(*HOOKS, "credential.write:acme/hook", "credential.read:acme/hook")
+            ) as owner:
+                secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+                owner.put("acme/hook", {"signing_secret": secret}, kind="webhook_endpoint")
+                url = "https://hooks.example/vault"
+                owner.create_webhook_endpoint(url, ("credential.deleted",), credential="acme/hook")
             assert strongroom("backup", str(before), "--config", str(site.config_file))[0] == 0
             content = says(erase(site))
             assert {(key["purpose"], key["version"]) for key in content["keys_destroyed"]} == {
                 ("kek", 1), ("kek", 2), ("subject", 1),
             }  # fmt: skip
-            assert (content["credentials"], content["versions"], content["tried"]) == (2, 2, 2)
+            assert (content["credentials"], content["versions"], content["tried"]) == (3, 3, 3)
             refuses(site, "acme/a", "CREDENTIAL_DELETED")
+            with site.client(scopes=HOOKS) as owner:
+                assert not owner.list_webhook_endpoints(), "nobody could sign for it"
             with pytest.raises(StrongroomError, match="TENANT_NOT_FOUND"):
                 vault.put("acme/c", {"key": "x"}, kind="generic")
             with pytest.raises(StrongroomError, match="TENANT_NOT_FOUND"):

@@ -8,7 +8,7 @@ The steps, each of which may be interrupted and is taken up by the next call:
 
 1. Intent: in one transaction the approval is used up, the subject has no key any more (or the tenant no active one).
 2. Those who stay: a new version of the tenant's subject key, and every other subject's key wrapped by it.
-3. The credentials are deleted: sessions on them end, everywhere.
+3. The endpoints of a tenant's webhooks are removed; the credentials are deleted: sessions on them end, everywhere.
 4. The keys are destroyed in the HSM.
 5. Proof: each key, wrapped key and data key is tried in the HSM, which must not know the key that it needs.
 6. What is left in the database goes: wrapped keys and envelopes.
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hsm import KeyNotFound
 from vault.core import approvals as approving
-from vault.core import audit, erasure_certificate, requests
+from vault.core import audit, erasure_certificate, outgoing, requests
 from vault.core.erasure_proof import ErasureProof
 from vault.core.hsm import ref
 from vault.core.people import ERASE, is_pseudonym
@@ -51,6 +51,7 @@ from vault.store import erasures as store
 from vault.store import keys as stored_keys
 from vault.store import people as stored_people
 from vault.store import subjects as stored_subjects
+from vault.store import webhook_endpoints
 from vault.store.approvals import approval_from
 from vault.store.ledger import Commit, Unit, read_head
 from vault.store.reach import ALL_TENANTS, declared, widen, with_system
@@ -164,6 +165,8 @@ class Erasures:
             await self._send_away(caller, PREFIX + subject_id)
         if subject_id:
             await self._move_others(caller, erasure)
+        else:
+            await self._remove_endpoints(caller, tenant)
         credentials = 0
         async for names in self._names(erasure):
             credentials += len(names)
@@ -296,6 +299,13 @@ class Erasures:
             return Commit((record,), (Write("subjects", stored_subjects.subject_row(after)),))
 
         await self._log.commit(Unit((own,), decide))
+
+    async def _remove_endpoints(self, caller: Caller, tenant: str) -> None:
+        """What signs the tenant's webhooks goes too: they could only fail."""
+        async with self._database.read() as connection:
+            endpoints = await webhook_endpoints.active(connection, tenant)
+        for endpoint in endpoints:
+            await self._log.commit(outgoing.removal(caller, tenant, endpoint.endpoint_id))
 
     async def _names(self, erasure: Erasure) -> AsyncIterator[list[str]]:
         after = ""

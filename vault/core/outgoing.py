@@ -170,20 +170,7 @@ class Outgoing:
         """Remove an endpoint. Raises `ENDPOINT_NOT_FOUND`."""
         tenant = _tenant(caller)
         requests.endpoint_id(endpoint_id)
-        key = RowKey("webhook_endpoints", (tenant, endpoint_id))
-
-        def decide(rows: Rows, _now: datetime.datetime) -> Commit:
-            row = rows.get("webhook_endpoints", tenant, endpoint_id)
-            if row is None:
-                raise VaultError(Reason.ENDPOINT_NOT_FOUND, "no such endpoint")
-            before = store.endpoint_from(row)
-            after = dataclasses.replace(before, state=EndpointState.DELETED)
-            record = audit.granted(
-                caller, "webhook.delete", f"{tenant}/webhooks", before=_state(before), after=_state(after)
-            )
-            return Commit((record,), (Write("webhook_endpoints", store.endpoint_row(after)),), None)
-
-        await self._log.commit(Unit((key,), decide))
+        await self._log.commit(removal(caller, tenant, endpoint_id))
 
     async def run(self) -> None:
         """Serve every endpoint until cancelled."""
@@ -316,6 +303,26 @@ class Outgoing:
             names = [name for name in _FIELDS if name in bundle.field_names(opened.view)]
             macs = [standard.sign(bundle.field_view(opened.view, name), payload) for name in names]
         return " ".join(f"v1,{mac.decode()}" for mac in macs)
+
+
+def removal(caller: Caller, tenant: str, endpoint_id: str) -> Unit:
+    """The unit that removes an endpoint. Raises `ENDPOINT_NOT_FOUND`."""
+    key = RowKey("webhook_endpoints", (tenant, endpoint_id))
+
+    def decide(rows: Rows, _now: datetime.datetime) -> Commit:
+        row = rows.get("webhook_endpoints", tenant, endpoint_id)
+        if row is None:
+            raise VaultError(Reason.ENDPOINT_NOT_FOUND, "no such endpoint")
+        before = store.endpoint_from(row)
+        after = dataclasses.replace(before, state=EndpointState.DELETED)
+        record = audit.granted(
+            caller, "webhook.delete", f"{tenant}/webhooks", before=_state(before), after=_state(after)
+        )
+        return Commit(
+            (record._replace(tenant=tenant),), (Write("webhook_endpoints", store.endpoint_row(after)),)
+        )
+
+    return Unit((key,), decide)
 
 
 def _tenant(caller: Caller) -> str:

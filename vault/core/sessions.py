@@ -227,19 +227,16 @@ class Sessions:
                 session.end(CloseReason.POLICY_CHANGED)
             for record in heard:
                 session.notice(record)
-            begun = asyncio.ensure_future(
-                self._begin(caller, _open_records(caller, session, purpose, expire_time))
-            )
-            try:
-                await asyncio.shield(begun)
-            except asyncio.CancelledError:
-                session.end(CloseReason.DISCONNECTED)
-                await asyncio.shield(asyncio.ensure_future(self._leave(session, begun)))
-                raise
+            begun = asyncio.ensure_future(self._begin(caller, _open_records(session, purpose)))
+            await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            # Nothing above it waits: it has begun.
+            session.end(CloseReason.DISCONNECTED)
+            await asyncio.shield(asyncio.ensure_future(self._leave(session, begun)))
+            raise
         except BaseException:
             session.end(CloseReason.FAILED)
-            self._open.discard(session)
-            session.wipe(CloseReason.FAILED)
+            self._wipe(session)
             raise
         return session, sealed_key
 
@@ -431,18 +428,15 @@ def _taken_away(stored: Sequence[StoredVersion], heard: Sequence[AuditRecord]) -
     return any(takes_away(record, versions[record.resource]) for record in heard)
 
 
-def _open_records(
-    caller: Caller, session: Session, purpose: str, expire_time: datetime.datetime
-) -> tuple[AuditDraft, ...]:
+def _open_records(session: Session, purpose: str) -> tuple[AuditDraft, ...]:
+    expire_time = session.expire_time.isoformat()
     return tuple(
         audit.granted(
-            caller,
+            session.caller,
             "session.open",
             item.name,
             session_id=session.session_id,
-            after=canonical_json(
-                {"version": item.version, "purpose": purpose, "expire_time": expire_time.isoformat()}
-            ),
+            after=canonical_json({"version": item.version, "purpose": purpose, "expire_time": expire_time}),
         )
         for item in session.opened
     )
